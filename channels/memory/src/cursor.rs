@@ -1,0 +1,198 @@
+//! A cursor of the memory channel: its progress under its own lock, its holder's end, and the receipts it hands out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use channel::{
+    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Settle, SettleError,
+    progress::{Holder, Progress},
+};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{Inner, PAGE_BYTES};
+
+/// Releases further ahead than this come back then: far beyond any backoff, and well inside what the clock can add.
+const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The part of a cursor that outlives its holder.
+pub(crate) struct Shared {
+    pub(crate) name: CursorName,
+    progress: Mutex<Progress<Instant>>,
+    /// A copy of the progress's own, read by the ring without this cursor's lock.
+    settled_below: AtomicU64,
+    wake: Notify,
+    held: AtomicBool,
+    /// Forgotten, or the channel is closed.
+    ended: AtomicBool,
+}
+
+impl Shared {
+    /// A new cursor, held by its maker.
+    pub(crate) fn new(name: CursorName, start: Offset) -> Self {
+        Self {
+            name,
+            progress: Mutex::new(Progress::new(start)),
+            settled_below: AtomicU64::new(start.0),
+            wake: Notify::new(),
+            held: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Becomes its holder, unless there is one.
+    pub(crate) fn hold(&self) -> bool {
+        !self.held.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn settled_below(&self) -> Offset {
+        Offset(self.settled_below.load(Ordering::Acquire))
+    }
+
+    /// What is settled, and how many places below `next` are not.
+    pub(crate) fn status(&self, next: Offset) -> (Offset, u64) {
+        let progress = self.progress.lock();
+        (progress.settled().settled_below(), progress.settled().unsettled(next))
+    }
+
+    /// Cheap when the holder is awake: no lock, no system call.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}
+
+/// The holder of a cursor.
+pub(crate) struct MemoryCursor {
+    channel: Arc<Inner>,
+    shared: Arc<Shared>,
+    holder: Holder,
+}
+
+impl MemoryCursor {
+    pub(crate) fn new(channel: Arc<Inner>, shared: Arc<Shared>) -> Self {
+        let holder = shared.progress.lock().take_over();
+        Self {
+            channel,
+            shared,
+            holder,
+        }
+    }
+
+    /// Takes what is there; the time to look again when it is nothing.
+    fn take(&self, max: usize) -> Result<Vec<Delivery>, Option<Instant>> {
+        let mut progress = self.shared.progress.lock();
+        let ring = self.channel.ring.lock();
+        let (mut bytes, mut taken) = (0, Vec::new());
+        while taken.len() < max && bytes < PAGE_BYTES {
+            let Some(place) = progress.take(Instant::now, ring.next()) else {
+                break;
+            };
+            let Some((event, stored_at)) = ring.event(place) else {
+                // The ring keeps everything from the slowest cursor on, so an unsettled place is always held.
+                debug_assert!(false, "place {place} is not settled and not held");
+                continue;
+            };
+            bytes += event.size();
+            let receipt = Receipt {
+                channel: self.channel.clone(),
+                shared: self.shared.clone(),
+                holder: self.holder,
+                place,
+            };
+            taken.push(Delivery::new(
+                event.clone(),
+                place,
+                stored_at,
+                progress.attempts_of(place),
+                Box::new(receipt),
+            ));
+        }
+        if taken.is_empty() {
+            Err(progress.next_due())
+        } else {
+            Ok(taken)
+        }
+    }
+}
+
+#[async_trait]
+impl Cursor for MemoryCursor {
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        loop {
+            if self.shared.ended() {
+                return Err(ReadError::Closed);
+            }
+            let look_again = match self.take(max.max(1)) {
+                Ok(taken) => return Ok(taken),
+                Err(look_again) => look_again,
+            };
+            // Cancel safe: nothing has been taken yet, and a wake-up nobody consumed is kept for the next call.
+            match look_again {
+                None => self.shared.wake.notified().await,
+                Some(time) => {
+                    let _ = tokio::time::timeout_at(time, self.shared.wake.notified()).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for MemoryCursor {
+    fn drop(&mut self) {
+        self.shared.held.store(false, Ordering::SeqCst);
+    }
+}
+
+struct Receipt {
+    channel: Arc<Inner>,
+    shared: Arc<Shared>,
+    holder: Holder,
+    place: Offset,
+}
+
+impl Settle for Receipt {
+    fn ack(self: Box<Self>) -> Result<(), SettleError> {
+        if self.shared.ended() {
+            return Err(SettleError);
+        }
+        let before = {
+            let mut progress = self.shared.progress.lock();
+            let before = progress.settled().settled_below();
+            if !progress.settle(self.place) {
+                return Ok(());
+            }
+            self.shared
+                .settled_below
+                .store(progress.settled().settled_below().0, Ordering::Release);
+            before
+        };
+        self.channel.moved(before);
+        Ok(())
+    }
+
+    fn release(self: Box<Self>, after: Duration) {
+        let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
+        if self.shared.progress.lock().release(self.holder, self.place, due) {
+            self.shared.wake();
+        }
+    }
+
+    fn remember(&mut self, attempts: Attempts) {
+        self.shared.progress.lock().remember(self.place, attempts);
+    }
+}

@@ -1,0 +1,203 @@
+//! A channel that fails when told to: for tests of what stands on top of a channel.
+//!
+//! It wraps a real one and consults a script first: each append, letter or read takes the next entry of its own list.
+//! `None`, and the end of the list, mean that the call goes through. Everything else is passed on untouched.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use event::Event;
+
+use crate::{
+    AppendError, Channel, Cursor, CursorName, Delivery, Depth, Letter, Letters, Offset, Promises, ReadError, Record,
+    Start, Stored,
+};
+
+/// What a scripted append answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Full,
+    DiskFull,
+    /// Fails without having stored anything.
+    Unavailable,
+    /// Stores, and then says it could not tell: the case [`Channel::append`] allows.
+    StoredButUnavailable,
+    Closed,
+}
+
+/// The retry hint of every scripted refusal.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Fault {
+    fn error(self) -> AppendError {
+        match self {
+            Self::Full => AppendError::Full {
+                retry_after: RETRY_AFTER,
+            },
+            Self::DiskFull => AppendError::DiskFull {
+                retry_after: RETRY_AFTER,
+            },
+            Self::Unavailable | Self::StoredButUnavailable => AppendError::Unavailable {
+                retry_after: RETRY_AFTER,
+                source: io::Error::other("scripted fault").into(),
+            },
+            Self::Closed => AppendError::Closed,
+        }
+    }
+}
+
+type Script = Arc<Mutex<VecDeque<Option<Fault>>>>;
+
+fn take(script: &Script) -> Option<Fault> {
+    script
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front()
+        .flatten()
+}
+
+fn extend(script: &Script, faults: impl IntoIterator<Item = Option<Fault>>) {
+    script.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+}
+
+/// A channel that fails by script.
+pub struct FaultyChannel {
+    inner: Arc<dyn Channel>,
+    appends: Script,
+    letters: FaultyLetters,
+    reads: Script,
+}
+
+impl FaultyChannel {
+    /// Wraps a channel; nothing fails until told to.
+    pub fn new(inner: Arc<dyn Channel>) -> Self {
+        let letters = FaultyLetters {
+            inner: inner.clone(),
+            script: Script::default(),
+        };
+        Self {
+            inner,
+            appends: Script::default(),
+            letters,
+            reads: Script::default(),
+        }
+    }
+
+    /// Adds to the script of `append`.
+    pub fn fail_appends(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        extend(&self.appends, faults);
+    }
+
+    /// Adds to the script of `letters().store`.
+    pub fn fail_letters(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        extend(&self.letters.script, faults);
+    }
+
+    /// The next `count` calls of `Cursor::next`, by whichever cursor, fail with `Unavailable`.
+    pub fn fail_reads(&self, count: usize) {
+        extend(&self.reads, std::iter::repeat_n(Some(Fault::Unavailable), count));
+    }
+}
+
+#[async_trait]
+impl Channel for FaultyChannel {
+    fn promises(&self) -> Promises {
+        self.inner.promises()
+    }
+
+    async fn append(&self, events: &[Event]) -> Result<Stored, AppendError> {
+        match take(&self.appends) {
+            None => self.inner.append(events).await,
+            Some(fault) => {
+                if fault == Fault::StoredButUnavailable {
+                    let _ = self.inner.append(events).await?;
+                }
+                Err(fault.error())
+            }
+        }
+    }
+
+    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
+        let inner = self.inner.subscribe(name, start).await?;
+        Ok(Box::new(FaultyCursor {
+            inner,
+            script: self.reads.clone(),
+        }))
+    }
+
+    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+        self.inner.forget(name).await
+    }
+
+    async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {
+        self.inner.read(from, max).await
+    }
+
+    async fn grown(&self, from: Offset) {
+        self.inner.grown(from).await;
+    }
+
+    fn letters(&self) -> &dyn Letters {
+        &self.letters
+    }
+
+    fn depth(&self) -> Depth {
+        self.inner.depth()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+struct FaultyCursor {
+    inner: Box<dyn Cursor>,
+    script: Script,
+}
+
+#[async_trait]
+impl Cursor for FaultyCursor {
+    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        match take(&self.script) {
+            None => self.inner.next(max).await,
+            Some(_) => Err(ReadError::Unavailable(io::Error::other("scripted fault").into())),
+        }
+    }
+}
+
+struct FaultyLetters {
+    inner: Arc<dyn Channel>,
+    script: Script,
+}
+
+#[async_trait]
+impl Letters for FaultyLetters {
+    async fn store(&self, letter: &Event) -> Result<Stored, AppendError> {
+        match take(&self.script) {
+            None => self.inner.letters().store(letter).await,
+            Some(fault) => {
+                if fault == Fault::StoredButUnavailable {
+                    let _ = self.inner.letters().store(letter).await?;
+                }
+                Err(fault.error())
+            }
+        }
+    }
+
+    async fn list(&self, from: Offset, max: usize) -> Result<Vec<Letter>, ReadError> {
+        self.inner.letters().list(from, max).await
+    }
+
+    async fn remove(&self, offsets: &[Offset]) -> Result<usize, ReadError> {
+        self.inner.letters().remove(offsets).await
+    }
+
+    fn count(&self) -> u64 {
+        self.inner.letters().count()
+    }
+}
