@@ -24,7 +24,7 @@ pub struct Attempts {
 }
 
 /// The channel's side of a delivery.
-pub trait Settle: Send {
+pub trait Settle: Send + Sync {
     /// Marks the event as done for this cursor. Must not block; it becomes durable in the channel's own rhythm, at
     /// the latest with a clean close.
     fn ack(self: Box<Self>) -> Result<(), SettleError>;
@@ -70,7 +70,7 @@ pub enum Disposition {
     /// The subscriber is a channel, and it is stored there.
     Forwarded(Stored),
     /// The subscriber took it and its reply is stored, or was taken by the reply's target.
-    Replied { subscriber: Delivered, reply: Passed },
+    Replied(Passed),
     /// A letter about it is stored, or was taken by the dead-letter sink.
     DeadLettered(Passed),
     /// Nothing was to be done.

@@ -201,6 +201,36 @@ pub struct CursorStatus {
     pub oldest: Option<SystemTime>,
 }
 
+/// Why events are missing from a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The limit the user set was reached before every subscription was done with them.
+    Limit,
+    /// They could not be read back.
+    Damage,
+}
+
+impl GapReason {
+    /// The word used in logs and status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Damage => "damage",
+        }
+    }
+}
+
+/// Places whose events are gone although not every subscription had settled them: recorded, never silent (CH-9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first missing place.
+    pub from: Offset,
+    /// The place after the last missing one.
+    pub to: Offset,
+    pub found_at: SystemTime,
+    pub reason: GapReason,
+}
+
 /// How much a channel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -212,6 +242,8 @@ pub struct Depth {
     /// Bytes held in memory or on disk, settled ones that are retained included.
     pub bytes: u64,
     pub cursors: Vec<CursorStatus>,
+    /// Known gaps, oldest first.
+    pub gaps: Vec<Gap>,
     /// Why the channel refuses appends now, if it does: a phrase for a condition's message.
     pub refusing: Option<String>,
 }

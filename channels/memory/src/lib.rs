@@ -312,6 +312,7 @@ impl Channel for MemoryChannel {
             unsettled: next.0 - earliest.0,
             bytes: ring.bytes() as u64,
             cursors: ring.cursors().iter().map(status).collect(),
+            gaps: Vec::new(),
             refusing: ring.refusing(),
         }
     }

@@ -1,0 +1,265 @@
+//! The data folder: one process at a time, its threads, and the channels in it.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    EmbeddedChannel, Settings,
+    committers::Committers,
+    letters::LetterLog,
+    log::{LogError, Opening},
+    name,
+    state::StateFile,
+    storage::{Disk, Storage, is_read_only},
+    store::Store,
+    tail::Budget,
+    upkeep::Upkeep,
+};
+
+const LOCK: &str = "LOCK";
+const CHANNELS: &str = "channels";
+const LETTERS: &str = "letters";
+
+/// Why a data folder or a channel in it cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// CONTRACT OP-5.
+    #[error("data folder {path} is used by another process{}", pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    Locked { path: PathBuf, pid: Option<u32> },
+    #[error("channel {name} is open already")]
+    InUse { name: String },
+    #[error("{path} cannot be opened")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It was written by a later version of the program.
+    #[error(
+        "{path} has format version {version}, this program reads version {}",
+        crate::format::VERSION
+    )]
+    Version { path: PathBuf, version: u16 },
+}
+
+/// A folder on local disk that channels live in, held by this process alone.
+///
+/// Cheap to clone. The folder is given up when it and every channel opened from it are dropped; the drop then waits for
+/// writes that have begun.
+#[derive(Clone)]
+pub struct DataFolder {
+    folder: Arc<Folder>,
+}
+
+impl DataFolder {
+    /// Opens a folder, creating it and its parents.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] when another process, or another part of this one, has it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let root = path.as_ref();
+        let failed = |source| OpenError::Io {
+            path: root.to_path_buf(),
+            source,
+        };
+        fs::create_dir_all(root).map_err(failed)?;
+        let lock = lock(root)?;
+        Self::with(Arc::new(Disk), root, Some(lock)).map_err(failed)
+    }
+
+    pub(crate) fn with(storage: Arc<dyn Storage>, root: &Path, lock: Option<fs::File>) -> io::Result<Self> {
+        let (upkeep, upkeep_thread) = Upkeep::start()?;
+        let folder = Folder {
+            storage,
+            root: root.to_path_buf(),
+            names: Mutex::new(BTreeSet::new()),
+            budget: Budget::default(),
+            committers: Committers::start()?,
+            upkeep,
+            upkeep_thread: Mutex::new(Some(upkeep_thread)),
+            _lock: lock,
+        };
+        Ok(Self {
+            folder: Arc::new(folder),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.folder.root
+    }
+
+    /// Opens a channel of this folder, new or with what it held. Blocks: a few hundred microseconds after a clean close,
+    /// after a crash as long as it takes to read what was written since the last checkpoint (a second's worth).
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while a channel of that name is open.
+    pub fn channel(&self, name: &str, settings: Settings) -> Result<EmbeddedChannel, OpenError> {
+        let folder = &self.folder;
+        let claim = Claim::new(folder, name).ok_or_else(|| OpenError::InUse { name: name.to_owned() })?;
+        let dir = folder.dir(name);
+        let failed = |error| match error {
+            LogError::Io(source) => OpenError::Io {
+                path: dir.clone(),
+                source,
+            },
+            LogError::Version { path, version } => OpenError::Version { path, version },
+        };
+        let store = folder.store(&dir, settings.bounded(), claim).map_err(failed)?;
+        folder.upkeep.adopt(Arc::downgrade(&store));
+        Ok(EmbeddedChannel::new(store))
+    }
+
+    /// Deletes a closed channel with all its events, cursors and letters; nothing happens when there is none. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while it is open.
+    pub fn remove(&self, name: &str) -> Result<(), OpenError> {
+        let _claim = Claim::new(&self.folder, name).ok_or_else(|| OpenError::InUse { name: name.to_owned() })?;
+        let dir = self.folder.dir(name);
+        match fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OpenError::Io { path: dir, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of the channels that are there, open or not, in no order.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn channels(&self) -> Result<Vec<String>, OpenError> {
+        let dir = self.folder.root.join(CHANNELS);
+        let names = self
+            .folder
+            .storage
+            .list(&dir)
+            .map_err(|source| OpenError::Io { path: dir, source })?;
+        Ok(names
+            .iter()
+            .filter_map(|(escaped, _)| name::unescape(escaped))
+            .collect())
+    }
+}
+
+/// What a folder's channels share.
+pub(crate) struct Folder {
+    storage: Arc<dyn Storage>,
+    root: PathBuf,
+    names: Mutex<BTreeSet<String>>,
+    budget: Budget,
+    committers: Arc<Committers>,
+    pub(crate) upkeep: Arc<Upkeep>,
+    upkeep_thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held as long as the folder is; the lock goes with it.
+    _lock: Option<fs::File>,
+}
+
+impl Folder {
+    fn dir(&self, name: &str) -> PathBuf {
+        self.root.join(CHANNELS).join(name::escape(name))
+    }
+
+    fn store(self: &Arc<Self>, dir: &Path, settings: Settings, claim: Claim) -> Result<Arc<Store>, LogError> {
+        let opening = |dir: &Path| Opening {
+            storage: self.storage.clone(),
+            dir: dir.to_path_buf(),
+            segment_bytes: settings.effective_segment_bytes(),
+            budget: self.budget.clone(),
+            committers: self.committers.clone(),
+            checkpoint: None,
+            floor: 0,
+            gaps: Vec::new(),
+        };
+        let (file, saved) = StateFile::open(self.storage.clone(), dir)?;
+        let (checkpoint, floor, gaps) = (saved.checkpoint, saved.floor(), saved.gaps.clone());
+        let log = Opening {
+            checkpoint,
+            floor,
+            gaps,
+            ..opening(dir)
+        }
+        .open()?;
+        let letters = LetterLog::open(opening(&dir.join(LETTERS)))?;
+        let store = Store::new(log, letters, settings, file, saved, self.clone(), claim);
+        if store.log.has_unsaved_gaps() {
+            // What recovery dropped must stay dropped, whatever is written behind it.
+            store.save(true)?;
+        }
+        Ok(store)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.committers.stop();
+        self.upkeep.stop();
+        if let Some(thread) = self.upkeep_thread.lock().take()
+            // The upkeep thread may be the one that lets go of the last channel.
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+        self.committers.join();
+    }
+}
+
+/// The right to open a channel of a name; given back when dropped.
+pub(crate) struct Claim {
+    folder: Arc<Folder>,
+    name: String,
+}
+
+impl Claim {
+    fn new(folder: &Arc<Folder>, name: &str) -> Option<Self> {
+        let name = name.to_owned();
+        folder.names.lock().insert(name.clone()).then(|| Self {
+            folder: folder.clone(),
+            name,
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.folder.names.lock().remove(&self.name);
+    }
+}
+
+/// Takes the folder's lock, and leaves our pid for whoever comes second.
+fn lock(root: &Path) -> Result<fs::File, OpenError> {
+    let path = root.join(LOCK);
+    let failed = |source| OpenError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut options = fs::OpenOptions::new();
+    let mut file = match options.read(true).write(true).create(true).truncate(false).open(&path) {
+        Err(error) if is_read_only(&error) => fs::File::open(&path).map_err(failed)?,
+        file => file.map_err(failed)?,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(OpenError::Locked {
+                path: root.to_path_buf(),
+                pid: pid.trim().parse().ok(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    // The pid is only a courtesy: a disk that is full or read-only does not matter here.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}

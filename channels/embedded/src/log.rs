@@ -1,0 +1,473 @@
+//! A log: appends gather while the disk is busy, one thread writes them with one sync, and everyone is answered.
+//!
+//! The way of an append: [`Log::append`] encodes the records into the gathering buffer and waits; [`Log::commit`], on a
+//! committer's thread, takes the buffer, writes and syncs it ([`Writer`]), makes it visible, and answers. Batching needs
+//! no timer: what arrives during one sync is the next batch, and an idle log writes at once.
+//!
+//! Reading is in read.rs, opening in open.rs. What cursors are is cursor.rs's business; a log wakes them.
+
+mod open;
+mod read;
+mod writer;
+
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use channel::{AppendError, Gap, GapReason, Offset};
+use event::Event;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use self::writer::Writer;
+pub(crate) use self::{
+    open::{LogError, Opening},
+    read::Chunk,
+};
+use crate::{
+    clock,
+    committers::Committers,
+    cursor::Shared,
+    format::{FIRST_OF_BATCH, FIRST_OF_COMMIT, LAST_OF_BATCH, put_record},
+    segment::Segment,
+    state::Checkpoint,
+    stats::{Counters, Stats},
+    storage::{Storage, is_full},
+    tail::{Recent, Tail},
+};
+
+/// Bytes gathered before appends wait their turn: large enough for a batch that keeps a disk busy, small enough to hold
+/// twice (one gathering, one being written).
+const GATHER_BYTES_MAX: usize = 4 << 20;
+/// What a refused publisher is told. Space and disks come back by a person's hand or not at all; one look a second at
+/// them is cheap.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Gaps remembered one by one; beyond it neighbours are joined, so that a ruined disk does not fill the memory too.
+const GAPS_MAX: usize = 1000;
+
+pub(crate) struct Log {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    salt: u32,
+    segment_bytes: AtomicU64,
+    gathering: Mutex<Gathering>,
+    /// Appends that wait for the gathering buffer.
+    room: Notify,
+    writer: Mutex<Writer>,
+    segments: Mutex<Vec<Arc<Segment>>>,
+    /// Everything below is durable and visible.
+    committed: AtomicU64,
+    tail: Mutex<Tail>,
+    cursors: Mutex<Arc<[Arc<Shared>]>>,
+    grown: Notify,
+    watching: AtomicUsize,
+    gaps: Mutex<Gaps>,
+    committers: Arc<Committers>,
+    counters: Counters,
+    refusing: Mutex<Option<String>>,
+}
+
+/// Why an append was not stored. Cloned to everyone in a batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
+    DiskFull,
+    Unavailable(Arc<io::Error>),
+    Closed,
+}
+
+impl From<Refusal> for AppendError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::DiskFull => Self::DiskFull {
+                retry_after: RETRY_AFTER,
+            },
+            Refusal::Unavailable(error) => Self::Unavailable {
+                retry_after: RETRY_AFTER,
+                source: Box::new(error),
+            },
+            Refusal::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::DiskFull
+        } else {
+            Self::Unavailable(Arc::new(error))
+        }
+    }
+}
+
+struct Entry {
+    event: Event,
+    stored_ms: u64,
+    /// Where its record begins in the batch's bytes.
+    at: usize,
+}
+
+type Waiter = oneshot::Sender<Result<(), Refusal>>;
+
+/// What one write will hold.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    waiters: Vec<Waiter>,
+}
+
+impl Batch {
+    /// Empties it for the next use; a buffer that grew for large events is given back.
+    fn reset(mut self) -> Self {
+        if self.bytes.capacity() > GATHER_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.entries.clear();
+        self.waiters.clear();
+        self
+    }
+}
+
+struct Gathering {
+    batch: Batch,
+    /// The place the next event gets.
+    next: u64,
+    last_ms: u64,
+    /// In the committers' queue, or being committed.
+    submitted: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Gaps {
+    known: Vec<Gap>,
+    /// Not yet in the state file.
+    unsaved: Vec<Gap>,
+}
+
+impl Log {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Everything below this place is durable and can be read.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Stores the events; returns the last one's place once they are synced.
+    pub(crate) async fn append(self: &Arc<Self>, events: &[Event]) -> Result<u64, Refusal> {
+        let (answer, last) = loop {
+            let room = self.room.notified();
+            if let Some(waiting) = self.gather(events)? {
+                break waiting;
+            }
+            room.await;
+        };
+        let Ok(answer) = answer.await else {
+            return Err(Refusal::Unavailable(Arc::new(io::Error::other(
+                "the write was given up",
+            ))));
+        };
+        answer.map(|()| last)
+    }
+
+    /// Puts the events into the next write; `None` when it is large enough already.
+    #[expect(clippy::type_complexity, reason = "the pair lives for three lines")]
+    fn gather(
+        self: &Arc<Self>,
+        events: &[Event],
+    ) -> Result<Option<(oneshot::Receiver<Result<(), Refusal>>, u64)>, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        let mut gathering = self.gathering.lock();
+        if gathering.closed {
+            return Err(Refusal::Closed);
+        }
+        if gathering.batch.bytes.len() > GATHER_BYTES_MAX {
+            return Ok(None);
+        }
+        // A clock set back must not make a search by time miss events.
+        let stored_ms = gathering.last_ms.max(clock::to_ms(SystemTime::now()));
+        gathering.last_ms = stored_ms;
+        for (index, event) in events.iter().enumerate() {
+            let offset = gathering.next;
+            gathering.next += 1;
+            let batch = &mut gathering.batch;
+            let at = batch.bytes.len();
+            let flags = if at == 0 { FIRST_OF_COMMIT } else { 0 }
+                | if index == 0 { FIRST_OF_BATCH } else { 0 }
+                | if index + 1 == events.len() { LAST_OF_BATCH } else { 0 };
+            put_record(&mut batch.bytes, self.salt, offset, stored_ms, flags, |out| {
+                event.encode(out)
+            });
+            batch.entries.push(Entry {
+                event: event.clone(),
+                stored_ms,
+                at,
+            });
+        }
+        let last = gathering.next.saturating_sub(1);
+        gathering.batch.waiters.push(sender);
+        let submit = !std::mem::replace(&mut gathering.submitted, true);
+        drop(gathering);
+        if submit {
+            self.committers.submit(self.clone());
+        }
+        Ok(Some((receiver, last)))
+    }
+
+    /// Writes what has gathered; `true` when more has gathered meanwhile. Blocks; one thread at a time.
+    pub(crate) fn commit(&self) -> bool {
+        let mut writer = self.writer.lock();
+        let spare = writer.spare();
+        let batch = std::mem::replace(&mut self.gathering.lock().batch, spare);
+        if batch.bytes.len() > GATHER_BYTES_MAX {
+            self.room.notify_waiters();
+        }
+        let batch = if batch.bytes.is_empty() {
+            // An append of no events asks only whether the log is open.
+            answer(batch, &Ok(()))
+        } else {
+            match writer.write(self, &batch) {
+                Ok(()) => self.publish(batch),
+                Err(error) => self.refuse(batch, error),
+            }
+        };
+        writer.keep(batch.reset());
+        let mut gathering = self.gathering.lock();
+        gathering.submitted = !gathering.batch.waiters.is_empty();
+        gathering.submitted
+    }
+
+    /// After a write that panicked: nothing known about the file, so it is opened anew. As [`Self::commit`] otherwise.
+    pub(crate) fn distrust(&self) -> bool {
+        self.writer.lock().distrust();
+        let mut gathering = self.gathering.lock();
+        gathering.batch = Batch::default();
+        gathering.next = self.committed();
+        gathering.submitted = false;
+        false
+    }
+
+    /// What was written is durable: lets cursors have it, and answers.
+    fn publish(&self, mut batch: Batch) -> Batch {
+        let cursors = self.cursors.lock().clone();
+        let first = self.committed();
+        let next = first + batch.entries.len() as u64;
+        self.counters
+            .appends
+            .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+        self.counters
+            .appended_bytes
+            .fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
+        if cursors.is_empty() {
+            batch.entries.clear();
+        } else {
+            let low = cursors
+                .iter()
+                .map(|cursor| cursor.settled_below().0)
+                .min()
+                .unwrap_or(next);
+            let recent = batch.entries.drain(..).map(|entry| Recent {
+                event: entry.event,
+                stored_ms: entry.stored_ms,
+            });
+            self.tail.lock().extend(first, recent, low);
+        }
+        self.committed.store(next, Ordering::Release);
+        let batch = answer(batch, &Ok(()));
+        for cursor in &*cursors {
+            cursor.wake();
+        }
+        if self.watching.load(Ordering::SeqCst) > 0 {
+            self.grown.notify_waiters();
+        }
+        if let Some(reason) = self.refusing.lock().take() {
+            tracing::info!(path = %self.dir.display(), reason, "log takes events again");
+        }
+        batch
+    }
+
+    /// Nothing of it is stored, nor of what gathered behind it, whose places follow on.
+    fn refuse(&self, batch: Batch, error: io::Error) -> Batch {
+        self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+        let reason = error.to_string();
+        let refused = Err(Refusal::from(error));
+        let later = {
+            let mut gathering = self.gathering.lock();
+            gathering.next = self.committed();
+            std::mem::take(&mut gathering.batch)
+        };
+        let mut refusing = self.refusing.lock();
+        if refusing.as_ref() != Some(&reason) {
+            tracing::error!(path = %self.dir.display(), error = reason, "log cannot be written, events are refused");
+            *refusing = Some(reason);
+        }
+        drop(refusing);
+        self.room.notify_waiters();
+        answer(later, &refused);
+        answer(batch, &refused)
+    }
+
+    /// Takes no more, and writes what was taken.
+    pub(crate) fn close(&self) {
+        self.gathering.lock().closed = true;
+        self.room.notify_waiters();
+        while self.commit() {}
+        self.grown.notify_waiters();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gathering.lock().closed
+    }
+
+    /// Why the last write failed, while none has succeeded since.
+    pub(crate) fn refusing(&self) -> Option<String> {
+        self.refusing.lock().clone()
+    }
+
+    /// Returns when there is something at or after a place, or the log is closed.
+    pub(crate) async fn grown(&self, from: u64) {
+        let _watching = Watching::enter(&self.watching);
+        loop {
+            let grown = self.grown.notified();
+            if self.committed() > from || self.is_closed() {
+                return;
+            }
+            grown.await;
+        }
+    }
+
+    pub(crate) fn cursors(&self) -> Arc<[Arc<Shared>]> {
+        self.cursors.lock().clone()
+    }
+
+    pub(crate) fn set_cursors(&self, cursors: Arc<[Arc<Shared>]>) {
+        *self.cursors.lock() = cursors;
+    }
+
+    /// The place below which every cursor is done; the end when there is none.
+    pub(crate) fn low(&self) -> u64 {
+        let committed = self.committed();
+        self.cursors
+            .lock()
+            .iter()
+            .map(|cursor| cursor.settled_below().0)
+            .min()
+            .unwrap_or(committed)
+            .min(committed)
+    }
+
+    /// Looks an event up among the recent ones.
+    pub(crate) fn recent<T>(&self, look: impl FnOnce(&Tail) -> T) -> T {
+        look(&self.tail.lock())
+    }
+
+    /// How far the log is durable, as of the last write; `None` while nothing is stored.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        // A write in progress moves all of it at once, at its end.
+        let _writer = self.writer.lock();
+        let segment = self.segments.lock().last()?.clone();
+        let last_ms = segment.last_ms().unwrap_or(0);
+        Some(Checkpoint {
+            segment: segment.base,
+            position: segment.length(),
+            next: self.committed(),
+            last_ms,
+            salt: self.salt,
+        })
+    }
+
+    /// Gives memory back that a quiet log does not need.
+    pub(crate) fn rest(&self) {
+        self.tail.lock().trim(self.low());
+        if let Some(mut writer) = self.writer.try_lock() {
+            writer.keep(Batch::default());
+        }
+    }
+
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        self.gaps.lock().known.clone()
+    }
+
+    /// Gaps found since the last call, to be saved.
+    pub(crate) fn unsaved_gaps(&self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps.lock().unsaved)
+    }
+
+    pub(crate) fn has_unsaved_gaps(&self) -> bool {
+        !self.gaps.lock().unsaved.is_empty()
+    }
+
+    /// Records places as missing, once.
+    pub(crate) fn add_gap(&self, places: Range<u64>, reason: GapReason) {
+        let gap = Gap {
+            from: Offset(places.start),
+            to: Offset(places.end),
+            found_at: SystemTime::now(),
+            reason,
+        };
+        let mut gaps = self.gaps.lock();
+        if gaps
+            .known
+            .iter()
+            .any(|known| known.from <= gap.from && gap.to <= known.to)
+        {
+            return;
+        }
+        tracing::warn!(path = %self.dir.display(), from = places.start, to = places.end, reason = reason.as_str(), "events are missing");
+        gaps.insert(gap);
+        gaps.unsaved.push(gap);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.counters.snapshot(self.segments.lock().len())
+    }
+}
+
+impl Gaps {
+    fn insert(&mut self, gap: Gap) {
+        let at = self.known.partition_point(|known| known.from < gap.from);
+        self.known.insert(at, gap);
+        if self.known.len() > GAPS_MAX {
+            let second = self.known.remove(1);
+            self.known[0].to = self.known[0].to.max(second.to);
+        }
+    }
+}
+
+fn answer(mut batch: Batch, result: &Result<(), Refusal>) -> Batch {
+    for waiter in batch.waiters.drain(..) {
+        let _ = waiter.send(result.clone());
+    }
+    batch
+}
+
+/// Counts a watcher for as long as it waits, also when it is dropped.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl<'a> Watching<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

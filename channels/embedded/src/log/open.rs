@@ -1,0 +1,247 @@
+//! Opening a log: what is there, how far it is good, and where the next event goes.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use channel::{Gap, GapReason};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Batch, Gaps, Gathering, Log, writer::Writer};
+use crate::{
+    committers::Committers,
+    format::{BadHeader, SEGMENT_HEADER, SegmentHeader},
+    frames::Frames,
+    recovery::{Recovered, recover},
+    segment::{Mark, Segment},
+    state::Checkpoint,
+    stats::Counters,
+    storage::{File, Storage, is_read_only},
+    tail::{Budget, Tail},
+};
+
+/// How much is read at once: recovery is bound by the checksums, not by the reads.
+const RECOVERY_CHUNK: usize = 1 << 20;
+
+/// What a log is opened with.
+pub(crate) struct Opening {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) dir: PathBuf,
+    pub(crate) segment_bytes: u64,
+    pub(crate) budget: Budget,
+    pub(crate) committers: Arc<Committers>,
+    /// How far the log was known to be durable.
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// No place below this one is given away again: something was settled there.
+    pub(crate) floor: u64,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(
+        "segment {path} has format version {version}, this program reads {}",
+        crate::format::VERSION
+    )]
+    Version { path: PathBuf, version: u16 },
+}
+
+impl Opening {
+    /// Opens the log; blocks. A log that was closed cleanly, or one that is empty, costs one listing.
+    pub(crate) fn open(self) -> Result<Log, LogError> {
+        let mut segments = self.segments()?;
+        let salt = self.salt(&segments)?;
+        let counters = Counters::default();
+        let (mut found, mut poisoned, mut roll) = (Recovered::default(), false, false);
+        if let Some((segment, length)) = segments.last().cloned() {
+            found = self.recover(&segment, length, salt)?;
+            counters.recovered_records.store(found.records, Ordering::Relaxed);
+            if found.length < SEGMENT_HEADER as u64 {
+                // Its header never reached the disk, so it held nothing: its name is all there is to it.
+                segments.pop();
+                roll = true;
+                remove_unless_read_only(&*self.storage, &segment)?;
+            } else {
+                segment.set_length(found.length);
+                segment.saw(found.last_ms);
+                if length > found.length {
+                    counters.cut_bytes.store(length - found.length, Ordering::Relaxed);
+                    poisoned = !self.cut(&segment, found.length)?;
+                }
+            }
+        }
+        let known = self
+            .checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.next)
+            .max(self.floor);
+        let log = self.log(
+            salt,
+            segments,
+            known.max(found.next),
+            found.last_ms,
+            Writer::new(poisoned),
+            counters,
+        );
+        for places in found.missing {
+            log.add_gap(places, GapReason::Damage);
+        }
+        if known > found.next {
+            roll = true;
+            log.add_gap(found.next..known, GapReason::Damage);
+        }
+        if roll {
+            log.writer.lock().roll_with_next_write();
+        }
+        Ok(log)
+    }
+
+    fn segments(&self) -> io::Result<Vec<(Arc<Segment>, u64)>> {
+        let mut segments: Vec<_> = self
+            .storage
+            .list(&self.dir)?
+            .iter()
+            .filter_map(|(name, length)| Some((Segment::parse_name(name)?, *length)))
+            .map(|(base, length)| (Arc::new(Segment::new(&self.dir, base, length)), length))
+            .collect();
+        segments.sort_by_key(|(segment, _)| segment.base);
+        Ok(segments)
+    }
+
+    /// The log's salt: in the checkpoint and in every segment. A new log makes one.
+    fn salt(&self, segments: &[(Arc<Segment>, u64)]) -> Result<u32, LogError> {
+        if let Some(checkpoint) = &self.checkpoint {
+            return Ok(checkpoint.salt);
+        }
+        for (segment, _) in segments.iter().rev() {
+            if let Some(header) = self.header(segment)? {
+                return Ok(header.salt);
+            }
+        }
+        Ok(RandomState::new().hash_one(&self.dir) as u32)
+    }
+
+    /// `None`: damaged, or never finished.
+    fn header(&self, segment: &Segment) -> Result<Option<SegmentHeader>, LogError> {
+        let mut bytes = [0; SEGMENT_HEADER];
+        let read = segment.file(&*self.storage)?.read_at(&mut bytes, 0)?;
+        match SegmentHeader::decode(&bytes[..read]) {
+            Ok(header) => Ok(Some(header)),
+            Err(BadHeader::Damaged) => Ok(None),
+            Err(BadHeader::Version(version)) => Err(LogError::Version {
+                path: segment.path.clone(),
+                version,
+            }),
+        }
+    }
+
+    /// Scans the last segment from the checkpoint on. A found length below the header's means: there is nothing in it.
+    fn recover(&self, segment: &Segment, length: u64, salt: u32) -> Result<Recovered, LogError> {
+        let start = SEGMENT_HEADER as u64;
+        let (mut position, mut next, mut last_ms) = (start, segment.base, 0);
+        if let Some(checkpoint) = &self.checkpoint
+            && checkpoint.segment == segment.base
+            && checkpoint.position <= length
+        {
+            (position, next, last_ms) = (checkpoint.position, checkpoint.next, checkpoint.last_ms);
+        }
+        if position == length && position > start {
+            return Ok(Recovered {
+                next,
+                length,
+                last_ms,
+                ..Recovered::default()
+            });
+        }
+        let file: Arc<dyn File> = segment.file(&*self.storage)?;
+        let header = self.header(segment)?;
+        let mut frames = Frames::new(file, salt, position, length, RECOVERY_CHUNK);
+        let mut found = recover(&mut frames, next, |frame| {
+            let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
+            segment.mark(Mark {
+                offset,
+                position: frame.position,
+                stored_ms,
+            });
+        })?;
+        found.last_ms = found.last_ms.max(last_ms);
+        if header.is_none() && found.records == 0 {
+            found.length = 0;
+        }
+        let cut = length.saturating_sub(found.length);
+        tracing::info!(
+            path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
+            missing = found.missing.len(), "log recovered"
+        );
+        Ok(found)
+    }
+
+    /// Cuts off what was never finished; `false` when the disk is read-only, and the segment must not be written again.
+    fn cut(&self, segment: &Segment, length: u64) -> io::Result<bool> {
+        let file = segment.file(&*self.storage)?;
+        match file.truncate(length).and_then(|()| file.sync()) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(path = %segment.path.display(), %error, "unfinished end of a log cannot be cut off");
+                segment.distrust();
+                Ok(false)
+            }
+        }
+    }
+
+    fn log(
+        self,
+        salt: u32,
+        segments: Vec<(Arc<Segment>, u64)>,
+        next: u64,
+        last_ms: u64,
+        writer: Writer,
+        counters: Counters,
+    ) -> Log {
+        Log {
+            storage: self.storage,
+            dir: self.dir,
+            salt,
+            segment_bytes: AtomicU64::new(self.segment_bytes),
+            gathering: Mutex::new(Gathering {
+                batch: Batch::default(),
+                next,
+                last_ms,
+                submitted: false,
+                closed: false,
+            }),
+            room: Notify::new(),
+            writer: Mutex::new(writer),
+            segments: Mutex::new(segments.into_iter().map(|(segment, _)| segment).collect()),
+            committed: AtomicU64::new(next),
+            tail: Mutex::new(Tail::new(next, self.budget)),
+            cursors: Mutex::new(Arc::new([])),
+            grown: Notify::new(),
+            watching: AtomicUsize::new(0),
+            gaps: Mutex::new(Gaps {
+                known: self.gaps,
+                unsaved: Vec::new(),
+            }),
+            committers: self.committers,
+            counters,
+            refusing: Mutex::new(None),
+        }
+    }
+}
+
+fn remove_unless_read_only(storage: &dyn Storage, segment: &Segment) -> io::Result<()> {
+    match storage.remove(&segment.path) {
+        Err(error) if !is_read_only(&error) => Err(error),
+        _ => Ok(()),
+    }
+}

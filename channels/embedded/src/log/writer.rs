@@ -1,0 +1,229 @@
+//! The writing end of a log: one file, one write and one sync per batch, and what happens when they fail.
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use channel::GapReason;
+use tokio::time::Instant;
+
+use super::{Batch, Log};
+use crate::{
+    clock,
+    format::{SEGMENT_HEADER, SegmentHeader},
+    frames::Frames,
+    segment::{Mark, Segment},
+    storage::{File, Mode, is_full},
+};
+
+/// How much is read at once when a segment is verified.
+const VERIFY_CHUNK: usize = 1 << 20;
+/// Bytes between the marks offered while writing; the segment keeps those that are far enough apart.
+const MARK_STRIDE: usize = 64 << 10;
+
+pub(super) struct Writer {
+    active: Option<Active>,
+    /// A write or sync failed: the file is opened anew and a new segment begun before anything else is written.
+    poisoned: bool,
+    /// The poisoned segment was verified already; only the new one is missing.
+    verified: bool,
+    /// Begin a new segment with the next write.
+    roll: bool,
+    spare: Batch,
+}
+
+struct Active {
+    segment: Arc<Segment>,
+    file: Arc<dyn File>,
+    /// Its name in the folder is not durable yet.
+    unsynced_name: bool,
+}
+
+impl Writer {
+    /// `poisoned`: what lies behind the last good record could not be cut off, so that segment is not written again.
+    pub(super) fn new(poisoned: bool) -> Self {
+        Self {
+            active: None,
+            poisoned,
+            verified: poisoned,
+            roll: false,
+            spare: Batch::default(),
+        }
+    }
+
+    pub(super) fn spare(&mut self) -> Batch {
+        std::mem::take(&mut self.spare)
+    }
+
+    pub(super) fn keep(&mut self, spare: Batch) {
+        self.spare = spare;
+    }
+
+    pub(super) fn distrust(&mut self) {
+        self.active = None;
+        self.poisoned = true;
+        self.verified = false;
+    }
+
+    /// Writes and syncs a batch. On an error nothing of it is in the log.
+    pub(super) fn write(&mut self, log: &Log, batch: &Batch) -> io::Result<()> {
+        if self.poisoned {
+            self.reopen(log)?;
+        }
+        let length = batch.bytes.len() as u64;
+        let active = self.active(log, length)?;
+        let at = active.segment.length();
+        if let Err(error) = active.file.write_at(&batch.bytes, at) {
+            // A full disk is no broken one: what was written is taken back, and the file is as before.
+            if !is_full(&error) || active.file.truncate(at).is_err() {
+                self.distrust();
+            }
+            return Err(error);
+        }
+        let started = Instant::now();
+        let synced = active.file.sync().and_then(|()| match active.unsynced_name {
+            true => log.storage.sync_dir(&log.dir),
+            false => Ok(()),
+        });
+        if let Err(error) = synced {
+            self.distrust();
+            return Err(error);
+        }
+        log.counters.synced(started.elapsed());
+        active.unsynced_name = false;
+        active.note(log.committed(), at, batch);
+        active.segment.set_length(at + length);
+        Ok(())
+    }
+
+    /// Begins a new segment now, so that the one before can be deleted.
+    pub(super) fn roll(&mut self, log: &Log) -> io::Result<()> {
+        if self.poisoned {
+            return self.reopen(log);
+        }
+        self.begin(log)?;
+        if let Some(active) = &mut self.active {
+            active.file.sync()?;
+            log.storage.sync_dir(&log.dir)?;
+            active.unsynced_name = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn roll_with_next_write(&mut self) {
+        self.roll = true;
+    }
+
+    /// The file to write to: the last segment, or a new one when that is full.
+    fn active(&mut self, log: &Log, length: u64) -> io::Result<&mut Active> {
+        let last = log.segments.lock().last().cloned();
+        let limit = log.segment_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        match last {
+            Some(segment) if segment.is_empty() || (!self.roll && segment.length() + length <= limit) => {
+                if self.active.is_none() {
+                    let file = log.storage.open(&segment.path, Mode::Existing)?;
+                    self.active = Some(Active {
+                        segment,
+                        file,
+                        unsynced_name: false,
+                    });
+                }
+            }
+            _ => self.begin(log)?,
+        }
+        self.active
+            .as_mut()
+            .ok_or_else(|| io::Error::other("no segment to write to"))
+    }
+
+    /// Creates the segment that begins at the next place.
+    fn begin(&mut self, log: &Log) -> io::Result<()> {
+        let base = log.committed();
+        let segment = Arc::new(Segment::new(&log.dir, base, SEGMENT_HEADER as u64));
+        log.storage.create_dir(&log.dir)?;
+        let mut segments = log.segments.lock();
+        if segments.last().is_some_and(|last| last.base == base) {
+            // It never held a record, and its file is not trusted: a new file takes its name.
+            segments.pop();
+            log.storage.remove(&segment.path)?;
+        }
+        let file = log.storage.open(&segment.path, Mode::New)?;
+        let header = SegmentHeader {
+            base,
+            created_ms: clock::to_ms(SystemTime::now()),
+            salt: log.salt,
+        };
+        if let Err(error) = file.write_at(&header.encode(), 0) {
+            let _ = log.storage.remove(&segment.path);
+            return Err(error);
+        }
+        segments.push(segment.clone());
+        self.roll = false;
+        self.active = Some(Active {
+            segment,
+            file,
+            unsynced_name: true,
+        });
+        Ok(())
+    }
+
+    /// After a failed write or sync: opens the segment anew, takes back what may have been written, reads all of it,
+    /// and goes on in a new segment. The handle that failed is never used again.
+    fn reopen(&mut self, log: &Log) -> io::Result<()> {
+        self.active = None;
+        let last = log.segments.lock().last().cloned();
+        if let Some(segment) = last.filter(|segment| !segment.is_empty())
+            && !self.verified
+        {
+            segment.distrust();
+            let file = log.storage.open(&segment.path, Mode::Existing)?;
+            if file.length()? > segment.length() {
+                file.truncate(segment.length())?;
+                file.sync()?;
+            }
+            log.verify(&segment, file)?;
+            self.verified = true;
+            tracing::info!(path = %segment.path.display(), "segment verified after a failed write");
+        }
+        self.begin(log)?;
+        self.poisoned = false;
+        self.verified = false;
+        Ok(())
+    }
+}
+
+impl Active {
+    /// Leaves marks for seeking.
+    fn note(&self, first: u64, at: u64, batch: &Batch) {
+        let mut due = 0;
+        for (entry, offset) in batch.entries.iter().zip(first..) {
+            if entry.at >= due {
+                self.segment.mark(Mark {
+                    offset,
+                    position: at + entry.at as u64,
+                    stored_ms: entry.stored_ms,
+                });
+                due = entry.at + MARK_STRIDE;
+            }
+        }
+        if let Some(last) = batch.entries.last() {
+            self.segment.saw(last.stored_ms);
+        }
+    }
+}
+
+impl Log {
+    /// Reads a whole segment; what is not whole is recorded as a gap.
+    fn verify(&self, segment: &Segment, file: Arc<dyn File>) -> io::Result<()> {
+        let mut frames = Frames::new(file, self.salt, SEGMENT_HEADER as u64, segment.length(), VERIFY_CHUNK);
+        let mut expected = segment.base;
+        while let Some(frame) = frames.next()? {
+            if frame.header.offset > expected {
+                self.add_gap(expected..frame.header.offset, GapReason::Damage);
+            }
+            expected = expected.max(frame.header.offset + 1);
+        }
+        if expected < self.committed() {
+            self.add_gap(expected..self.committed(), GapReason::Damage);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! Every touch of the disk: a small trait, and the real one.
+//!
+//! It exists so that crash safety is a property test: the twin in the tests loses, tears and refuses what a disk may.
+//! All calls block; they are made from the folder's own threads or from `spawn_blocking`, never from a task.
+
+use std::{
+    fs, io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It must be there. Read-only when the disk is.
+    Existing,
+    /// Created empty, emptied when it is there.
+    New,
+}
+
+/// A file system, as far as a log needs one.
+pub(crate) trait Storage: Send + Sync + 'static {
+    /// Creates a folder and its parents, and makes them durable.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Names and lengths of the files in a folder; none when there is no such folder.
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes what was created, renamed and removed in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub(crate) trait File: Send + Sync + 'static {
+    fn length(&self) -> io::Result<u64>;
+    /// Fills the buffer as far as the file goes; returns how far.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Writes everything or fails; a failure may have written some of it.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    /// Makes contents and length durable. After a failure the handle must not be trusted again: the system may have
+    /// dropped what it could not write, and the next sync would succeed.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Is there no room left? Everything else that goes wrong is not the user's to fix by deleting files.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// The local disk.
+pub(crate) struct Disk;
+
+impl Storage for Disk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = dir.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+        if !parent.as_os_str().is_empty() {
+            self.create_dir(&parent)?;
+        }
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
+            _ => self.sync_dir(&parent),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            files.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.metadata()?.len(),
+            ));
+        }
+        Ok(files)
+    }
+
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true);
+        if mode == Mode::New {
+            options.create(true).truncate(true);
+        }
+        let file = match options.open(path) {
+            Err(error) if mode == Mode::Existing && is_read_only(&error) => fs::File::open(path)?,
+            other => other?,
+        };
+        Ok(Arc::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+}
+
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+impl File for fs::File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

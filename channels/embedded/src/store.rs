@@ -1,0 +1,322 @@
+//! What a channel's handle, its cursors and the upkeep thread share: the log, its state file, and keeping the two in step.
+
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use channel::{CursorName, GapReason, Offset, ReadError, Start};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    Settings, clock,
+    cursor::Shared,
+    folder::{Claim, Folder},
+    letters::LetterLog,
+    log::Log,
+    retention::{Limits, Verdict, View, judge},
+    state::{Checkpoint, Saved, StateFile, put_checkpoint, put_created, put_forgotten, put_gap},
+};
+
+/// After a failed save the state is left alone this long: a full disk does not get better by trying 200 times a second.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+/// The segment being written is sealed when it spans this fraction of an age limit, so that ages are kept to about that.
+const SEAL_FRACTION: u64 = 8;
+
+pub(crate) struct Store {
+    pub(crate) log: Arc<Log>,
+    pub(crate) letters: LetterLog,
+    pub(crate) settings: Mutex<Settings>,
+    keeper: Mutex<Keeper>,
+    /// Something changed since the last save began.
+    changed: AtomicBool,
+    folder: Arc<Folder>,
+    /// The right to the channel's name; given up on close.
+    claim: Mutex<Option<Claim>>,
+    this: Weak<Self>,
+}
+
+struct Keeper {
+    file: StateFile,
+    next_id: u32,
+    saved: Option<Checkpoint>,
+    /// Do not save before.
+    again_at: Option<Instant>,
+}
+
+impl Store {
+    pub(crate) fn new(
+        log: Log,
+        letters: LetterLog,
+        settings: Settings,
+        file: StateFile,
+        saved: Saved,
+        folder: Arc<Folder>,
+        claim: Claim,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let next_id = saved.next_id();
+            let cursors = saved
+                .cursors
+                .into_iter()
+                .map(|(id, saved)| Arc::new(Shared::restore(this.clone(), id, saved)));
+            log.set_cursors(cursors.collect());
+            let keeper = Keeper {
+                file,
+                next_id,
+                saved: saved.checkpoint,
+                again_at: None,
+            };
+            Self {
+                log: Arc::new(log),
+                letters,
+                settings: Mutex::new(settings),
+                keeper: Mutex::new(keeper),
+                changed: AtomicBool::new(false),
+                folder,
+                claim: Mutex::new(Some(claim)),
+                this: this.clone(),
+            }
+        })
+    }
+
+    /// Something is to be saved soon. Cheap when that is known already.
+    pub(crate) fn changed(&self) {
+        if !self.changed.load(Ordering::Relaxed) && !self.changed.swap(true, Ordering::SeqCst) {
+            self.folder.upkeep.submit(self.this.clone());
+        }
+    }
+
+    /// Writes what changed; with `sync`, also how far the log is good, and makes it durable. Blocks.
+    pub(crate) fn save(&self, sync: bool) -> io::Result<()> {
+        let mut keeper = self.keeper.lock();
+        self.save_with(&mut keeper, sync, &[])
+    }
+
+    /// As [`Self::save`], unless it failed a moment ago. `true` when a sync is still due.
+    pub(crate) fn save_in_the_background(&self, sync: bool) -> bool {
+        let mut keeper = self.keeper.lock();
+        if keeper.again_at.is_some_and(|time| Instant::now() < time) {
+            return true;
+        }
+        match self.save_with(&mut keeper, sync, &[]) {
+            Ok(()) => keeper.file.is_unsynced(),
+            Err(error) => {
+                if keeper.again_at.is_none() {
+                    tracing::warn!(path = %self.log.dir().display(), %error, "cursors cannot be saved, events may be repeated after a crash");
+                }
+                keeper.again_at = Some(Instant::now() + SAVE_AGAIN);
+                true
+            }
+        }
+    }
+
+    fn save_with(&self, keeper: &mut Keeper, sync: bool, more: &[u8]) -> io::Result<()> {
+        self.changed.store(false, Ordering::SeqCst);
+        let mut changes = more.to_vec();
+        let cursors = self.log.cursors();
+        for cursor in &*cursors {
+            cursor.put_changes(&mut changes);
+        }
+        for gap in self.log.unsaved_gaps() {
+            put_gap(&mut changes, &gap);
+        }
+        let checkpoint = self.log.checkpoint();
+        if sync && checkpoint != keeper.saved {
+            if let Some(checkpoint) = &checkpoint {
+                put_checkpoint(&mut changes, checkpoint);
+            }
+            keeper.saved = checkpoint;
+        }
+        if changes.is_empty() && !(keeper.file.exists() && keeper.file.is_unsynced()) {
+            return Ok(());
+        }
+        let saved = keeper.file.save(&changes, |out| {
+            for cursor in &*cursors {
+                cursor.put_all(out);
+            }
+            for gap in self.log.gaps() {
+                put_gap(out, &gap);
+            }
+            if let Some(checkpoint) = &checkpoint {
+                put_checkpoint(out, checkpoint);
+            }
+        });
+        let result = saved.and_then(|()| if sync { keeper.file.sync() } else { Ok(()) });
+        match &result {
+            Ok(()) => keeper.again_at = None,
+            Err(_) => {
+                keeper.saved = None;
+                self.changed();
+            }
+        }
+        result
+    }
+
+    /// Opens a cursor, creating it durably when there is none. Blocks when it creates one.
+    pub(crate) fn subscribe(&self, name: &CursorName, start: Start) -> Result<Arc<Shared>, ReadError> {
+        if let Some(cursor) = self.existing(name) {
+            return hold(&cursor);
+        }
+        let mut keeper = self.keeper.lock();
+        if self.log.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        if let Some(cursor) = self.existing(name) {
+            return hold(&cursor);
+        }
+        let place = Offset(self.place(start).map_err(unavailable)?);
+        let cursor = Arc::new(Shared::new(self.this.clone(), keeper.next_id, name.clone(), place));
+        keeper.next_id += 1;
+        // In the list first, so that a new state file has it; out again when it could not be stored.
+        self.log
+            .set_cursors(self.log.cursors().iter().cloned().chain([cursor.clone()]).collect());
+        let mut created = Vec::new();
+        put_created(&mut created, cursor.id, place, name.as_str());
+        if let Err(error) = self.save_with(&mut keeper, true, &created) {
+            self.remove(&cursor);
+            return Err(unavailable(error));
+        }
+        hold(&cursor)
+    }
+
+    /// Deletes a cursor durably. Blocks.
+    pub(crate) fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+        let mut keeper = self.keeper.lock();
+        if self.log.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        let Some(cursor) = self.existing(name) else {
+            return Ok(());
+        };
+        self.remove(&cursor);
+        let mut forgotten = Vec::new();
+        put_forgotten(&mut forgotten, cursor.id);
+        if let Err(error) = self.save_with(&mut keeper, true, &forgotten) {
+            // Not forgotten: it is still in the file.
+            self.log
+                .set_cursors(self.log.cursors().iter().cloned().chain([cursor]).collect());
+            return Err(unavailable(error));
+        }
+        cursor.end();
+        Ok(())
+    }
+
+    pub(crate) fn existing(&self, name: &CursorName) -> Option<Arc<Shared>> {
+        self.log.cursors().iter().find(|cursor| cursor.name == *name).cloned()
+    }
+
+    fn remove(&self, cursor: &Arc<Shared>) {
+        self.log.set_cursors(
+            self.log
+                .cursors()
+                .iter()
+                .filter(|kept| kept.id != cursor.id)
+                .cloned()
+                .collect(),
+        );
+    }
+
+    fn place(&self, start: Start) -> io::Result<u64> {
+        Ok(match start {
+            Start::Latest => self.log.committed(),
+            Start::Earliest => self.log.earliest(),
+            Start::Offset(place) => place.0.clamp(self.log.earliest(), self.log.committed()),
+            Start::Time(time) => self.log.place_of(time)?,
+        })
+    }
+
+    /// Deletes what retention allows and limits demand. Blocks.
+    pub(crate) fn retain(&self) -> io::Result<()> {
+        let now_ms = clock::to_ms(SystemTime::now());
+        let limits = Limits::of(&self.settings.lock());
+        self.seal_old(now_ms, &limits)?;
+        let sealed = self.log.sealed();
+        let mut views = Vec::with_capacity(sealed.len());
+        for (index, (segment, end)) in sealed.iter().enumerate() {
+            let last_ms = match (segment.last_ms(), sealed.get(index + 1)) {
+                (Some(known), _) => Some(known),
+                (None, Some((next, _))) => self.log.begun_ms(next)?,
+                (None, None) => self.log.last_begun_ms()?,
+            };
+            views.push(View {
+                base: segment.base,
+                end: *end,
+                bytes: segment.length(),
+                last_ms,
+            });
+        }
+        let active_bytes = self
+            .log
+            .bytes()
+            .saturating_sub(views.iter().map(|view| view.bytes).sum());
+        let verdict = judge(&views, active_bytes, self.log.low(), now_ms, &limits);
+        self.carry_out(&verdict)?;
+        let doomed: Vec<_> = sealed
+            .into_iter()
+            .take(verdict.delete)
+            .map(|(segment, _)| segment)
+            .collect();
+        if !doomed.is_empty() {
+            tracing::debug!(path = %self.log.dir().display(), segments = doomed.len(), "segments deleted");
+        }
+        self.log.unlink(&doomed)
+    }
+
+    /// What a limit drops unsettled is recorded first, durably.
+    fn carry_out(&self, verdict: &Verdict) -> io::Result<()> {
+        let Some(dropped) = verdict.dropped.clone() else {
+            return Ok(());
+        };
+        self.log.add_gap(dropped.clone(), GapReason::Limit);
+        for cursor in &*self.log.cursors() {
+            cursor.skip(Offset(0)..Offset(dropped.end));
+        }
+        self.save(true)
+    }
+
+    fn seal_old(&self, now_ms: u64, limits: &Limits) -> io::Result<()> {
+        let age = limits
+            .limit_age_ms
+            .map_or(limits.age_ms, |limit| limit.min(limits.age_ms));
+        if let Some(active) = self.log.active()
+            && let Some(begun) = self.log.begun_ms(&active)?
+            && begun + age / SEAL_FRACTION <= now_ms
+        {
+            self.log.seal()?;
+        }
+        Ok(())
+    }
+
+    /// Saves everything durably and takes no more. Blocks.
+    pub(crate) fn close(&self) {
+        self.log.close();
+        self.letters.close();
+        for cursor in &*self.log.cursors() {
+            cursor.end();
+        }
+        if let Err(error) = self.save(true) {
+            tracing::error!(path = %self.log.dir().display(), %error, "cursors cannot be saved, events will be repeated");
+        }
+        self.claim.lock().take();
+    }
+}
+
+fn hold(cursor: &Arc<Shared>) -> Result<Arc<Shared>, ReadError> {
+    if cursor.hold() {
+        Ok(cursor.clone())
+    } else {
+        Err(ReadError::InUse {
+            name: cursor.name.to_string(),
+        })
+    }
+}
+
+pub(crate) fn unavailable(error: io::Error) -> ReadError {
+    ReadError::Unavailable(Box::new(error))
+}
