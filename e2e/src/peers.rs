@@ -1,0 +1,199 @@
+//! Other people's clients, installed once into a cache outside the build, at pinned versions with checked hashes.
+//!
+//! npm reads `peers/node/package-lock.json` (integrity of every package), pip `peers/python/requirements.txt`
+//! (`--require-hashes`). A peer that cannot be had fails the test that needs it, with what to install;
+//! `HEADGATE_SKIP_PEERS=node,python` skips such tests loudly instead. CI skips none.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use sha2::{Digest, Sha256};
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::binary::workspace;
+
+/// A toolchain that other people's clients run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Node,
+    Python,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Python => "python",
+        }
+    }
+}
+
+/// Whether the one who runs the tests asked to go without this peer; says so loudly.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn skipped(peer: Peer) -> bool {
+    let asked = env::var("HEADGATE_SKIP_PEERS").unwrap_or_default();
+    let skip = asked.split(',').any(|name| name.trim() == peer.name());
+    if skip {
+        eprintln!(
+            "SKIPPED: HEADGATE_SKIP_PEERS names {}; what this test proves is not proven",
+            peer.name()
+        );
+    }
+    skip
+}
+
+/// Runs a script of `peers/` with its packages at hand and gives its output.
+///
+/// # Panics
+/// When the peer cannot be installed or the script fails; its error output is in the message.
+pub async fn run(peer: Peer, script: &str, arguments: &[&str]) -> String {
+    let output = command(peer, script, arguments)
+        .await
+        .output()
+        .await
+        .unwrap_or_else(|error| missing(peer, &error.to_string()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{} {script} {arguments:?} ended with {}:\n{errors}",
+        peer.name(),
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The command that runs a script of `peers/`, for scripts that keep running.
+pub async fn command(peer: Peer, script: &str, arguments: &[&str]) -> Command {
+    let packages = installed(peer).await;
+    let script = workspace().join("e2e/peers").join(peer.name()).join(script);
+    let mut command = match peer {
+        Peer::Node => {
+            // Modules resolve from the script's own folder: the cache holds copies beside node_modules.
+            let mut command = Command::new("node");
+            let copy = packages.join(script.file_name().expect("a script has a name"));
+            publish(
+                &copy,
+                &fs::read(&script).unwrap_or_else(|error| panic!("{}: {error}", script.display())),
+            );
+            command.arg(copy);
+            command
+        }
+        Peer::Python => {
+            let mut command = Command::new("python3");
+            command
+                .env("PYTHONPATH", packages)
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .arg(script);
+            command
+        }
+    };
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Where the packages of a peer are, installed when they are not there yet.
+pub async fn installed(peer: Peer) -> &'static Path {
+    static NODE: OnceCell<PathBuf> = OnceCell::const_new();
+    static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
+    let cell = match peer {
+        Peer::Node => &NODE,
+        Peer::Python => &PYTHON,
+    };
+    cell.get_or_init(|| install(peer)).await
+}
+
+async fn install(peer: Peer) -> PathBuf {
+    let recipe = workspace().join("e2e/peers").join(peer.name());
+    let files: &[&str] = match peer {
+        Peer::Node => &["package.json", "package-lock.json"],
+        Peer::Python => &["requirements.txt"],
+    };
+    // The folder is named by what it is made from: a changed pin is another folder.
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(fs::read(recipe.join(file)).unwrap_or_else(|error| panic!("{file}: {error}")));
+    }
+    let folder = cache().join(format!("{}-{}", peer.name(), &hex::encode(hash.finalize())[..16]));
+    if folder.is_dir() {
+        return folder;
+    }
+    // Made aside and moved into place whole: an interrupted or a second installation leaves nothing half done.
+    let draft = cache().join(format!("draft-{}-{}", peer.name(), std::process::id()));
+    fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
+    let mut command = match peer {
+        Peer::Node => {
+            for file in files {
+                fs::copy(recipe.join(file), draft.join(file)).expect("a recipe is copied");
+            }
+            let mut command = Command::new("npm");
+            command
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(&draft);
+            command
+        }
+        Peer::Python => {
+            let mut command = Command::new("python3");
+            command.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                "--target",
+            ]);
+            command.arg(&draft).arg("-r").arg(recipe.join("requirements.txt"));
+            command
+        }
+    };
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap_or_else(|error| missing(peer, &error.to_string()));
+    if !output.status.success() {
+        missing(peer, &String::from_utf8_lossy(&output.stderr));
+    }
+    if fs::rename(&draft, &folder).is_err() {
+        // Somebody else was first.
+        let _ = fs::remove_dir_all(&draft);
+    }
+    folder
+}
+
+fn missing(peer: Peer, why: &str) -> ! {
+    let package = match peer {
+        Peer::Node => "nodejs and npm",
+        Peer::Python => "python3 and python3-pip",
+    };
+    panic!(
+        "{package} are needed for this test (HEADGATE_SKIP_PEERS={} goes without): {why}",
+        peer.name()
+    )
+}
+
+/// Writes a file so that whoever reads it meanwhile sees the old or the new one, whole.
+fn publish(path: &Path, bytes: &[u8]) {
+    if fs::read(path).is_ok_and(|known| known == bytes) {
+        return;
+    }
+    let draft = tempfile::NamedTempFile::new_in(path.parent().expect("a file in a folder")).expect("a draft");
+    fs::write(draft.path(), bytes).expect("a draft is written");
+    draft.persist(path).expect("and moved into place");
+}
+
+fn cache() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let folder = base.unwrap_or_else(env::temp_dir).join("headgate").join("peers");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
+}

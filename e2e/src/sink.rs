@@ -1,0 +1,302 @@
+//! A subscriber that records every request and answers by script.
+//!
+//! A [`Sink`] lives as long as its value: dropping it closes the port and every connection, which is how a test
+//! takes a subscriber down; [`Sink::at`] brings it back at the same place.
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, request::Parts};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{ports, wait::eventually};
+
+/// What a sink was sent.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// When its head was read.
+    pub at: Instant,
+    /// Which connection it came on, counted from 0.
+    pub connection: usize,
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A context attribute in binary mode, percent-decoded.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        let value = self.header(&format!("ce-{name}"))?;
+        Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+    }
+
+    /// The event's id, in binary mode; empty when there is none.
+    pub fn id(&self) -> String {
+        self.attribute("id").unwrap_or_default()
+    }
+
+    /// # Panics
+    /// When the body is no JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+}
+
+/// One scripted answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+    delay: Duration,
+    hangs_up: bool,
+}
+
+impl Response {
+    pub fn status(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            delay: Duration::ZERO,
+            hangs_up: false,
+        }
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Answers only after a while.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Never answers; the connection stays open.
+    pub fn never() -> Self {
+        // Longer than any test, shorter than what a clock can add.
+        Self::status(204).after(Duration::from_secs(86_400))
+    }
+
+    /// Closes the connection instead of answering.
+    pub fn hang_up() -> Self {
+        Self {
+            hangs_up: true,
+            ..Self::status(204)
+        }
+    }
+
+    /// A 200 that carries an event in binary mode: a reply.
+    pub fn reply(id: &str, kind: &str, data: &str) -> Self {
+        Self::status(200)
+            .header("ce-specversion", "1.0")
+            .header("ce-id", id)
+            .header("ce-source", "/e2e/replier")
+            .header("ce-type", kind)
+            .header("content-type", "application/json")
+            .body(data.to_owned())
+    }
+}
+
+type Rule = Box<dyn Fn(&Received) -> Option<Response> + Send>;
+
+struct State {
+    received: Vec<Received>,
+    next: VecDeque<Response>,
+    rule: Option<Rule>,
+    otherwise: Response,
+}
+
+/// A running sink.
+pub struct Sink {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Sink {
+    /// A sink that answers 204 to everything.
+    pub async fn start() -> Self {
+        Self::at(ports::free()).await
+    }
+
+    /// A sink at an address that was reserved before.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address)
+            .await
+            .unwrap_or_else(|error| panic!("sink at {address}: {error}"));
+        let state = State {
+            received: Vec::new(),
+            next: VecDeque::new(),
+            rule: None,
+            otherwise: Response::status(204),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        Self {
+            address,
+            state,
+            _server: AbortOnDropHandle::new(server),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// The answers to the next requests, in order; afterwards, what [`Self::always`] said.
+    pub fn next(&self, responses: impl IntoIterator<Item = Response>) -> &Self {
+        self.state.lock().next.extend(responses);
+        self
+    }
+
+    /// The answer to every request from now on that has no other.
+    pub fn always(&self, response: Response) -> &Self {
+        self.state.lock().otherwise = response;
+        self
+    }
+
+    /// Answers by what was asked; `None` leaves it to [`Self::next`] and [`Self::always`].
+    pub fn answer_by(&self, rule: impl Fn(&Received) -> Option<Response> + Send + 'static) -> &Self {
+        self.state.lock().rule = Some(Box::new(rule));
+        self
+    }
+
+    /// Everything received so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().received.clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.state.lock().received.len()
+    }
+
+    /// The ids received so far, in order, repeats included.
+    pub fn ids(&self) -> Vec<String> {
+        self.state.lock().received.iter().map(Received::id).collect()
+    }
+
+    /// Waits until at least `count` requests came and gives all.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+        let what = format!("{count} requests at the sink {}", self.address);
+        eventually(&what, || async { (self.count() >= count).then(|| self.received()) }).await
+    }
+
+    /// Waits for the one request a test expects.
+    ///
+    /// # Panics
+    /// When it does not come, or more came.
+    pub async fn wait_for_one(&self) -> Received {
+        let mut all = self.wait_for(1).await;
+        assert_eq!(all.len(), 1, "one request was expected: {all:#?}");
+        all.remove(0)
+    }
+
+    /// Watches for a while that no more than `count` requests come.
+    ///
+    /// # Panics
+    /// When more come.
+    pub async fn stays_at(&self, count: usize, duration: Duration) {
+        let what = format!("the sink {} has {count} requests", self.address);
+        crate::wait::holds(duration, &what, || self.count() == count).await;
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    // Aborted with this task, so that a dropped sink is really gone.
+    let mut connections = JoinSet::new();
+    for connection in 0.. {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(connection, request, Arc::clone(&state)));
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// An error closes the connection without an answer.
+async fn answer(
+    connection: usize,
+    request: http::Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<http::Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+    let at = Instant::now();
+    let (
+        Parts {
+            method, uri, headers, ..
+        },
+        body,
+    ) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let received = Received {
+        at,
+        connection,
+        method,
+        path: uri.to_string(),
+        headers,
+        body,
+    };
+    let response = {
+        let mut state = state.lock();
+        let ruled = state.rule.as_ref().and_then(|rule| rule(&received));
+        state.received.push(received);
+        ruled
+            .or_else(|| state.next.pop_front())
+            .unwrap_or_else(|| state.otherwise.clone())
+    };
+    if !response.delay.is_zero() {
+        sleep(response.delay).await;
+    }
+    if response.hangs_up {
+        return Err("this sink hangs up by script".into());
+    }
+    let mut answer = http::Response::builder().status(response.status);
+    for (name, value) in response.headers {
+        answer = answer.header(name, value);
+    }
+    Ok(answer.body(Full::new(response.body))?)
+}

@@ -1,0 +1,455 @@
+//! What must stay true of the tree (ARCHITECTURE.md, invariants): allowed arrows between packages, who may name
+//! which library, and patterns that have no place in the sources.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    path::Path,
+    process::Command,
+    sync::OnceLock,
+};
+
+use e2e::{
+    binary::workspace,
+    tree::{Source, read, rust_files, text_files},
+};
+use serde_json::Value;
+
+/// Package -> what it may depend on of ours. `channel` in an adapter is for the proof type `Stored` only.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("event", &[]),
+    ("backoff", &[]),
+    ("spec", &["event", "backoff"]),
+    ("channel", &["event"]),
+    ("channel-memory", &["channel", "event", "backoff"]),
+    ("channel-embedded", &["channel", "event", "backoff"]),
+    ("adapter", &["channel", "event"]),
+    ("adapter-github", &["adapter", "event", "backoff"]),
+    ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
+    ("headgate", &["*"]),
+    ("e2e", &["event"]),
+];
+
+/// What tests and examples of a package may use besides: real channels under the data plane.
+const TEST_ARROWS: &[(&str, &[&str])] = &[("dataplane", &["channel-memory", "channel-embedded"])];
+
+/// Library (or its prefix, with `*`) -> the only packages of ours that may name it.
+const LEAVES: &[(&str, &[&str])] = &[
+    ("kube*", &["kubernetes", "adapter-kubernetes-events"]),
+    ("k8s-openapi", &["kubernetes", "adapter-kubernetes-events"]),
+    ("rdkafka", &["channel-kafka"]),
+    ("async-nats", &["channel-nats"]),
+    ("octocrab", &["adapter-github"]),
+    ("google-cloud-*", &["adapter-gcp-pubsub"]),
+    ("bollard", &["adapter-containers"]),
+    ("serde-saphyr", &["spec"]),
+    ("clap*", &["headgate"]),
+    ("axum", &["headgate"]),
+    ("anyhow", &["headgate", "e2e"]),
+];
+
+/// Packages that never await and know no runtime.
+const PURE: &[&str] = &["event", "backoff"];
+
+#[test]
+fn packages_depend_only_along_the_arrows() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let ours = own_packages();
+    for (name, dependencies) in &ours {
+        let Some(allowed) = allowed.get(name.as_str()) else {
+            panic!("package {name} has no line in ARROWS: say what it may depend on");
+        };
+        for (dependency, need) in dependencies
+            .iter()
+            .filter(|(dependency, _)| ours.contains_key(dependency))
+        {
+            let tests = *need == Need::Dev && has_arrow(TEST_ARROWS, name, dependency);
+            assert!(
+                tests || allowed.contains(&"*") || allowed.contains(&dependency.as_str()),
+                "{name} -> {dependency} is no arrow of the design; allowed: {allowed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_package_is_named_for_what_it_knows() {
+    for name in own_packages().keys() {
+        for vague in ["core", "common", "util", "utils", "helpers", "misc", "shared"] {
+            assert!(
+                !name.split('-').any(|part| part == vague),
+                "package {name}: {vague} is no idea to put code into"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_in_their_leaf_packages() {
+    for (package, dependencies) in own_packages() {
+        for (dependency, kind) in dependencies {
+            if kind == Need::Dev {
+                continue;
+            }
+            for (pattern, leaves) in LEAVES {
+                let hit = pattern
+                    .strip_suffix('*')
+                    .map_or(dependency == *pattern, |prefix| dependency.starts_with(prefix));
+                assert!(
+                    !hit || leaves.contains(&package.as_str()),
+                    "{package} names {dependency}; only {leaves:?} may"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn event_and_backoff_never_await() {
+    let packages = own_packages();
+    for pure in PURE {
+        for (dependency, kind) in &packages[*pure] {
+            let runtime = ["tokio", "tokio-util", "futures-util", "async-trait"].contains(&dependency.as_str());
+            assert!(!runtime || *kind == Need::Dev, "{pure} depends on {dependency}");
+        }
+        for source in rust_files()
+            .iter()
+            .filter(|source| source.path.starts_with(&format!("gateway/{pure}/src/")))
+        {
+            assert!(
+                !source.shipped().contains("async fn"),
+                "{} has an async fn",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn no_banned_crate_is_in_the_tree() {
+    let metadata = metadata();
+    let names: BTreeMap<&str, &str> = metadata["packages"]
+        .as_array()
+        .expect("packages")
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    for ban in bans() {
+        for node in metadata["resolve"]["nodes"].as_array().expect("nodes") {
+            let user = names[text(&node["id"])];
+            let uses = node["deps"]
+                .as_array()
+                .expect("deps")
+                .iter()
+                .any(|dep| names[text(&dep["pkg"])] == ban.name);
+            assert!(
+                !uses || ban.wrappers.iter().any(|wrapper| wrapper == user),
+                "{user} brings {}: {}",
+                ban.name,
+                ban.reason
+            );
+        }
+    }
+}
+
+#[test]
+fn every_rust_file_is_reached_from_a_module() {
+    let metadata = metadata();
+    let mut reached = BTreeSet::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        if package["source"].is_null() {
+            for target in package["targets"].as_array().expect("targets") {
+                reach(Path::new(text(&target["src_path"])), &mut reached);
+            }
+        }
+    }
+    for source in rust_files() {
+        // A fuzz package stands outside the workspace, because it needs a compiler of its own.
+        if source.path.contains("/fuzz/") || source.path.starts_with("fuzz/") {
+            continue;
+        }
+        assert!(
+            reached.contains(&source.path),
+            "{} belongs to no module: declare it or delete it",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn a_delivery_is_acknowledged_in_one_file() {
+    for source in rust_files() {
+        let plane = source.path.starts_with("gateway/") && !source.path.starts_with("gateway/spec/");
+        if plane && !source.is_test() && !source.path.ends_with("dataplane/src/settlement.rs") {
+            assert!(
+                !source.shipped().contains(".ack("),
+                "{} acknowledges; only settlement.rs may",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_data_plane_names_no_backend_and_no_adapter() {
+    for source in rust_files()
+        .iter()
+        .filter(|source| source.path.starts_with("gateway/dataplane/src/"))
+    {
+        for name in [
+            "channel_memory",
+            "channel_embedded",
+            "channel_kafka",
+            "channel_nats",
+            "adapter_github",
+        ] {
+            assert!(!source.shipped().contains(name), "{} names {name}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_queue_is_unbounded() {
+    for source in rust_files().iter().filter(|source| !source.is_test()) {
+        for queue in [
+            "unbounded_channel",
+            "UnboundedSender",
+            "mpsc::unbounded",
+            "std::sync::mpsc::channel",
+        ] {
+            assert!(
+                !source.shipped().contains(queue),
+                "{} has an unbounded queue ({queue})",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_sources() {
+    for source in rust_files()
+        .iter()
+        .filter(|source| source.path != "e2e/tests/architecture.rs")
+    {
+        for mark in [
+            "todo!(",
+            "unimplemented!(",
+            "TODO",
+            "FIXME",
+            "XXX",
+            "for now",
+            "#[ignore]",
+        ] {
+            assert!(!source.text.contains(mark), "{} says {mark:?}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_file_names_a_machine_or_a_registry() {
+    for source in text_files()
+        .iter()
+        .filter(|source| source.path != "e2e/tests/architecture.rs")
+    {
+        for place in [
+            "/home/",
+            "/root/",
+            "/work/",
+            "/Users/",
+            "index.crates.io",
+            "registry.npmjs.org",
+            "pypi.org/simple",
+        ] {
+            let hit = source
+                .text
+                .lines()
+                .any(|line| line.contains(place) && !line.starts_with("source = "));
+            assert!(!hit, "{} names {place}", source.path);
+        }
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    for source in rust_files().iter().filter(|source| !source.path.contains("/fuzz/")) {
+        assert!(
+            source.text.starts_with("//!") || source.text.starts_with("#!"),
+            "{} does not open with //!",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn unsafe_is_forbidden_in_every_package() {
+    for (package, manifest) in manifests() {
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{package} does not take the workspace's lints"
+        );
+    }
+}
+
+fn has_arrow(arrows: &[(&str, &[&str])], from: &str, to: &str) -> bool {
+    arrows
+        .iter()
+        .any(|(package, targets)| *package == from && targets.contains(&to))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Normal,
+    Dev,
+}
+
+/// Our packages with what each of them names as a dependency.
+fn own_packages() -> BTreeMap<String, Vec<(String, Need)>> {
+    let packages = metadata()["packages"].as_array().expect("packages");
+    let own = packages.iter().filter(|package| package["source"].is_null());
+    own.map(|package| {
+        let dependencies = package["dependencies"]
+            .as_array()
+            .expect("dependencies")
+            .iter()
+            .map(|dependency| {
+                let need = if dependency["kind"] == "dev" {
+                    Need::Dev
+                } else {
+                    Need::Normal
+                };
+                (text(&dependency["name"]).to_owned(), need)
+            });
+        (text(&package["name"]).to_owned(), dependencies.collect())
+    })
+    .collect()
+}
+
+fn manifests() -> Vec<(String, String)> {
+    let packages = metadata()["packages"].as_array().expect("packages");
+    let own = packages.iter().filter(|package| package["source"].is_null());
+    own.map(|package| {
+        (
+            text(&package["name"]).to_owned(),
+            read(Path::new(text(&package["manifest_path"]))),
+        )
+    })
+    .collect()
+}
+
+fn metadata() -> &'static Value {
+    static METADATA: OnceLock<Value> = OnceLock::new();
+    METADATA.get_or_init(|| {
+        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(workspace())
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--offline",
+                "--locked",
+                "--all-features",
+            ])
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+            .output()
+            .expect("cargo runs");
+        assert!(
+            output.status.success(),
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+    })
+}
+
+struct Ban {
+    name: String,
+    wrappers: Vec<String>,
+    reason: String,
+}
+
+/// The `deny` list of deny.toml: one inline table a line.
+fn bans() -> Vec<Ban> {
+    let file = read(&workspace().join("deny.toml"));
+    let bans: Vec<Ban> = file
+        .lines()
+        .filter(|line| line.trim_start().starts_with("{ crate = "))
+        .map(|line| {
+            let quoted = |key: &str| -> Vec<String> {
+                let Some((_, rest)) = line.split_once(&format!("{key} = ")) else {
+                    return Vec::new();
+                };
+                let end = if rest.starts_with('[') { ']' } else { '}' };
+                let value = rest.split(end).next().unwrap_or_default();
+                value.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+            };
+            Ban {
+                name: quoted("crate").remove(0),
+                wrappers: quoted("wrappers"),
+                reason: quoted("reason").into_iter().next().unwrap_or_default(),
+            }
+        })
+        .collect();
+    assert!(bans.len() > 3, "deny.toml has lost its bans, or their form");
+    bans
+}
+
+/// Follows `mod name;` from a file to the files it names.
+fn reach(path: &Path, reached: &mut BTreeSet<String>) {
+    let relative = path
+        .strip_prefix(workspace())
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned();
+    if !path.is_file() || !reached.insert(relative) {
+        return;
+    }
+    let folder = path.parent().expect("a file is in a folder");
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let is_root = ["lib", "main", "mod", "build"].contains(&stem.as_str()) || is_target_root(path);
+    let inside = if is_root { folder.to_owned() } else { folder.join(&stem) };
+    let text = read(path);
+    let mut named_path = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("#[path = \"") {
+            named_path = rest.split('"').next().map(|file| folder.join(file));
+            continue;
+        }
+        let declaration = line
+            .strip_prefix("pub(crate) ")
+            .or_else(|| line.strip_prefix("pub "))
+            .unwrap_or(line);
+        if let Some(name) = declaration.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            match named_path.take() {
+                Some(file) => reach(&file, reached),
+                None => {
+                    reach(&inside.join(format!("{name}.rs")), reached);
+                    reach(&inside.join(name).join("mod.rs"), reached);
+                }
+            }
+        }
+    }
+}
+
+/// Files of tests/, benches/ and examples/ of a package and of src/bin/ are roots of their own.
+fn is_target_root(path: &Path) -> bool {
+    let Some(folder) = path.parent() else { return false };
+    let in_package = folder
+        .parent()
+        .is_some_and(|package| package.join("Cargo.toml").is_file());
+    let named = |names: &[&str]| names.iter().any(|name| folder.ends_with(name));
+    (in_package && named(&["tests", "benches", "examples"])) || named(&["src/bin"])
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("cargo metadata holds text here")
+}
+
+#[test]
+fn shipped_code_is_told_from_its_tests() {
+    let source = Source {
+        path: "x.rs".into(),
+        text: "//! a\nfn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n".into(),
+    };
+    assert_eq!(source.shipped(), "fn a() {}");
+}

@@ -1,0 +1,87 @@
+//! The admin listener: health, readiness, metrics.
+
+use std::collections::BTreeSet;
+
+use e2e::{
+    Gateway, Request, Response, Sink,
+    documents::{channel, subscription},
+    eventually,
+};
+use serde_json::json;
+
+/// Proves: OP-3
+#[tokio::test]
+async fn health_and_readiness_are_told_and_the_ingress_does_not_serve_them() {
+    let gateway = Gateway::with([channel("orders", "memory")]).await;
+    assert_eq!(gateway.admin_get("/healthz").await.status, 200);
+    assert_eq!(gateway.admin_get("/readyz").await.status, 200);
+    assert_eq!(gateway.admin_get("/no-such-page").await.status, 404);
+    let outside = gateway.send(&Request::new("GET", "/metrics")).await;
+    assert!((400..500).contains(&outside.status), "{outside}");
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn metrics_count_and_their_labels_are_bounded_by_the_objects() {
+    let sink = Sink::start().await;
+    sink.answer_by(|request| request.id().ends_with('3').then(|| Response::status(400)));
+    let gateway = Gateway::with([
+        channel("orders", "memory"),
+        subscription("audit", "orders", &sink.url(), json!({})),
+    ])
+    .await;
+    gateway.accept("orders", (0..30).map(|n| format!("unique-{n}"))).await;
+    for n in 0..20 {
+        gateway
+            .send(&Request::event(&format!("no-such-{n}"), "1"))
+            .await
+            .is(404);
+    }
+    sink.wait_for(30).await;
+    let metrics = eventually("the counters are there", || async {
+        let text = gateway.admin_get("/metrics").await.text();
+        text.lines()
+            .any(|line| !line.starts_with('#') && line.contains("default/audit"))
+            .then_some(text)
+    })
+    .await;
+    assert!(
+        !metrics.contains("unique-") && !metrics.contains("no-such-"),
+        "a label is unbounded: {metrics}"
+    );
+    assert!(metrics.trim_end().ends_with("# EOF"), "OpenMetrics end in # EOF");
+    let families: BTreeSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
+    assert!(
+        families
+            .iter()
+            .all(|family| family.starts_with("headgate_") || family.starts_with("process_")),
+        "{families:?}"
+    );
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn a_metrics_series_goes_with_its_object() {
+    let sink = Sink::start().await;
+    let document = subscription("short-lived", "orders", &sink.url(), json!({}));
+    let gateway = Gateway::with([channel("orders", "memory"), document.clone()]).await;
+    gateway.accept("orders", ["1"]).await;
+    sink.wait_for(1).await;
+    eventually("its series are there", || async {
+        gateway
+            .admin_get("/metrics")
+            .await
+            .text()
+            .contains("short-lived")
+            .then_some(())
+    })
+    .await;
+    gateway.remove(&document);
+    eventually("its series are gone", || async {
+        (!gateway.admin_get("/metrics").await.text().contains("short-lived")).then_some(())
+    })
+    .await;
+}

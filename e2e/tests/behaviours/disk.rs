@@ -1,0 +1,103 @@
+//! The data folder: one owner, and a disk that may be full.
+
+use std::{fs, path::PathBuf};
+
+use e2e::{
+    Gateway, Request, Response, Sink,
+    documents::{channel, subscription},
+    eventually,
+};
+use serde_json::json;
+
+/// Proves: OP-5
+#[tokio::test]
+async fn a_second_process_on_the_data_folder_says_so_and_ends() {
+    let first = Gateway::with([channel("orders", "embedded")]).await;
+    let second = Gateway::set_up()
+        .documents([channel("orders", "embedded")])
+        .data(first.data())
+        .prepare();
+    let output = second.command().output().await.expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&first.data().to_string_lossy().to_lowercase()),
+        "the folder is not named: {said}"
+    );
+    first.accept("orders", ["1"]).await;
+}
+
+/// A small file system of the gateway's own, in a mount namespace that ends with it; half of it is filled already.
+const SMALL_DISK: &str = r#"set -e
+mount -t tmpfs -o size=8m tmpfs "$0"
+head -c 4000000 /dev/zero > "$0/ballast"
+exec "$@""#;
+
+/// Proves: OP-4, IN-3
+#[tokio::test]
+async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
+    let sink = Sink::start().await;
+    sink.always(Response::status(503));
+    let mount = tempfile::tempdir().expect("a mount point");
+    let place = mount.path().to_string_lossy().into_owned();
+    // Root mounts in a namespace of its own; anybody else needs a user namespace for that.
+    let namespace: &[&str] = if rustix::process::geteuid().is_root() {
+        &["-m"]
+    } else {
+        &["-r", "-m"]
+    };
+    let wrapper = [&["unshare"], namespace, &["sh", "-c", SMALL_DISK, &place]].concat();
+    let more = json!({ "delivery": { "retry": 1000, "backoffPolicy": "linear", "backoffDelay": "PT0.2S" } });
+    let gateway = Gateway::set_up()
+        .documents([
+            channel("orders", "embedded"),
+            subscription("audit", "orders", &sink.url(), more),
+        ])
+        .data(&mount.path().join("data"))
+        .wrapped_by(&wrapper)
+        .start()
+        .await;
+    let mut accepted = Vec::new();
+    let mut refused = None;
+    for n in 0..200 {
+        let answer = gateway
+            .send(&Request::event("orders", &n.to_string()).body(vec![b'1'; 100_000]))
+            .await;
+        match answer.status {
+            202 => accepted.push(n.to_string()),
+            _ => {
+                refused = Some(answer);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("20 MB do not fit on 8 MiB").is(507);
+    assert!(!refused.body.is_empty(), "{refused}");
+    assert!(!accepted.is_empty(), "nothing fits");
+    gateway
+        .send(&Request::event("orders", "still-full").body(vec![b'1'; 100_000]))
+        .await
+        .is(507);
+
+    // What is stored is delivered while the disk is full.
+    sink.always(Response::status(204));
+    eventually("all accepted events arrive", || async {
+        let ids = sink.ids();
+        accepted.iter().all(|id| ids.contains(id)).then_some(())
+    })
+    .await;
+
+    let ballast = PathBuf::from(format!("/proc/{}/root{place}/ballast", gateway.pid()));
+    fs::remove_file(&ballast).expect("the ballast goes");
+    eventually("events are accepted again", || async {
+        let answer = gateway
+            .send(&Request::event("orders", "after").body(vec![b'1'; 100_000]))
+            .await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
+    eventually("and delivered", || async {
+        sink.ids().contains(&"after".to_owned()).then_some(())
+    })
+    .await;
+}

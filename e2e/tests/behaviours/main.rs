@@ -1,0 +1,23 @@
+//! The built gateway from outside: one behaviour per file, each test a sentence to read aloud.
+//!
+//! One binary on purpose: it is linked once, and tests that wait do so side by side.
+
+mod admin;
+mod command_line;
+mod crash;
+mod dead_letters;
+mod delivery;
+mod disk;
+mod draining;
+mod event_forms;
+mod fan_out;
+mod foreign_clients;
+mod github;
+mod ingress;
+mod ingress_limits;
+mod isolation;
+mod ordering;
+mod pausing;
+mod reload;
+mod replies;
+mod validation;
