@@ -33,6 +33,7 @@ use crate::{
 pub struct Setup {
     documents: Vec<Value>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     data: Option<PathBuf>,
 }
@@ -47,6 +48,12 @@ impl Setup {
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments
             .extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Sets a variable of the process's environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -78,6 +85,7 @@ impl Setup {
             listen: ports::free(),
             admin: ports::free(),
             arguments: self.arguments,
+            environment: self.environment,
             wrapper: self.wrapper,
             child: None,
         };
@@ -105,6 +113,7 @@ pub struct Gateway {
     listen: SocketAddr,
     admin: SocketAddr,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     child: Option<Child>,
 }
@@ -159,6 +168,7 @@ impl Gateway {
         };
         command.arg("run").arg(&self.documents).arg("--data").arg(&self.data);
         command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(self.home.path());
         command
     }

@@ -6,10 +6,13 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, Method, Version, request::Parts};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -18,6 +21,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
+use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{ports, wait::eventually};
@@ -29,8 +33,9 @@ pub struct Received {
     pub at: Instant,
     /// Which connection it came on, counted from 0.
     pub connection: usize,
+    pub version: Version,
     pub method: Method,
-    /// Path and query.
+    /// Path and query, or the whole URI where the protocol carries one.
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -137,6 +142,8 @@ struct State {
 /// A running sink.
 pub struct Sink {
     address: SocketAddr,
+    /// PEM of its own certificate, for those who should trust it.
+    certificate: Option<String>,
     state: Arc<Mutex<State>>,
     _server: AbortOnDropHandle<()>,
 }
@@ -152,6 +159,31 @@ impl Sink {
     /// # Panics
     /// When the address is taken.
     pub async fn at(address: SocketAddr) -> Self {
+        Self::with(address, None).await
+    }
+
+    /// A sink that speaks TLS, HTTP/1.1 or HTTP/2 as the client prefers, with a certificate for 127.0.0.1 of its own.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub async fn start_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("its own key");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let mut sink = Self::with(ports::free(), Some(acceptor)).await;
+        sink.certificate = Some(made.cert.pem());
+        sink
+    }
+
+    async fn with(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address)
             .await
             .unwrap_or_else(|error| panic!("sink at {address}: {error}"));
@@ -162,9 +194,10 @@ impl Sink {
             otherwise: Response::status(204),
         };
         let state = Arc::new(Mutex::new(state));
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let server = tokio::spawn(serve(listener, tls, Arc::clone(&state)));
         Self {
             address,
+            certificate: None,
             state,
             _server: AbortOnDropHandle::new(server),
         }
@@ -175,7 +208,13 @@ impl Sink {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/", self.address)
+    }
+
+    /// PEM of the certificate of a sink that speaks TLS.
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// The answers to the next requests, in order; afterwards, what [`Self::always`] said.
@@ -239,7 +278,7 @@ impl Sink {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
     // Aborted with this task, so that a dropped sink is really gone.
     let mut connections = JoinSet::new();
     for connection in 0.. {
@@ -247,12 +286,19 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| answer(connection, request, Arc::clone(&state)));
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let server = auto::Builder::new(TokioExecutor::new());
+            // A client that goes away, or does not trust us, ends its connection: tests see it by what is missing.
+            match tls {
+                None => drop(server.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(server.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         });
         while connections.try_join_next().is_some() {}
     }
@@ -267,7 +313,11 @@ async fn answer(
     let at = Instant::now();
     let (
         Parts {
-            method, uri, headers, ..
+            version,
+            method,
+            uri,
+            headers,
+            ..
         },
         body,
     ) = request.into_parts();
@@ -275,6 +325,7 @@ async fn answer(
     let received = Received {
         at,
         connection,
+        version,
         method,
         path: uri.to_string(),
         headers,

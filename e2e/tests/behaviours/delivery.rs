@@ -385,3 +385,53 @@ async fn max_in_flight_bounds_what_a_subscriber_is_given_at_once() {
     sink.wait_for(3).await;
     sink.stays_at(3, Duration::from_millis(500)).await;
 }
+
+/// Proves: DL-1
+#[tokio::test]
+async fn https_is_spoken_to_subscribers_whose_certificate_is_trusted() {
+    let (trusted, stranger) = (Sink::start_tls().await, Sink::start_tls().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, trusted.certificate().expect("it speaks TLS")).expect("a file");
+    let gateway = Gateway::set_up()
+        .documents([
+            channel("orders", "memory"),
+            subscription("trusted", "orders", &trusted.url(), json!({})),
+            subscription(
+                "stranger",
+                "orders",
+                &stranger.url(),
+                json!({ "delivery": { "retry": 1 } }),
+            ),
+        ])
+        .environment("SSL_CERT_FILE", &roots.to_string_lossy())
+        .start()
+        .await;
+    gateway.accept("orders", ["1"]).await;
+    assert_eq!(trusted.wait_for_one().await.id(), "1");
+    eventually("a dead letter for the one that is not trusted", || async {
+        let list = gateway.cli(&["dead", "list", "stranger", "-o", "json"]).await.json();
+        list[0].as_object().cloned()
+    })
+    .await;
+    assert_eq!(stranger.count(), 0);
+}
+
+/// Proves: DL-1
+#[tokio::test]
+async fn http_2_without_tls_is_spoken_when_the_url_says_so() {
+    let sink = Sink::start().await;
+    let url = sink.url().replace("http://", "h2c://");
+    let gateway = Gateway::with([
+        channel("orders", "memory"),
+        subscription("audit", "orders", &url, json!({})),
+    ])
+    .await;
+    gateway.accept("orders", (0..20).map(|n| n.to_string())).await;
+    let received = sink.wait_for(20).await;
+    assert!(
+        received
+            .iter()
+            .all(|request| request.version == http::Version::HTTP_2 && request.connection == 0)
+    );
+}
