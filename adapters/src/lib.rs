@@ -1,0 +1,105 @@
+//! The adapter contract: how what happens elsewhere enters the gateway.
+//!
+//! An adapter turns upstream facts into events and offers them to its outlet. The outlet's [`Accepted`] is the only thing
+//! that lets it acknowledge upstream or save a checkpoint (CONTRACT SR-1). A refusal says when to try again; an adapter
+//! slows down and buffers nothing without a bound (SR-5).
+//!
+//! Two shapes: an [`Adapter`] runs and pulls; a [`Hook`] is called by an HTTP request that the gateway's listener received.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use channel::Stored;
+use event::Event;
+use tokio_util::sync::CancellationToken;
+
+/// Proof that events passed the ingress and are stored.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "upstream may be acknowledged only with this"]
+pub struct Accepted(Stored);
+
+impl Accepted {
+    /// For the ingress alone.
+    pub fn stored(stored: Stored) -> Self {
+        Self(stored)
+    }
+
+    pub fn stored_proof(&self) -> Stored {
+        self.0
+    }
+}
+
+/// Why events were not accepted. None of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("channel is full")]
+    Full { retry_after: Duration },
+    #[error("disk is full")]
+    DiskFull { retry_after: Duration },
+    #[error("channel is unavailable: {reason}")]
+    Unavailable { reason: String, retry_after: Duration },
+    #[error("event of {bytes} bytes exceeds the limit of {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("gateway is draining")]
+    Draining { retry_after: Duration },
+    #[error("no such channel")]
+    NoChannel,
+}
+
+/// The way in.
+#[async_trait]
+pub trait Accept: Send + Sync {
+    /// Returns once the events are stored, all or none.
+    async fn accept(&self, events: Vec<Event>) -> Result<Accepted, Refused>;
+}
+
+/// Where one adapter's events go: its sink, resolved.
+pub type Outlet = Arc<dyn Accept>;
+
+/// Small durable state of one adapter.
+#[async_trait]
+pub trait Checkpoints: Send + Sync {
+    async fn load(&self) -> Option<Vec<u8>>;
+    async fn save(&self, proof: &Accepted, mark: &[u8]);
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct AdapterError {
+    /// CamelCase, stable, listed in docs/reasons.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// A source that pulls. Runs until `stop`; an error is shown as a condition and the adapter is started again with backoff.
+#[async_trait]
+pub trait Adapter: Send + 'static {
+    async fn run(self: Box<Self>, outlet: Outlet, stop: CancellationToken) -> Result<(), AdapterError>;
+}
+
+/// One HTTP request to a source that is called, its body already read and bounded.
+#[derive(Debug)]
+pub struct HookRequest {
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+/// What the caller is told.
+#[derive(Debug)]
+pub struct HookAnswer {
+    pub status: http::StatusCode,
+    /// A phrase for the caller; sent as `text/plain`.
+    pub message: String,
+    pub retry_after: Option<Duration>,
+}
+
+/// A source that is called: `POST /hooks/NAMESPACE/NAME` on the ingress listener. The listener answers 405 and 404 and
+/// bounds the body before it calls.
+#[async_trait]
+pub trait Hook: Send + Sync {
+    /// Largest body taken, in bytes; more is a 413 before it is buffered whole.
+    fn max_body_bytes(&self) -> usize;
+
+    async fn call(&self, request: HookRequest) -> HookAnswer;
+}

@@ -1,0 +1,105 @@
+//! Depths, asked for when metrics are scraped: nothing is counted per event for them.
+
+use std::{fmt, sync::Weak, time::SystemTime};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+};
+
+use crate::{metrics::ByObject, plane::Shared};
+
+pub(crate) struct Depths(Weak<Shared>);
+
+impl Depths {
+    /// Weak, because the plane's owner keeps the registry.
+    pub(crate) fn new(shared: Weak<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl fmt::Debug for Depths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Depths")
+    }
+}
+
+/// One gauge over many objects.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    values: Vec<(ByObject, f64)>,
+}
+
+impl Collector for Depths {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        for family in families(&shared) {
+            let gauge = ConstGauge::new(0.0);
+            let mut encoder = encoder.encode_descriptor(family.name, family.help, None, gauge.metric_type())?;
+            for (labels, value) in &family.values {
+                ConstGauge::new(*value).encode(encoder.encode_family(labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn families(shared: &Shared) -> Vec<Family> {
+    let family = |name, help| Family {
+        name,
+        help,
+        values: Vec::new(),
+    };
+    let mut unsettled = family(
+        "headgate_channel_unsettled_events",
+        "Events some subscription has not settled",
+    );
+    let mut bytes = family("headgate_channel_bytes", "Bytes a channel holds in memory or on disk");
+    let mut letters = family(
+        "headgate_channel_dead_letters",
+        "Letters in a channel's dead-letter log",
+    );
+    let mut refusing = family("headgate_channel_refusing", "1 while a channel refuses events");
+    let mut lag = family(
+        "headgate_subscription_unsettled_events",
+        "Events a subscription has not settled",
+    );
+    let mut age = family(
+        "headgate_subscription_oldest_seconds",
+        "Age of the oldest event a subscription has not settled",
+    );
+    let now = SystemTime::now();
+    let open: Vec<_> = {
+        let state = shared.state.lock();
+        state
+            .channels
+            .iter()
+            .map(|(name, open)| (name.clone(), open.channel.clone()))
+            .collect()
+    };
+    for (name, channel) in open {
+        let depth = channel.depth();
+        let by = ByObject::from(&name);
+        unsettled.values.push((by.clone(), depth.unsettled as f64));
+        bytes.values.push((by.clone(), depth.bytes as f64));
+        refusing
+            .values
+            .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
+        letters.values.push((by, channel.letters().count() as f64));
+        for cursor in depth.cursors {
+            let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
+                continue;
+            };
+            let by = ByObject::from(&spec::ObjectName::new(namespace, subscription));
+            let oldest = cursor
+                .oldest
+                .and_then(|oldest| now.duration_since(oldest).ok())
+                .unwrap_or_default();
+            lag.values.push((by.clone(), cursor.unsettled as f64));
+            age.values.push((by, oldest.as_secs_f64()));
+        }
+    }
+    vec![unsettled, bytes, letters, refusing, lag, age]
+}

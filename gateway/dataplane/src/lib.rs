@@ -1,0 +1,32 @@
+//! The journey of an event: accepted, kept, delivered, settled.
+//!
+//! Read it in this order: [`ingress`] (what is refused, and 202 only after storage), [`dispatcher`] (one subscription is one
+//! task), [`delivery`] (try, classify, wait, again), [`settlement`] (the only place where a delivery is acknowledged).
+//! [`plane`] puts the pieces together from a [`spec::Spec`]. Nothing in here names a backend or an adapter:
+//! [`plane::Backends`] opens them.
+
+mod breaker;
+mod classify;
+mod collector;
+mod context;
+mod deadletters;
+mod delivery;
+mod dispatcher;
+mod failure;
+mod ingress;
+mod lanes;
+mod letter;
+mod lineage;
+mod metrics;
+mod plan;
+mod plane;
+mod route;
+pub mod server;
+mod settlement;
+mod sink;
+mod switches;
+#[cfg(test)]
+mod tests;
+
+pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
+pub use plane::{Backends, Plane, Readiness, Settings, SwitchError};

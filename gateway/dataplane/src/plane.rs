@@ -1,0 +1,325 @@
+//! Puts the journey together from a spec, and takes it apart again: `plan` decides, this acts.
+//!
+//! One task applies specs, one after the other; everybody else reads. A part that cannot run is a condition and is tried
+//! again with backoff; it never takes another part along (CONTRACT OP-3).
+
+mod apply;
+mod observe;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use adapter::{Hook, Outlet};
+use async_trait::async_trait;
+use channel::Channel;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use spec::{ObjectKey, ObjectName, Observed, Spec, model};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    collector,
+    context::Context,
+    dispatcher::{Stop, Switch},
+    ingress::{Door, HookDoor, Ingress},
+    metrics::Metrics,
+    plan::Running,
+    route::Channels,
+    switches::Switches,
+};
+
+/// What could not be opened or started is tried again after this, doubling up to the second.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Dispatchers that ended unexpectedly and wait to be started again: one place for each that a spec could hold would be
+/// unbounded; a full queue is caught up with by the next plan.
+const ENDED_QUEUE: usize = 64;
+
+/// After the deadline of a drain the dispatchers have this long to drop what they hold; dropping waits for nothing.
+const ABANDON_TIME: Duration = Duration::from_secs(1);
+
+/// Settings of the whole data plane.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--max-body-bytes`.
+    pub max_body_bytes: usize,
+    /// `--max-hops` (CONTRACT LP).
+    pub max_hops: u32,
+    /// `http://HOST:PORT` of the ingress listener, no trailing slash: what addresses in status are made of.
+    pub ingress_url: String,
+    /// Where small state (the pause switches) is kept; `None` keeps it in memory.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What the composition provides: the only place where backends and adapters are named.
+#[async_trait]
+pub trait Backends: Send + Sync + 'static {
+    /// Opens the channel, or applies changed settings to it when it is open already (the same instance is returned).
+    async fn open(&self, channel: &model::Channel) -> Result<Arc<dyn Channel>, model::Unresolved>;
+
+    /// The receiver of a source that is called; `None` when sources of this kind are not.
+    fn hook(&self, source: &model::Source, outlet: Outlet) -> Option<Result<Arc<dyn Hook>, model::Unresolved>>;
+}
+
+/// For `/readyz`.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    #[error("subscription {0} not found")]
+    NotFound(ObjectName),
+    #[error("the switch is set, but could not be written to disk: {0}")]
+    NotPersisted(#[from] std::io::Error),
+}
+
+/// A cheap handle on the data plane.
+#[derive(Clone)]
+pub struct Plane(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) backends: Arc<dyn Backends>,
+    pub(crate) metrics: Metrics,
+    pub(crate) ingress: Arc<Ingress>,
+    /// For forwarding from channel to channel.
+    pub(crate) channels: Channels,
+    pub(crate) switches: Switches,
+    pub(crate) state: Mutex<State>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when draining begins: ends waits of redrives.
+    pub(crate) draining: CancellationToken,
+    pub(crate) redriving: Mutex<HashSet<(ObjectName, u64)>>,
+    ended: (mpsc::Sender<ObjectName>, Mutex<Option<mpsc::Receiver<ObjectName>>>),
+    applied: AtomicBool,
+    transitions: Mutex<spec::observed::Transitions>,
+}
+
+/// What runs. Changed by the applying task alone; locked for moments.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) channels: BTreeMap<ObjectName, OpenChannel>,
+    pub(crate) subscriptions: BTreeMap<ObjectName, RunningSubscription>,
+    pub(crate) sources: BTreeMap<ObjectKey, RunningSource>,
+    /// Why a wanted channel is not open, or a wanted subscription not started.
+    pub(crate) channel_failures: BTreeMap<ObjectName, model::Unresolved>,
+    pub(crate) subscription_failures: BTreeMap<ObjectName, model::Unresolved>,
+}
+
+pub(crate) struct OpenChannel {
+    pub(crate) model: Arc<model::Channel>,
+    pub(crate) channel: Arc<dyn Channel>,
+    pub(crate) door: Arc<Door>,
+}
+
+pub(crate) struct RunningSubscription {
+    pub(crate) model: Arc<model::Subscription>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) switch: Arc<Switch>,
+    pub(crate) stop: Stop,
+    /// Cancelled by the dispatcher's task when it has ended.
+    pub(crate) done: CancellationToken,
+}
+
+pub(crate) struct RunningSource {
+    pub(crate) model: Arc<model::Source>,
+    /// `None`: sources of this kind are not called.
+    pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
+}
+
+impl Plane {
+    /// Fails when the state folder cannot be read.
+    pub fn new(settings: Settings, backends: Arc<dyn Backends>, registry: &mut Registry) -> std::io::Result<Self> {
+        let metrics = Metrics::new(registry);
+        let (sender, receiver) = mpsc::channel(ENDED_QUEUE);
+        let shared = Arc::new(Shared {
+            ingress: Arc::new(Ingress::new(metrics.clone(), settings.max_body_bytes)),
+            switches: Switches::open(settings.state_dir.as_deref())?,
+            settings,
+            backends,
+            metrics,
+            channels: Channels::default(),
+            state: Mutex::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            redriving: Mutex::default(),
+            ended: (sender, Mutex::new(Some(receiver))),
+            applied: AtomicBool::new(false),
+            transitions: Mutex::default(),
+        });
+        registry.register_collector(Box::new(collector::Depths::new(Arc::downgrade(&shared))));
+        Ok(Self(shared))
+    }
+
+    /// Applies each published spec until `stop`; does not drain. Runs once.
+    pub async fn run(&self, mut specs: watch::Receiver<Arc<Spec>>, stop: CancellationToken) {
+        let Some(mut ended) = self.0.ended.1.lock().take() else {
+            return;
+        };
+        let mut retry = RETRY_MIN;
+        loop {
+            let wanted = specs.borrow_and_update().clone();
+            let mut whole = true;
+            // Generation 0 is what a store holds before it has read anything.
+            if wanted.generation > 0 {
+                whole = self.apply(wanted).await;
+                self.0.applied.store(true, Ordering::Relaxed);
+            }
+            let again = async {
+                match whole {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(retry).await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = specs.changed() => match changed {
+                    Ok(()) => retry = RETRY_MIN,
+                    Err(_store_ended) => {
+                        stop.cancelled().await;
+                        return;
+                    }
+                },
+                () = again => retry = (retry * 2).min(RETRY_MAX),
+                Some(subscription) = ended.recv() => {
+                    self.0.state.lock().subscriptions.remove(&subscription);
+                    tokio::time::sleep(RETRY_MIN).await;
+                }
+            }
+        }
+    }
+
+    /// From now on new work is refused with 503, and readiness says no.
+    pub fn refuse(&self) {
+        self.0.ingress.drain();
+    }
+
+    /// Refuses, stops pulling, finishes what is in flight until `deadline`, releases the rest, closes the channels
+    /// (CONTRACT OP-1). Returns when everything is closed.
+    pub async fn drain(&self, deadline: Instant) {
+        self.refuse();
+        self.0.draining.cancel();
+        let stops: Vec<Stop> = self
+            .0
+            .state
+            .lock()
+            .subscriptions
+            .values()
+            .map(|running| running.stop.clone())
+            .collect();
+        stops.iter().for_each(|stop| stop.gently.cancel());
+        self.0.tasks.close();
+        if tokio::time::timeout_at(deadline, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("grace period is over, deliveries in flight are given back to their channels");
+            stops.iter().for_each(|stop| stop.now.cancel());
+            let _ = tokio::time::timeout(ABANDON_TIME, self.0.tasks.wait()).await;
+        }
+        let channels: Vec<_> = self
+            .0
+            .state
+            .lock()
+            .channels
+            .values()
+            .map(|open| open.channel.clone())
+            .collect();
+        futures_util::future::join_all(channels.iter().map(|channel| channel.close())).await;
+    }
+
+    /// Ready once a spec was applied: its channels are open or their conditions say why not.
+    pub fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if !self.0.applied.load(Ordering::Relaxed) {
+            reasons.push("documents are not loaded yet".to_owned());
+        }
+        if self.0.ingress.is_draining() {
+            reasons.push("draining".to_owned());
+        }
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+        }
+    }
+
+    /// The spec that was applied last.
+    pub fn spec(&self) -> Arc<Spec> {
+        self.0.state.lock().spec.clone()
+    }
+
+    /// The status of every object of the spec, now.
+    pub fn observe(&self) -> Observed {
+        let observed = observe::observe(&self.0);
+        self.0.transitions.lock().carry(observed)
+    }
+
+    /// An open channel.
+    pub fn channel(&self, name: &ObjectName) -> Option<Arc<dyn Channel>> {
+        self.0.state.lock().channels.get(name).map(|open| open.channel.clone())
+    }
+
+    /// The persisted switch of `headgate pause`.
+    pub async fn pause(&self, subscription: &ObjectName) -> Result<(), SwitchError> {
+        self.switch(subscription, true).await
+    }
+
+    pub async fn resume(&self, subscription: &ObjectName) -> Result<(), SwitchError> {
+        self.switch(subscription, false).await
+    }
+
+    async fn switch(&self, subscription: &ObjectName, paused: bool) -> Result<(), SwitchError> {
+        if !self.0.state.lock().spec.subscriptions.contains_key(subscription) {
+            return Err(SwitchError::NotFound(subscription.clone()));
+        }
+        let (shared, name) = (self.0.clone(), subscription.clone());
+        let written = tokio::task::spawn_blocking(move || shared.switches.set(&name, paused)).await;
+        if let Some(running) = self.0.state.lock().subscriptions.get(subscription) {
+            running.context.changed.notify_one();
+        }
+        match written {
+            Ok(written) => Ok(written?),
+            Err(ended) => Err(SwitchError::NotPersisted(std::io::Error::other(ended))),
+        }
+    }
+
+    pub(crate) fn ingress(&self) -> Arc<Ingress> {
+        self.0.ingress.clone()
+    }
+}
+
+impl State {
+    pub(crate) fn running(&self) -> Running {
+        Running {
+            channels: self
+                .channels
+                .iter()
+                .map(|(name, open)| (name.clone(), open.model.clone()))
+                .collect(),
+            subscriptions: self
+                .subscriptions
+                .iter()
+                .map(|(name, run)| (name.clone(), run.model.clone()))
+                .collect(),
+            sources: self
+                .sources
+                .iter()
+                .map(|(key, run)| (key.clone(), run.model.clone()))
+                .collect(),
+        }
+    }
+}

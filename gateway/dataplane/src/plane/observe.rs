@@ -1,0 +1,363 @@
+//! The status of every object, made from the spec and from what runs (API.md 2.6). Times of transitions are carried over by
+//! `spec::observed::Transitions`.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use spec::{Condition, Kind, ObjectKey, ObjectName, Observed, Status, model, observed::Truth};
+
+use super::{Shared, State};
+use crate::{
+    route::{Outbound, Route},
+    sink::without_credentials,
+};
+
+pub(super) fn observe(shared: &Shared) -> Observed {
+    let state = shared.state.lock();
+    let mut observed = Observed::default();
+    for key in state.spec.objects.keys() {
+        let status = match key.kind {
+            Kind::ClusterChannelProvisioner => state
+                .spec
+                .provisioners
+                .get(&key.name.name)
+                .map(|found| provisioner(found)),
+            Kind::Channel => state
+                .spec
+                .channels
+                .get(&key.name)
+                .map(|found| channel(found, &state, shared)),
+            Kind::Subscription => state
+                .spec
+                .subscriptions
+                .get(&key.name)
+                .map(|found| subscription(found, &state)),
+            Kind::GitHubSource | Kind::KubernetesEventSource | Kind::GcpPubSubSource | Kind::ContainerSource => {
+                state.spec.sources.get(key).map(|found| source(found, &state, shared))
+            }
+            Kind::Service | Kind::Secret => continue,
+        };
+        let mut status = status.unwrap_or_else(|| invalid(&state, key));
+        if let Some(faults) = state
+            .spec
+            .objects
+            .get(key)
+            .map(|object| &object.faults)
+            .filter(|faults| !faults.is_empty())
+        {
+            let message = format!(
+                "the newest version is not used, the last valid one runs: {}",
+                faults.join("; ")
+            );
+            let stale = condition("Current", Truth::False, "Warning", "Invalid", &message);
+            status.conditions.push(stale);
+        }
+        status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+        observed.objects.insert(key.clone(), status);
+    }
+    observed
+}
+
+/// A document that was never valid.
+fn invalid(state: &State, key: &ObjectKey) -> Status {
+    let faults = state
+        .spec
+        .objects
+        .get(key)
+        .map(|object| object.faults.join("; "))
+        .unwrap_or_default();
+    Conditions::default()
+        .put("Valid", Err(why("Invalid", &faults)))
+        .done(Map::new())
+}
+
+fn provisioner(found: &model::Provisioner) -> Status {
+    let supported = match found.backend {
+        model::BackendKind::Memory => Ok("process"),
+        model::BackendKind::Embedded => Ok("disk"),
+        model::BackendKind::Kafka | model::BackendKind::Nats => Err(why(
+            "NotSupportedYet",
+            "this release has the backends memory and embedded",
+        )),
+    };
+    let mut fields = Map::new();
+    if let Ok(durability) = supported {
+        fields.insert("durability".into(), json!(durability));
+    }
+    let met = supported.and_then(|durability| match found.require_durability.as_deref() {
+        Some(required) if !is_met(durability, required) => {
+            let message = format!(
+                "requireDurability is {required}, the backend promises {durability}: lower it or choose another backend"
+            );
+            Err(why("DurabilityNotMet", &message))
+        }
+        _ => Ok(()),
+    });
+    Conditions::default().put("Provisioned", met).done(fields)
+}
+
+fn is_met(promised: &str, required: &str) -> bool {
+    const WORDS: [&str; 4] = ["process", "disk", "quorum", "quorum-fsync"];
+    let rank = |word: &str| WORDS.iter().position(|known| *known == word);
+    rank(promised) >= rank(required)
+}
+
+fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
+    let open = state.channels.get(&found.name);
+    let provisioned = match (&found.provisioner, open, state.channel_failures.get(&found.name)) {
+        (Err(why), _, _) | (Ok(_), _, Some(why)) => Err(why.clone()),
+        (Ok(_), Some(_), None) => Ok(()),
+        (Ok(_), None, None) => Err(why("Deploying", "the channel is being opened")),
+    };
+    let mut fields = Map::new();
+    let mut conditions = Conditions::default();
+    if let Some(open) = open {
+        let host = shared
+            .settings
+            .ingress_url
+            .split_once("://")
+            .map_or(&*shared.settings.ingress_url, |(_, host)| host);
+        fields.insert(
+            "address".into(),
+            json!({ "hostname": host, "url": address(shared, &found.name) }),
+        );
+        let depth = open.channel.depth();
+        fields.insert("durability".into(), json!(open.channel.promises().durability.as_str()));
+        fields.insert("unsettledEvents".into(), json!(depth.unsettled));
+        fields.insert("deadLetters".into(), json!(open.channel.letters().count()));
+        match depth.refusing {
+            Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),
+            None => conditions.note("Accepting", Truth::True, "Warning", "", ""),
+        }
+    }
+    let subscribers: Vec<Value> = state
+        .spec
+        .subscriptions
+        .values()
+        .filter(|subscription| subscription.channel == found.name)
+        .map(|subscription| {
+            let route = Route::uris(subscription);
+            let ready = state.subscriptions.contains_key(&subscription.name);
+            json!({ "name": subscription.name.to_string(), "ready": ready, "subscriberURI": route.0, "replyURI": route.1 })
+        })
+        .collect();
+    fields.insert("subscribers".into(), subscribers.into());
+    let addressable = match &provisioned {
+        Ok(()) => Ok(()),
+        Err(_) => Err(why(
+            "emptyHostname",
+            "the channel has no address before it is provisioned",
+        )),
+    };
+    conditions
+        .put("Provisioned", provisioned)
+        .put("Addressable", addressable)
+        .done(fields)
+}
+
+fn subscription(found: &model::Subscription, state: &State) -> Status {
+    let running = state.subscriptions.get(&found.name);
+    let channel_ready = match (
+        state.channels.contains_key(&found.channel),
+        state.spec.channels.contains_key(&found.channel),
+    ) {
+        (true, _) => match state.subscription_failures.get(&found.name) {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        },
+        (false, true) => Err(why(
+            "ChannelNotReady",
+            &format!("channel {} is not ready: see its conditions", found.channel),
+        )),
+        (false, false) => Err(why(
+            "NotFound",
+            &format!(
+                "channel {} does not exist: create it or correct spec.channel",
+                found.channel
+            ),
+        )),
+    };
+    let mut fields = Map::new();
+    let uris = Route::uris(found);
+    fields.insert(
+        "physicalSubscription".into(),
+        json!({ "subscriberURI": uris.0, "replyURI": uris.1, "deadLetterURI": uris.2 }),
+    );
+    let mut conditions = Conditions::default();
+    let resolved = unresolved(found).or_else(|| running.and_then(|running| running.context.route().blocked.clone()));
+    let resolved = resolved.map_or(Ok(()), Err);
+    let switched = running.is_some_and(|running| running.switch.is_paused());
+    let paused = match (found.paused, switched) {
+        (false, false) => None,
+        (true, false) => Some("spec.paused is true"),
+        (false, true) => Some("paused by a person: `headgate resume` lets it go on"),
+        (true, true) => Some("spec.paused is true, and it was paused by a person, too"),
+    };
+    fields.insert("paused".into(), json!({ "spec": found.paused, "switch": switched }));
+    match paused {
+        Some(message) => conditions.note("Delivering", Truth::False, "Info", "Paused", message),
+        None => conditions.note("Delivering", Truth::True, "Info", "", ""),
+    }
+    if let Some(running) = running {
+        match running.context.outage() {
+            Some(failure) => {
+                let message =
+                    format!("10 events in a row failed, one at a time is tried until one succeeds: {failure}");
+                conditions.note("SinkHealthy", Truth::False, "Warning", "SinkFailing", &message);
+            }
+            None => conditions.note("SinkHealthy", Truth::True, "Warning", "", ""),
+        }
+        let depth = running.context.channel.depth();
+        let name = super::apply::cursor_name(&found.name);
+        if let Some(cursor) = depth.cursors.iter().find(|cursor| cursor.name == name) {
+            fields.insert("unsettledEvents".into(), json!(cursor.unsettled));
+        }
+    }
+    conditions
+        .put("Resolved", resolved)
+        .put("ChannelReady", channel_ready)
+        .done(fields)
+}
+
+/// The first target that is not there.
+fn unresolved(found: &model::Subscription) -> Option<model::Unresolved> {
+    [&found.subscriber, &found.reply, &found.delivery.dead_letter_sink]
+        .into_iter()
+        .flatten()
+        .find_map(|target| match target {
+            model::Target::Unresolved(why) => Some(why.clone()),
+            model::Target::Channel(_) | model::Target::Uri(_) => None,
+        })
+}
+
+fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
+    let mut fields = Map::new();
+    if let Some(uri) = &found.sink_uri {
+        fields.insert("sinkUri".into(), json!(uri));
+    }
+    let sink = match &found.sink {
+        Ok(channel) if state.channels.contains_key(channel) => Ok(()),
+        Ok(channel) => Err(why(
+            "ChannelNotReady",
+            &format!("channel {channel} is not ready: see its conditions"),
+        )),
+        Err(why) => Err(why.clone()),
+    };
+    let mut conditions = Conditions::default();
+    let model::SourceConfig::GitHub(config) = &found.config else {
+        let message = format!("{:?} is validated and not run by this release", found.key.kind);
+        return conditions
+            .put("Deployed", Err(why("NotSupportedYet", &message)))
+            .put("SinkProvided", sink)
+            .done(fields);
+    };
+    let secrets = [
+        &config.secret_token,
+        &config.previous_secret_token,
+        &config.access_token,
+    ];
+    let missing = secrets
+        .into_iter()
+        .flatten()
+        .find_map(|secret| secret.as_ref().err().cloned());
+    let url = format!("{}/hooks/{}", shared.settings.ingress_url, found.key.name);
+    fields.insert("webhookURL".into(), json!(url));
+    if config.secret_token.is_none() {
+        let message = "there is no secretToken: anybody who knows the address can send events";
+        conditions.note("Authenticated", Truth::False, "Warning", "Unauthenticated", message);
+    } else {
+        conditions.note("Authenticated", Truth::True, "Warning", "", "");
+    }
+    let by_hand =
+        format!("this release does not register webhooks: add one on GitHub that posts application/json to {url}");
+    conditions.note("WebhookConfigured", Truth::Unknown, "Info", "NotSupportedYet", &by_hand);
+    let running = state.sources.get(&found.key).and_then(|running| running.hook.as_ref());
+    let deployed = match running {
+        Some(Ok(hook)) => {
+            if let Some(time) = hook.last_delivery() {
+                fields.insert("lastDeliveryTime".into(), json!(time));
+            }
+            Ok(())
+        }
+        Some(Err(why)) => Err(why.clone()),
+        None if sink.is_err() => Err(why("SinkEmpty", "deliveries are refused until the sink is there")),
+        None => Err(why("Deploying", "the receiver is being set up")),
+    };
+    conditions
+        .put("SecretsProvided", missing.map_or(Ok(()), Err))
+        .put("SinkProvided", sink)
+        .put("Deployed", deployed)
+        .done(fields)
+}
+
+impl Route {
+    /// `subscriberURI`, `replyURI`, `deadLetterURI` of status.
+    fn uris(subscription: &model::Subscription) -> (Option<String>, Option<String>, Option<String>) {
+        let uri = |target: &Option<model::Target>| match target {
+            Some(model::Target::Uri(url)) => Some(without_credentials(url)),
+            Some(model::Target::Channel(name)) => Some(Outbound::Channel(name.clone()).display()),
+            Some(model::Target::Unresolved(_)) | None => None,
+        };
+        (
+            uri(&subscription.subscriber),
+            uri(&subscription.reply),
+            uri(&subscription.delivery.dead_letter_sink),
+        )
+    }
+}
+
+fn address(shared: &Shared, name: &ObjectName) -> String {
+    format!("{}/{name}", shared.settings.ingress_url)
+}
+
+fn why(reason: &'static str, message: &str) -> model::Unresolved {
+    model::Unresolved {
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+fn condition(kind: &str, status: Truth, severity: &str, reason: &str, message: &str) -> Condition {
+    Condition {
+        kind: kind.into(),
+        status,
+        severity: severity.into(),
+        reason: reason.into(),
+        message: message.into(),
+        last_transition_time: Timestamp::now(),
+    }
+}
+
+/// Conditions of one object: what `Ready` depends on, and what is merely worth knowing.
+#[derive(Default)]
+struct Conditions(Vec<Condition>);
+
+impl Conditions {
+    /// A dependent of `Ready`.
+    fn put(mut self, kind: &str, state: Result<(), model::Unresolved>) -> Self {
+        self.0.push(match state {
+            Ok(()) => condition(kind, Truth::True, "", "", ""),
+            Err(why) => condition(kind, Truth::False, "", why.reason, &why.message),
+        });
+        self
+    }
+
+    fn note(&mut self, kind: &str, status: Truth, severity: &str, reason: &str, message: &str) {
+        self.0.push(condition(kind, status, severity, reason, message));
+    }
+
+    fn done(mut self, fields: Map<String, Value>) -> Status {
+        let failed = self
+            .0
+            .iter()
+            .find(|condition| condition.severity.is_empty() && condition.status != Truth::True);
+        let ready = match failed {
+            Some(failed) => condition("Ready", Truth::False, "", &failed.reason, &failed.message),
+            None => condition("Ready", Truth::True, "", "", ""),
+        };
+        self.0.push(ready);
+        Status {
+            conditions: self.0,
+            fields,
+        }
+    }
+}
