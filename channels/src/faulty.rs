@@ -3,15 +3,11 @@
 //! It wraps a real one and consults a script first: each append, letter or read takes the next entry of its own list.
 //! `None`, and the end of the list, mean that the call goes through. Everything else is passed on untouched.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use event::Event;
+use parking_lot::Mutex;
 
 use crate::{
     AppendError, Channel, Cursor, CursorName, Delivery, Depth, Letter, Letters, Offset, Promises, ReadError, Record,
@@ -54,15 +50,11 @@ impl Fault {
 type Script = Arc<Mutex<VecDeque<Option<Fault>>>>;
 
 fn take(script: &Script) -> Option<Fault> {
-    script
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front()
-        .flatten()
+    script.lock().pop_front().flatten()
 }
 
 fn extend(script: &Script, faults: impl IntoIterator<Item = Option<Fault>>) {
-    script.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    script.lock().extend(faults);
 }
 
 /// A channel that fails by script.

@@ -14,6 +14,10 @@ pub(crate) const BODY_MAX: usize = 64 << 20;
 /// Where a record may begin, when a damaged segment is searched.
 pub(crate) const MARKER: [u8; 4] = [0xa7, b'h', b'g', 0x1e];
 
+/// [`SEGMENT_HEADER`] as it is written.
+const HEADER_LENGTH: u16 = 64;
+const _: () = assert!(SEGMENT_HEADER == HEADER_LENGTH as usize);
+
 const MAGIC: &[u8; 8] = b"hglogseg";
 /// The version written, and the only one read.
 pub(crate) const VERSION: u16 = 1;
@@ -48,7 +52,7 @@ impl SegmentHeader {
         let mut out = &mut bytes[..];
         out.put_slice(MAGIC);
         out.put_u16_le(VERSION);
-        out.put_u16_le(SEGMENT_HEADER as u16);
+        out.put_u16_le(HEADER_LENGTH);
         out.put_u32_le(0);
         out.put_u64_le(self.base);
         out.put_u64_le(self.created_ms);

@@ -258,3 +258,6 @@ async fn spawn_blocking<T: Send + 'static>(
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ReadError> {
     spawn_blocking(move || work().map_err(unavailable)).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,169 @@
+//! The channel suite, and what only this channel does.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use channel::{AppendError, Channel, CursorName, Delivered, Disposition, Start, suite::Backend};
+use event::Event;
+use tokio::time::Instant;
+
+use crate::{MemoryChannel, Settings};
+
+struct Memory;
+
+#[async_trait]
+impl Backend for Memory {
+    async fn open(&self) -> Arc<dyn Channel> {
+        Arc::new(MemoryChannel::new(Settings {
+            max_event_bytes: 2 << 20,
+            ..Settings::default()
+        }))
+    }
+
+    async fn open_small(&self) -> Option<Arc<dyn Channel>> {
+        Some(Arc::new(MemoryChannel::new(Settings {
+            capacity: 200,
+            ..Settings::default()
+        })))
+    }
+
+    async fn crash(&self, channel: Arc<dyn Channel>) {
+        drop(channel);
+    }
+}
+
+channel::cases!(Memory);
+
+fn event(bytes: usize) -> Event {
+    Event::builder("1", "/memory", "test")
+        .data("text/plain", vec![b'x'; bytes].into())
+        .finish()
+        .unwrap()
+}
+
+fn small(capacity: usize) -> Arc<MemoryChannel> {
+    Arc::new(MemoryChannel::new(Settings {
+        capacity,
+        ..Settings::default()
+    }))
+}
+
+async fn settle_one(cursor: &mut Box<dyn channel::Cursor>) {
+    for delivery in cursor.next(1).await.unwrap() {
+        delivery
+            .ack(Disposition::Accepted(Delivered::by_status(200).unwrap()))
+            .unwrap();
+    }
+}
+
+/// Proves: CH-9
+#[tokio::test(start_paused = true)]
+async fn a_publisher_waits_briefly_for_space_and_gets_it_when_the_subscriber_moves() {
+    let channel = small(10);
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    for _ in 0..10 {
+        let _ = channel.append(&[event(10)]).await.unwrap();
+    }
+    let waiting = {
+        let channel = channel.clone();
+        tokio::spawn(async move { channel.append(&[event(10)]).await })
+    };
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!waiting.is_finished());
+    settle_one(&mut cursor).await;
+    assert!(waiting.await.unwrap().is_ok());
+}
+
+/// Proves: CH-9, CH-2
+#[tokio::test(start_paused = true)]
+async fn after_one_vain_wait_publishers_are_refused_at_once_until_a_tenth_has_drained() {
+    let channel = small(100);
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    for _ in 0..100 {
+        let _ = channel.append(&[event(10)]).await.unwrap();
+    }
+    let started = Instant::now();
+    assert!(matches!(
+        channel.append(&[event(10)]).await,
+        Err(AppendError::Full { .. })
+    ));
+    assert_eq!(started.elapsed(), crate::SPACE_WAIT);
+    for _ in 0..9 {
+        let started = Instant::now();
+        assert!(matches!(
+            channel.append(&[event(10)]).await,
+            Err(AppendError::Full { .. })
+        ));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        settle_one(&mut cursor).await;
+    }
+    assert!(channel.append(&[event(10)]).await.is_err());
+    settle_one(&mut cursor).await;
+    assert!(channel.append(&[event(10)]).await.is_ok());
+}
+
+/// Proves: CH-9
+#[tokio::test(start_paused = true)]
+async fn bytes_are_bounded_too_and_an_empty_ring_takes_any_batch() {
+    let channel = MemoryChannel::new(Settings {
+        max_bytes: 10_000,
+        ..Settings::default()
+    });
+    let _cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let _ = channel.append(&[event(20_000), event(20_000)]).await.unwrap();
+    assert!(matches!(
+        channel.append(&[event(1)]).await,
+        Err(AppendError::Full { .. })
+    ));
+}
+
+/// Proves: CH-4
+#[tokio::test]
+async fn without_a_cursor_nothing_is_kept_and_it_is_counted() {
+    let channel = small(10);
+    for _ in 0..1000 {
+        let _ = channel.append(&[event(10)]).await.unwrap();
+    }
+    assert_eq!(
+        (channel.unheard(), channel.depth().bytes, channel.depth().next.0),
+        (1000, 0, 1000)
+    );
+}
+
+/// Proves: DL-5, CH-9
+#[tokio::test]
+async fn a_full_letter_log_refuses_and_keeps_what_it_has() {
+    let channel = small(10);
+    let large = event(1 << 20);
+    let mut stored = 0;
+    let refused = loop {
+        match channel.letters().store(&large).await {
+            Ok(_) => stored += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, AppendError::Full { .. }));
+    assert_eq!((stored, channel.letters().count()), (15, 15));
+}
+
+/// Proves: CH-2
+#[tokio::test]
+async fn settings_can_change_while_events_are_held() {
+    let channel = small(10);
+    let _cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    for _ in 0..10 {
+        let _ = channel.append(&[event(10)]).await.unwrap();
+    }
+    channel.configure(Settings {
+        capacity: 20,
+        max_event_bytes: 1000,
+        ..Settings::default()
+    });
+    let _ = channel.append(&[event(10)]).await.unwrap();
+    assert!(matches!(
+        channel.append(&[event(2000)]).await,
+        Err(AppendError::TooLarge { .. })
+    ));
+    assert_eq!(channel.promises().max_event_bytes, 1000);
+}

@@ -128,7 +128,8 @@ impl Opening {
                 return Ok(header.salt);
             }
         }
-        Ok(RandomState::new().hash_one(&self.dir) as u32)
+        // Half of a random number is one too.
+        Ok(u32::try_from(RandomState::new().hash_one(&self.dir) >> 32).unwrap_or(u32::MAX))
     }
 
     /// `None`: damaged, or never finished.
@@ -175,15 +176,39 @@ impl Opening {
             });
         })?;
         found.last_ms = found.last_ms.max(last_ms);
-        if header.is_none() && found.records == 0 {
+        if header.is_none() && found.length <= start {
             found.length = 0;
         }
+        self.write_again(segment, position, found.length);
         let cut = length.saturating_sub(found.length);
         tracing::info!(
             path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
             missing = found.missing.len(), "log recovered"
         );
         Ok(found)
+    }
+
+    /// Writes what a scan found once more, and syncs it. It could be read, but a sync that failed before the crash may
+    /// have left it in the system's cache alone, for a later power cut to lose: only a sync that succeeds now is proof.
+    fn write_again(&self, segment: &Segment, position: u64, end: u64) {
+        let again = || -> io::Result<()> {
+            let file = segment.file(&*self.storage)?;
+            let (mut at, mut bytes) = (position, vec![0; RECOVERY_CHUNK]);
+            while at < end {
+                let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
+                let read = file.read_at(&mut bytes[..wanted], at)?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                file.write_at(&bytes[..read], at)?;
+                at += read as u64;
+            }
+            if position < end { file.sync() } else { Ok(()) }
+        };
+        if let Err(error) = again() {
+            tracing::warn!(path = %segment.path.display(), %error, "what was recovered cannot be synced again");
+            segment.distrust();
+        }
     }
 
     /// Cuts off what was never finished; `false` when the disk is read-only, and the segment must not be written again.

@@ -28,6 +28,8 @@ pub(super) struct Writer {
     /// Begin a new segment with the next write.
     roll: bool,
     spare: Batch,
+    /// How many appends the last two writes answered.
+    crowd: [usize; 2],
 }
 
 struct Active {
@@ -46,6 +48,7 @@ impl Writer {
             verified: poisoned,
             roll: false,
             spare: Batch::default(),
+            crowd: [0; 2],
         }
     }
 
@@ -55,6 +58,15 @@ impl Writer {
 
     pub(super) fn keep(&mut self, spare: Batch) {
         self.spare = spare;
+    }
+
+    /// How many appends may come at a time, going by the last two writes.
+    pub(super) fn crowd(&self) -> usize {
+        self.crowd[0] + self.crowd[1]
+    }
+
+    pub(super) fn crowded(&mut self, appends: usize) {
+        self.crowd = [self.crowd[1], appends];
     }
 
     pub(super) fn distrust(&mut self) {
@@ -73,10 +85,10 @@ impl Writer {
         let at = active.segment.length();
         if let Err(error) = active.file.write_at(&batch.bytes, at) {
             // A full disk is no broken one: what was written is taken back, and the file is as before.
-            if !is_full(&error) || active.file.truncate(at).is_err() {
-                self.distrust();
-            }
-            return Err(error);
+            return Err(match is_full(&error) && active.take_back().is_ok() {
+                true => error,
+                false => self.give_up(error),
+            });
         }
         let started = Instant::now();
         let synced = active.file.sync().and_then(|()| match active.unsynced_name {
@@ -84,14 +96,24 @@ impl Writer {
             false => Ok(()),
         });
         if let Err(error) = synced {
-            self.distrust();
-            return Err(error);
+            return Err(self.give_up(error));
         }
         log.counters.synced(started.elapsed());
         active.unsynced_name = false;
         active.note(log.committed(), at, batch);
         active.segment.set_length(at + length);
         Ok(())
+    }
+
+    /// Trusts the file no more. What was written may be there after a crash, so even a full disk is not the answer: that
+    /// would say for sure that nothing was stored.
+    fn give_up(&mut self, error: io::Error) -> io::Error {
+        self.distrust();
+        if is_full(&error) {
+            io::Error::other(error)
+        } else {
+            error
+        }
     }
 
     /// Begins a new segment now, so that the one before can be deleted.
@@ -118,12 +140,17 @@ impl Writer {
         let limit = log.segment_bytes.load(std::sync::atomic::Ordering::Relaxed);
         match last {
             Some(segment) if segment.is_empty() || (!self.roll && segment.length() + length <= limit) => {
-                if self.active.is_none() {
+                if self
+                    .active
+                    .as_ref()
+                    .is_none_or(|active| !Arc::ptr_eq(&active.segment, &segment))
+                {
                     let file = log.storage.open(&segment.path, Mode::Existing)?;
+                    // An earlier process may have been killed between making the file and syncing its name.
                     self.active = Some(Active {
                         segment,
                         file,
-                        unsynced_name: false,
+                        unsynced_name: true,
                     });
                 }
             }
@@ -136,6 +163,9 @@ impl Writer {
 
     /// Creates the segment that begins at the next place.
     fn begin(&mut self, log: &Log) -> io::Result<()> {
+        self.active = None;
+        // Until it succeeds: a file of that name may be left behind, and then the segment before ends where it begins.
+        self.roll = true;
         let base = log.committed();
         let segment = Arc::new(Segment::new(&log.dir, base, SEGMENT_HEADER as u64));
         log.storage.create_dir(&log.dir)?;
@@ -191,6 +221,12 @@ impl Writer {
 }
 
 impl Active {
+    /// Cuts off what a failed write left, durably.
+    fn take_back(&self) -> io::Result<()> {
+        self.file.truncate(self.segment.length())?;
+        self.file.sync()
+    }
+
     /// Leaves marks for seeking.
     fn note(&self, first: u64, at: u64, batch: &Batch) {
         let mut due = 0;

@@ -28,7 +28,7 @@ fn put(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     out.put_slice(&MARKER);
     out.put_u64_le(0);
     body(out);
-    let length = (out.len() - start - HEADER) as u32;
+    let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
     out[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
     let checksum = crc32fast::hash(&out[start + HEADER..]) ^ length;
     out[start + 8..start + HEADER].copy_from_slice(&checksum.to_le_bytes());

@@ -1,0 +1,188 @@
+//! A disk that is full, broken, read-only or damaged.
+
+use channel::{AppendError, Channel, CursorName, GapReason, Offset, Start};
+
+use super::{
+    drain, event, mount, number, settings,
+    twin::{Fault, Twin},
+};
+use crate::{EmbeddedChannel, Settings};
+
+async fn append(channel: &EmbeddedChannel, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let _ = channel.append(&[event(number, 500)]).await.unwrap();
+    }
+}
+
+async fn kept(channel: &EmbeddedChannel) -> Vec<u64> {
+    let (mut from, mut kept) = (Offset(0), Vec::new());
+    loop {
+        let page = channel.read(from, 1000).await.unwrap();
+        let Some(last) = page.last() else { return kept };
+        from = last.offset.next();
+        kept.extend(page.iter().map(|record| number(&record.event)));
+    }
+}
+
+/// Proves: OP-4, IN-3
+#[tokio::test]
+async fn a_full_disk_refuses_events_delivers_what_is_stored_and_recovers_by_itself() {
+    let twin = Twin::new(5);
+    let channel = mount(&twin).channel("c", settings()).unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    append(&channel, 0..10).await;
+    twin.fail(Some(Fault::Full), 0);
+    for _ in 0..3 {
+        let refused = channel.append(&[event(99, 500)]).await;
+        assert!(matches!(refused, Err(AppendError::DiskFull { retry_after }) if !retry_after.is_zero()));
+    }
+    assert!(channel.depth().refusing.is_some());
+    assert_eq!(drain(&mut cursor, 10).await, (0..10).collect::<Vec<_>>());
+    twin.fail(None, 0);
+    append(&channel, 10..20).await;
+    assert_eq!(channel.depth().refusing, None);
+    assert_eq!(drain(&mut cursor, 10).await, (10..20).collect::<Vec<_>>());
+    assert_eq!(kept(&channel).await, (0..20).collect::<Vec<_>>());
+    assert!(channel.stats().failed_writes >= 3);
+}
+
+/// Proves: OP-4
+#[tokio::test]
+async fn after_a_failed_sync_the_log_goes_on_in_a_new_segment_and_trusts_nothing_of_the_old_handle() {
+    let mut twin = Twin::new(6);
+    let folder = mount(&twin);
+    let channel = folder.channel("c", Settings::default()).unwrap();
+    append(&channel, 0..5).await;
+    // The write goes through, the sync does not.
+    twin.fail(Some(Fault::Broken), 1);
+    let refused = channel.append(&[event(5, 500)]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable { .. })));
+    twin.fail(None, 0);
+    append(&channel, 6..10).await;
+    assert_eq!(channel.stats().segments, 2);
+    twin = twin.crash();
+    drop((channel, folder));
+    let channel = mount(&twin).channel("c", Settings::default()).unwrap();
+    assert_eq!(kept(&channel).await, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+    assert_eq!(channel.gaps(), []);
+}
+
+/// Proves: OP-4
+#[tokio::test]
+async fn a_disk_that_became_read_only_delivers_and_refuses() {
+    let twin = Twin::new(7);
+    let channel = mount(&twin).channel("c", settings()).unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    append(&channel, 0..10).await;
+    twin.fail(Some(Fault::ReadOnly), 0);
+    assert!(matches!(
+        channel.append(&[event(99, 10)]).await,
+        Err(AppendError::Unavailable { .. })
+    ));
+    assert_eq!(drain(&mut cursor, 10).await, (0..10).collect::<Vec<_>>());
+    twin.fail(None, 0);
+    append(&channel, 10..11).await;
+    assert_eq!(drain(&mut cursor, 1).await, [10]);
+}
+
+/// Proves: CH-9, OP-2
+#[tokio::test]
+async fn a_flipped_bit_costs_one_event_and_is_a_visible_gap() {
+    let twin = Twin::new(8);
+    {
+        let channel = mount(&twin).channel("c", settings()).unwrap();
+        append(&channel, 0..40).await;
+        let _cursor = channel
+            .subscribe(&CursorName::new("a"), Start::Offset(Offset(0)))
+            .await
+            .unwrap();
+        channel.close().await;
+    }
+    let (segment, length) = twin
+        .files()
+        .into_iter()
+        .find(|(path, _)| path.ends_with("00000000000000000000.log"))
+        .unwrap();
+    twin.flip(&segment, length / 2);
+    let folder = mount(&twin);
+    let channel = folder.channel("c", settings()).unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let came = drain(&mut cursor, 39).await;
+    let lost: Vec<u64> = (0..40).filter(|number| !came.contains(number)).collect();
+    let gaps = channel.gaps();
+    assert_eq!((lost.len(), gaps.len(), gaps[0].reason), (1, 1, GapReason::Damage));
+    assert_eq!((gaps[0].from.0, gaps[0].to.0), (lost[0], lost[0] + 1));
+    assert_eq!(channel.depth().cursors[0].unsettled, 0, "a gap holds nothing up");
+    // It stays known, and is not found a second time.
+    channel.close().await;
+    drop((cursor, channel));
+    let channel = folder.channel("c", settings()).unwrap();
+    assert_eq!(kept(&channel).await.len(), 39);
+    assert_eq!(channel.gaps().len(), 1);
+}
+
+/// Proves: CH-9
+#[tokio::test]
+async fn retention_deletes_what_everybody_settled_and_nothing_else() {
+    let twin = Twin::new(9);
+    let folder = mount(&twin);
+    let channel = folder
+        .channel(
+            "c",
+            Settings {
+                retention_bytes: 0,
+                segment_bytes: 2000,
+                ..settings()
+            },
+        )
+        .unwrap();
+    let mut quick = channel
+        .subscribe(&CursorName::new("quick"), Start::Latest)
+        .await
+        .unwrap();
+    let mut slow = channel
+        .subscribe(&CursorName::new("slow"), Start::Latest)
+        .await
+        .unwrap();
+    append(&channel, 0..4000 / 500 * 40).await;
+    let total = 320;
+    assert_eq!(drain(&mut quick, total).await.len(), total);
+    channel.retain().unwrap();
+    assert_eq!(channel.depth().earliest, Offset(0));
+    let before = channel.depth().bytes;
+    assert_eq!(drain(&mut slow, total).await.len(), total);
+    channel.retain().unwrap();
+    assert!(
+        channel.depth().bytes < before / 2,
+        "{} of {before}",
+        channel.depth().bytes
+    );
+    assert_eq!(channel.gaps(), []);
+    append(&channel, 1000..1001).await;
+    assert_eq!(
+        (drain(&mut quick, 1).await, drain(&mut slow, 1).await),
+        (vec![1000], vec![1000])
+    );
+}
+
+/// Proves: CH-9
+#[tokio::test]
+async fn a_hard_limit_drops_the_oldest_records_the_gap_and_lets_cursors_go_on() {
+    let twin = Twin::new(10);
+    let limited = Settings {
+        limit_bytes: Some(1 << 20),
+        ..Settings::default()
+    };
+    let channel = mount(&twin).channel("c", limited).unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    for number in 0..40 {
+        let _ = channel.append(&[event(number, 100 << 10)]).await.unwrap();
+    }
+    channel.retain().unwrap();
+    let gap = channel.gaps()[0];
+    assert_eq!((gap.from, gap.reason), (Offset(0), GapReason::Limit));
+    assert!(channel.depth().bytes <= 1 << 20);
+    let left = usize::try_from(40 - gap.to.0).unwrap();
+    assert_eq!(drain(&mut cursor, left).await, (gap.to.0..40).collect::<Vec<_>>());
+    assert_eq!(channel.depth().cursors[0].unsettled, 0);
+}

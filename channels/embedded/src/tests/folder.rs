@@ -1,0 +1,130 @@
+//! The folder: one holder, names, removal, and what reopening costs.
+
+use std::time::Duration;
+
+use channel::{Channel, CursorName, Start};
+use tokio::time::Instant;
+
+use super::{ack, drain, event, settings};
+use crate::{DataFolder, OpenError, Settings};
+
+/// Proves: OP-5
+#[test]
+fn a_second_holder_is_told_which_folder_and_whose() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let Err(refused) = DataFolder::open(root.path()) else {
+        panic!("a folder had two holders")
+    };
+    let message = refused.to_string();
+    assert!(message.contains(&root.path().display().to_string()), "{message}");
+    assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+    drop(folder);
+    DataFolder::open(root.path()).unwrap();
+}
+
+/// Proves: OP-5
+#[tokio::test]
+async fn a_folder_is_given_up_when_its_last_channel_is_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let channel = DataFolder::open(root.path())
+        .unwrap()
+        .channel("c", Settings::default())
+        .unwrap();
+    assert!(matches!(DataFolder::open(root.path()), Err(OpenError::Locked { .. })));
+    let _ = channel.append(&[event(1, 10)]).await.unwrap();
+    drop(channel);
+    DataFolder::open(root.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_is_open_once_and_can_be_opened_again_after_its_close() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let channel = folder.channel("team/a", Settings::default()).unwrap();
+    assert!(
+        matches!(folder.channel("team/a", Settings::default()), Err(OpenError::InUse { name }) if name == "team/a")
+    );
+    assert!(matches!(folder.remove("team/a"), Err(OpenError::InUse { .. })));
+    let _ = channel.append(&[event(1, 10)]).await.unwrap();
+    channel.close().await;
+    let again = folder.channel("team/a", Settings::default()).unwrap();
+    assert_eq!(again.depth().next.0, 1);
+    again.close().await;
+    assert_eq!(folder.channels().unwrap(), ["team/a"]);
+    folder.remove("team/a").unwrap();
+    folder.remove("team/a").unwrap();
+    assert_eq!(folder.channels().unwrap(), Vec::<String>::new());
+}
+
+/// Proves: CH-2
+#[tokio::test]
+async fn channels_of_one_folder_do_not_mix() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let names = ["a", "A/b", "..", "a%2fb", "ä"];
+    let mut cursors = Vec::new();
+    let channels: Vec<_> = names
+        .iter()
+        .map(|name| folder.channel(name, settings()).unwrap())
+        .collect();
+    for (number, channel) in (0..).zip(&channels) {
+        cursors.push(channel.subscribe(&CursorName::new("x"), Start::Latest).await.unwrap());
+        let _ = channel.append(&[event(number, 10)]).await.unwrap();
+    }
+    for (number, cursor) in (0..).zip(&mut cursors) {
+        assert_eq!(drain(cursor, 1).await, [number]);
+    }
+}
+
+/// Proves: OP-2
+#[tokio::test]
+async fn a_hundred_channels_reopen_quickly_after_a_close_and_after_a_crash() {
+    let root = tempfile::tempdir().unwrap();
+    for (round, close) in [true, false, true].into_iter().enumerate() {
+        let folder = DataFolder::open(root.path()).unwrap();
+        let started = Instant::now();
+        let channels: Vec<_> = (0..100)
+            .map(|i| folder.channel(&format!("c{i}"), Settings::default()).unwrap())
+            .collect();
+        // Generous: it takes a tenth of this, and the test must not fail on a busy machine.
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        for channel in &channels {
+            assert_eq!(channel.depth().next.0, round as u64);
+            let _ = channel.append(&[event(1, 100)]).await.unwrap();
+            if close {
+                channel.close().await;
+            }
+        }
+    }
+}
+
+/// Proves: CH-5
+#[tokio::test]
+async fn acknowledgements_reach_the_disk_within_milliseconds_without_a_close() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let channel = folder.channel("c", Settings::default()).unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    for number in 0..10 {
+        let _ = channel.append(&[event(number, 10)]).await.unwrap();
+    }
+    for delivery in cursor.next(10).await.unwrap().into_iter().take(6) {
+        ack(delivery);
+    }
+    // The saving is a thread's, so its time cannot be paused: it is waited for, not measured.
+    let state = root.path().join("channels/c/cursors.log");
+    let before = std::fs::metadata(&state).unwrap().len();
+    let patience = Instant::now() + Duration::from_secs(10);
+    while std::fs::metadata(&state).unwrap().len() == before {
+        assert!(Instant::now() < patience, "nothing was saved");
+        tokio::task::yield_now().await;
+    }
+    drop((cursor, channel, folder));
+    let channel = DataFolder::open(root.path())
+        .unwrap()
+        .channel("c", Settings::default())
+        .unwrap();
+    let status = channel.depth().cursors.remove(0);
+    assert_eq!((status.settled_below.0, status.unsettled), (6, 4));
+}
