@@ -175,14 +175,10 @@ impl Slot {
             tokio::time::sleep(wait).await;
             self.slots.clone().acquire_owned().await
         };
-        tokio::select! {
-            biased;
-            () = self.interrupt.cancelled() => false,
-            permit = again => {
-                self.held = permit.ok();
-                // Slots are closed with their dispatcher.
-                self.held.is_some()
-            }
-        }
+        // Boxed: a wait is rare, and every delivery's future has room for it.
+        let permit = Box::pin(self.interrupt.run_until_cancelled(again)).await;
+        // Slots are closed with their dispatcher.
+        self.held = permit.and_then(Result::ok);
+        self.held.is_some()
     }
 }

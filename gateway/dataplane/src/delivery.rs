@@ -154,7 +154,7 @@ async fn attempt(event: &Event, route: &Route, context: &Context) -> Attempt {
                 Verdict::Refused(failure) => Attempt::Refused(failure),
             }
         }
-        Some(Outbound::Channel(name)) => match into_channel(name, event, event, context).await {
+        Some(Outbound::Channel(name)) => match Box::pin(into_channel(name, event, event, context)).await {
             Ok(stored) => Attempt::Taken {
                 taken: Taken::Channel(stored),
                 reply: None,

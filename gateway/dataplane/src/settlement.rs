@@ -30,6 +30,8 @@ pub(crate) struct Again {
 
 /// Stores what follows from the outcome, then settles the delivery.
 ///
+/// Everything but the plain acknowledgement is boxed: it is rare, and every delivery's future has room for it.
+///
 /// Cancel safe in the sense that matters: dropped anywhere before the acknowledgement, the event comes back.
 pub(crate) async fn settle(delivery: Delivery, outcome: Outcome, context: &Context, slot: &mut Slot) -> Option<Again> {
     match outcome {
@@ -45,16 +47,16 @@ pub(crate) async fn settle(delivery: Delivery, outcome: Outcome, context: &Conte
         }
         Outcome::Delivered { reply: Some(reply), .. } => {
             let route = context.route();
-            match pass_reply(&reply, delivery.event(), &route, context).await {
+            match Box::pin(pass_reply(&reply, delivery.event(), &route, context)).await {
                 Ok(passed) => {
                     context.metrics.replies.passed.inc();
                     acknowledge(delivery, Disposition::Replied(passed), context);
                 }
                 Err(Refusal::Retry(failure)) => return Some(Again { delivery, failure }),
-                Err(Refusal::ForGood(failure)) => bury(delivery, failure, context, slot).await,
+                Err(Refusal::ForGood(failure)) => Box::pin(bury(delivery, failure, context, slot)).await,
             }
         }
-        Outcome::Exhausted(failure) => bury(delivery, failure, context, slot).await,
+        Outcome::Exhausted(failure) => Box::pin(bury(delivery, failure, context, slot)).await,
     }
     None
 }

@@ -113,6 +113,12 @@ impl Connections {
                 },
             }
         }
+        // Boxed: TLS and HTTP/2 would make every delivery's future ten times as large.
+        Box::pin(self.send_elsewhere(request)).await
+    }
+
+    /// On the shared HTTP/2 connection, else on a new one.
+    async fn send_elsewhere(&self, mut request: Request<RequestBody>) -> Result<(Response<Incoming>, Used), NoAnswer> {
         let shared = self.shared.lock().clone();
         if let Some(mut sender) = shared.filter(|sender| !sender.is_closed()) {
             absolute(&mut request, &self.uri);
