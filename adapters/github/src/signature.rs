@@ -1,0 +1,64 @@
+//! `X-Hub-Signature-256`: HMAC-SHA256 over the raw body, compared in constant time.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::Secret;
+
+const PREFIX: &str = "sha256=";
+
+/// Whether the body was signed with one of the secrets. All of them are tried, so that the time tells nothing.
+pub(crate) fn is_valid(header: Option<&str>, body: &[u8], secrets: &[Secret]) -> bool {
+    let Some(sent) = header
+        .and_then(|header| header.strip_prefix(PREFIX))
+        .and_then(|hex| hex::decode(hex).ok())
+    else {
+        return false;
+    };
+    let mut valid = Choice::from(0);
+    for secret in secrets {
+        // A key of any length is a key (RFC 2104).
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else {
+            continue;
+        };
+        mac.update(body);
+        valid |= mac.finalize().into_bytes().as_slice().ct_eq(&sent);
+    }
+    valid.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sign(secret: &[u8], body: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+        mac.update(body);
+        format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+    }
+
+    /// The example of GitHub's documentation, "Validating webhook deliveries".
+    #[test]
+    fn the_documented_example_is_valid() {
+        let secret = Secret::new(*b"It's a Secret to Everybody");
+        let header = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        assert!(is_valid(Some(header), b"Hello, World!", &[secret]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_body_or_secret_is_never_valid(body: Vec<u8>, other: Vec<u8>, secret in "[a-z]{1,20}") {
+            let header = sign(secret.as_bytes(), &body);
+            let secrets = [Secret::new(*b"previous"), Secret::new(secret.as_bytes())];
+            prop_assert!(is_valid(Some(&header), &body, &secrets));
+            prop_assert_eq!(is_valid(Some(&header), &other, &secrets), other == body);
+            prop_assert!(!is_valid(Some(&header), &body, &[Secret::new(*b"ANOTHER")]));
+            prop_assert!(!is_valid(None, &body, &secrets));
+            prop_assert!(!is_valid(Some(&header[7..]), &body, &secrets));
+        }
+    }
+}
