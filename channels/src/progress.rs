@@ -194,3 +194,144 @@ impl<T: Ord + Copy> Progress<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn take_all(progress: &mut Progress<u32>, now: u32, end: u64) -> Vec<u64> {
+        std::iter::from_fn(|| progress.take(|| now, Offset(end)))
+            .map(|place| place.0)
+            .collect()
+    }
+
+    /// Proves: CH-3
+    #[test]
+    fn what_was_in_flight_and_what_waits_survives_a_restart_each_in_its_way() {
+        let mut settled = Watermark::new(Offset(2));
+        settled.settle_range(Offset(4)..Offset(6));
+        let attempts = [3, 7]
+            .map(|place| {
+                (
+                    Offset(place),
+                    Attempts {
+                        failed: 1,
+                        ..Attempts::default()
+                    },
+                )
+            })
+            .into();
+        let mut progress = Progress::restore(settled, attempts, |_| Some(10));
+        assert_eq!(take_all(&mut progress, 9, 9), [2, 6, 8]);
+        assert_eq!(progress.next_due(), Some(10));
+        assert_eq!(take_all(&mut progress, 10, 9), [3, 7]);
+        assert_eq!(progress.attempts_of(Offset(7)).failed, 1);
+    }
+
+    /// Proves: CH-2
+    #[test]
+    fn nothing_new_is_handed_out_beyond_the_bound_and_settling_makes_room() {
+        let mut progress = Progress::<u32>::new(Offset(0));
+        let end = UNSETTLED_MAX + 10;
+        assert_eq!(take_all(&mut progress, 0, end).len() as u64, UNSETTLED_MAX);
+        progress.settle(Offset(77));
+        assert_eq!(take_all(&mut progress, 0, end), [UNSETTLED_MAX]);
+        let holder = progress.take_over();
+        assert_eq!(
+            take_all(&mut progress, 0, end).len() as u64,
+            UNSETTLED_MAX,
+            "released ones always come"
+        );
+        assert!(progress.release(holder, Offset(5), None));
+        assert_eq!(take_all(&mut progress, 0, end), [5]);
+    }
+
+    #[test]
+    fn a_skipped_range_is_settled_with_its_attempts_and_holds_nothing_up() {
+        let mut progress = Progress::<u32>::new(Offset(0));
+        assert_eq!(take_all(&mut progress, 0, 4), [0, 1, 2, 3]);
+        assert!(progress.remember(Offset(1), Attempts::default()));
+        progress.skip(Offset(0)..Offset(8));
+        assert!(progress.attempts().is_empty() && !progress.remember(Offset(1), Attempts::default()));
+        assert_eq!(
+            (progress.settled().settled_below(), take_all(&mut progress, 0, 10)),
+            (Offset(8), vec![8, 9])
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Grow,
+        Take,
+        Settle(usize),
+        Release(usize, u32),
+        Drop(usize),
+        TakeOver,
+        Pass,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Grow),
+            6 => Just(Step::Take),
+            3 => (0usize..8).prop_map(Step::Settle),
+            2 => (0usize..8, 1u32..4).prop_map(|(which, after)| Step::Release(which, after)),
+            1 => (0usize..8).prop_map(Step::Drop),
+            1 => Just(Step::TakeOver),
+            2 => Just(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Every place is in one hand, or waiting, or due, or settled: never in two hands, never lost.
+        ///
+        /// Proves: CH-3
+        #[test]
+        fn every_place_comes_until_it_is_settled(steps in prop::collection::vec(step(), 0..120)) {
+            let mut progress = Progress::<u32>::new(Offset(0));
+            let mut holder = progress.take_over();
+            let (mut end, mut now, mut hands, mut settled) = (0u64, 0u32, Vec::new(), BTreeSet::new());
+            let mut not_before: BTreeMap<u64, u32> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Grow => end += 1,
+                    Step::Pass => now += 1,
+                    Step::Take => {
+                        if let Some(place) = progress.take(|| now, Offset(end)) {
+                            prop_assert!(!hands.contains(&place) && !settled.contains(&place));
+                            prop_assert!(not_before.remove(&place.0).is_none_or(|time| time <= now));
+                            hands.push(place);
+                        }
+                    }
+                    Step::TakeOver => {
+                        holder = progress.take_over();
+                        hands.clear();
+                    }
+                    Step::Settle(which) if !hands.is_empty() => {
+                        let place = hands.swap_remove(which % hands.len());
+                        progress.settle(place);
+                        settled.insert(place);
+                    }
+                    Step::Release(which, after) if !hands.is_empty() => {
+                        let place = hands.swap_remove(which % hands.len());
+                        prop_assert!(progress.release(holder, place, Some(now + after)));
+                        not_before.insert(place.0, now + after);
+                    }
+                    Step::Drop(which) if !hands.is_empty() => {
+                        let place = hands.swap_remove(which % hands.len());
+                        prop_assert!(progress.release(holder, place, None));
+                    }
+                    Step::Settle(_) | Step::Release(..) | Step::Drop(_) => {}
+                }
+            }
+            let mut came: BTreeSet<Offset> = hands.into_iter().collect();
+            came.extend(std::iter::from_fn(|| progress.take(|| u32::MAX, Offset(end))));
+            came.extend(&settled);
+            prop_assert_eq!(came, (0..end).map(Offset).collect::<BTreeSet<_>>());
+            prop_assert_eq!(progress.settled().unsettled(Offset(end)), end - settled.len() as u64);
+            prop_assert!(progress.settled().settled_below().0 <= end && progress.next_due().is_none());
+        }
+    }
+}

@@ -23,8 +23,11 @@ use std::{
 
 use channel::{AppendError, Gap, GapReason, Offset};
 use event::Event;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use parking_lot::{Condvar, Mutex};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use self::writer::Writer;
 pub(crate) use self::{
@@ -49,8 +52,6 @@ const GATHER_BYTES_MAX: usize = 4 << 20;
 /// What a refused publisher is told. Space and disks come back by a person's hand or not at all; one look a second at
 /// them is cheap.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often the committing thread gives way in vain before it writes.
-const QUIET_YIELDS: usize = 4;
 /// Gaps remembered one by one; beyond it neighbours are joined, so that a ruined disk does not fill the memory too.
 const GAPS_MAX: usize = 1000;
 
@@ -60,6 +61,8 @@ pub(crate) struct Log {
     salt: u32,
     segment_bytes: AtomicU64,
     gathering: Mutex<Gathering>,
+    /// The committing thread, waiting for appends that are about to come.
+    crowded: Condvar,
     /// Appends that wait for the gathering buffer.
     room: Notify,
     writer: Mutex<Writer>,
@@ -146,6 +149,8 @@ struct Gathering {
     last_ms: u64,
     /// In the committers' queue, or being committed.
     submitted: bool,
+    /// How many appends the committing thread waits for; never reached while it does not.
+    crowd: usize,
     closed: bool,
 }
 
@@ -223,8 +228,12 @@ impl Log {
         }
         let last = gathering.next.saturating_sub(1);
         gathering.batch.waiters.push(sender);
+        let crowded = gathering.batch.waiters.len() == gathering.crowd;
         let submit = !std::mem::replace(&mut gathering.submitted, true);
         drop(gathering);
+        if crowded {
+            self.crowded.notify_one();
+        }
         if submit {
             self.committers.submit(self.clone());
         }
@@ -234,10 +243,9 @@ impl Log {
     /// Writes what has gathered; `true` when more has gathered meanwhile. Blocks; one thread at a time.
     pub(crate) fn commit(&self) -> bool {
         let mut writer = self.writer.lock();
-        self.let_gather(writer.crowd());
         let spare = writer.spare();
-        let batch = std::mem::replace(&mut self.gathering.lock().batch, spare);
-        writer.crowded(batch.waiters.len());
+        let batch = self.gathered(writer.crowd(), writer.patience(), spare);
+        let appends = batch.waiters.len();
         if batch.bytes.len() > GATHER_BYTES_MAX {
             self.room.notify_waiters();
         }
@@ -246,7 +254,11 @@ impl Log {
             answer(batch, &Ok(()))
         } else {
             match writer.write(self, &batch) {
-                Ok(()) => self.publish(batch),
+                Ok(()) => {
+                    // Before anyone is answered, who may be back at once and would be counted twice.
+                    writer.crowded(appends + self.gathering.lock().batch.waiters.len());
+                    self.publish(batch)
+                }
                 Err(error) => self.refuse(batch, error),
             }
         };
@@ -256,17 +268,24 @@ impl Log {
         gathering.submitted
     }
 
-    /// Lets those who are about to append do so, as long as more of them come: whoever was just answered is often back
-    /// with the next event within microseconds, and a sync for half of them costs as much as one for all. It gives way
-    /// to threads that can run and never sleeps, so an idle log writes at once.
-    fn let_gather(&self, crowd: usize) {
-        let (mut seen, mut quiet) = (self.gathering.lock().batch.waiters.len(), 0);
-        while seen < crowd && quiet < QUIET_YIELDS {
-            std::thread::yield_now();
-            let now = self.gathering.lock().batch.waiters.len();
-            quiet = if now == seen { quiet + 1 } else { 0 };
-            seen = now;
+    /// Takes what has gathered, after a short wait for those who are about to append: whoever was just answered is often
+    /// back with the next event within microseconds, and a sync for half of them costs as much as one for all.
+    ///
+    /// It waits only for as many as were there lately and a fraction of what a sync takes, so a lone publisher is never
+    /// held up. Sleeping, not yielding: a thread that yields on a busy machine comes back milliseconds later.
+    fn gathered(&self, crowd: usize, patience: Duration, spare: Batch) -> Batch {
+        let mut gathering = self.gathering.lock();
+        if gathering.batch.waiters.len() < crowd && !patience.is_zero() {
+            gathering.crowd = crowd;
+            let until = Instant::now() + patience;
+            while gathering.batch.waiters.len() < crowd && gathering.batch.bytes.len() <= GATHER_BYTES_MAX {
+                if self.crowded.wait_until(&mut gathering, until.into_std()).timed_out() {
+                    break;
+                }
+            }
+            gathering.crowd = usize::MAX;
         }
+        std::mem::replace(&mut gathering.batch, spare)
     }
 
     /// After a write that panicked: nothing known about the file, so it is opened anew. As [`Self::commit`] otherwise.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use channel::{Gap, GapReason};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::{Batch, Gaps, Gathering, Log, writer::Writer};
@@ -63,28 +63,31 @@ impl Opening {
         let salt = self.salt(&segments)?;
         let counters = Counters::default();
         let (mut found, mut poisoned, mut roll) = (Recovered::default(), false, false);
-        if let Some((segment, length)) = segments.last().cloned() {
-            found = self.recover(&segment, length, salt)?;
-            counters.recovered_records.store(found.records, Ordering::Relaxed);
-            if found.length < SEGMENT_HEADER as u64 {
-                // Its header never reached the disk, so it held nothing: its name is all there is to it.
-                segments.pop();
-                roll = true;
-                remove_unless_read_only(&*self.storage, &segment)?;
-            } else {
-                segment.set_length(found.length);
-                segment.saw(found.last_ms);
-                if length > found.length {
-                    counters.cut_bytes.store(length - found.length, Ordering::Relaxed);
-                    poisoned = !self.cut(&segment, found.length)?;
-                }
-            }
-        }
-        let known = self
+        let mut known = self
             .checkpoint
             .as_ref()
             .map_or(0, |checkpoint| checkpoint.next)
             .max(self.floor);
+        while let Some((segment, length)) = segments.last().cloned() {
+            found = self.recover(&segment, length, salt)?;
+            counters.recovered_records.fetch_add(found.records, Ordering::Relaxed);
+            if found.length < SEGMENT_HEADER as u64 {
+                // Its header never reached the disk, so it held nothing: its name is all there is to it, and the one
+                // before it is the last.
+                segments.pop();
+                roll = true;
+                known = known.max(segment.base);
+                remove_unless_read_only(&*self.storage, &segment)?;
+                continue;
+            }
+            segment.set_length(found.length);
+            segment.saw(found.last_ms);
+            if length > found.length {
+                counters.cut_bytes.store(length - found.length, Ordering::Relaxed);
+                poisoned = !self.cut(&segment, found.length)?;
+            }
+            break;
+        }
         let log = self.log(
             salt,
             segments,
@@ -181,10 +184,12 @@ impl Opening {
         }
         self.write_again(segment, position, found.length);
         let cut = length.saturating_sub(found.length);
-        tracing::info!(
-            path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
-            missing = found.missing.len(), "log recovered"
-        );
+        if found.records > 0 || cut > 0 {
+            tracing::info!(
+                path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
+                missing = found.missing.len(), "log recovered"
+            );
+        }
         Ok(found)
     }
 
@@ -243,8 +248,10 @@ impl Opening {
                 next,
                 last_ms,
                 submitted: false,
+                crowd: usize::MAX,
                 closed: false,
             }),
+            crowded: Condvar::new(),
             room: Notify::new(),
             writer: Mutex::new(writer),
             segments: Mutex::new(segments.into_iter().map(|(segment, _)| segment).collect()),

@@ -250,18 +250,21 @@ impl Log {
         self.writer.lock().roll(self)
     }
 
-    /// Unlinks the oldest segments, the one being written never. Blocks.
+    /// Unlinks the oldest segments, the one being written never; stops at the first that stays. Blocks.
     pub(crate) fn unlink(&self, doomed: &[Arc<Segment>]) -> io::Result<()> {
         for segment in doomed {
             // First out of the list: whoever reads it now has it open, and nobody begins.
             self.segments.lock().retain(|kept| kept.base != segment.base);
-            self.storage.remove(&segment.path)?;
+            if let Err(error) = self.storage.remove(&segment.path) {
+                // It is still there, so it is still the oldest: a later one deleted before it would look like a gap.
+                self.segments.lock().insert(0, segment.clone());
+                return Err(error);
+            }
         }
         if doomed.is_empty() {
-            Ok(())
-        } else {
-            self.storage.sync_dir(&self.dir)
+            return Ok(());
         }
+        self.storage.sync_dir(&self.dir)
     }
 
     /// Records what of these places is not known to be missing yet.

@@ -1,6 +1,10 @@
 //! The writing end of a log: one file, one write and one sync per batch, and what happens when they fail.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use channel::GapReason;
 use tokio::time::Instant;
@@ -19,6 +23,11 @@ const VERIFY_CHUNK: usize = 1 << 20;
 /// Bytes between the marks offered while writing; the segment keeps those that are far enough apart.
 const MARK_STRIDE: usize = 64 << 10;
 
+/// A write waits for a crowd at most this fraction of what the last sync took: it may gain a whole sync.
+const PATIENCE_FRACTION: u32 = 2;
+/// And at most this long, where syncs are slow.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
+
 pub(super) struct Writer {
     active: Option<Active>,
     /// A write or sync failed: the file is opened anew and a new segment begun before anything else is written.
@@ -28,8 +37,9 @@ pub(super) struct Writer {
     /// Begin a new segment with the next write.
     roll: bool,
     spare: Batch,
-    /// How many appends the last two writes answered.
-    crowd: [usize; 2],
+    /// How many appends were answered or waiting when the last write ended.
+    crowd: usize,
+    last_sync: Duration,
 }
 
 struct Active {
@@ -48,7 +58,8 @@ impl Writer {
             verified: poisoned,
             roll: false,
             spare: Batch::default(),
-            crowd: [0; 2],
+            crowd: 0,
+            last_sync: Duration::ZERO,
         }
     }
 
@@ -60,13 +71,18 @@ impl Writer {
         self.spare = spare;
     }
 
-    /// How many appends may come at a time, going by the last two writes.
+    /// How many appends may come at a time, going by the last write.
     pub(super) fn crowd(&self) -> usize {
-        self.crowd[0] + self.crowd[1]
+        self.crowd
     }
 
     pub(super) fn crowded(&mut self, appends: usize) {
-        self.crowd = [self.crowd[1], appends];
+        self.crowd = appends;
+    }
+
+    /// How long a write may wait for a crowd.
+    pub(super) fn patience(&self) -> Duration {
+        (self.last_sync / PATIENCE_FRACTION).min(PATIENCE_MAX)
     }
 
     pub(super) fn distrust(&mut self) {
@@ -98,10 +114,12 @@ impl Writer {
         if let Err(error) = synced {
             return Err(self.give_up(error));
         }
-        log.counters.synced(started.elapsed());
+        let took = started.elapsed();
+        log.counters.synced(took);
         active.unsynced_name = false;
         active.note(log.committed(), at, batch);
         active.segment.set_length(at + length);
+        self.last_sync = took;
         Ok(())
     }
 
