@@ -25,9 +25,12 @@ impl Source {
             .join("\n")
     }
 
-    /// Whether all of it is tests.
+    /// Whether all of it is tests, examples or benchmarks.
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("e2e/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        let folders = ["/tests/", "/examples/", "/benches/", "/fuzz/"];
+        self.path.starts_with("e2e/")
+            || self.path.ends_with("/tests.rs")
+            || folders.iter().any(|folder| self.path.contains(folder))
     }
 }
 
