@@ -44,7 +44,7 @@ fn main() {
         "", "events/s", "ratio", "cpu us/ev", "p50 us", "p99 us"
     );
     for bytes in [1 << 10, 30 << 10] {
-        for tasks in [1, 16, 64]
+        for tasks in [1, 16, 64, 256]
             .into_iter()
             .filter(|tasks| only.is_none_or(|only| only == *tasks))
         {

@@ -167,3 +167,37 @@ async fn settings_can_change_while_events_are_held() {
     ));
     assert_eq!(channel.promises().max_event_bytes, 1000);
 }
+
+/// Proves: CH-9
+#[tokio::test]
+async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
+    use channel::faulty::{Fault, FaultyChannel};
+    let faulty = FaultyChannel::new(small(10));
+    let mut cursor = faulty.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    faulty.fail_appends([
+        Some(Fault::Full),
+        None,
+        Some(Fault::StoredButUnavailable),
+        Some(Fault::DiskFull),
+    ]);
+    faulty.fail_letters([Some(Fault::Unavailable)]);
+    faulty.fail_reads(1);
+    assert!(matches!(
+        faulty.append(&[event(1)]).await,
+        Err(AppendError::Full { .. })
+    ));
+    assert!(faulty.append(&[event(1)]).await.is_ok());
+    assert!(matches!(
+        faulty.append(&[event(1)]).await,
+        Err(AppendError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        faulty.append(&[event(1)]).await,
+        Err(AppendError::DiskFull { .. })
+    ));
+    assert!(faulty.letters().store(&event(1)).await.is_err());
+    assert!(faulty.letters().store(&event(1)).await.is_ok());
+    assert!(cursor.next(10).await.is_err());
+    assert_eq!(cursor.next(10).await.unwrap().len(), 2);
+    assert_eq!((faulty.depth().next.0, faulty.letters().count()), (2, 1));
+}

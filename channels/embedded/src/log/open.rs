@@ -198,7 +198,8 @@ impl Opening {
     fn write_again(&self, segment: &Segment, position: u64, end: u64) {
         let again = || -> io::Result<()> {
             let file = segment.file(&*self.storage)?;
-            let (mut at, mut bytes) = (position, vec![0; RECOVERY_CHUNK]);
+            let length = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
+            let (mut at, mut bytes) = (position, vec![0; length.min(RECOVERY_CHUNK)]);
             while at < end {
                 let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
                 let read = file.read_at(&mut bytes[..wanted], at)?;
