@@ -1,0 +1,315 @@
+//! From documents to what we run: references resolved, defaults filled in, implicit objects made.
+
+mod sources;
+mod targets;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use event::filter::Filter;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Kind, ObjectKey, ObjectName, Spec,
+    document::Document,
+    fault::Fault,
+    model::{self, Arguments, BackendKind, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
+    provisioners::Provisioners,
+    resource::{self, BackoffPolicy, Resource, Subscriber},
+    schema::forms::http_url,
+    secrets::Folder,
+    set::{Entry, Set, named, provisioner_name},
+    validate::SUBSCRIBER_PART,
+};
+use targets::Targets;
+
+/// Defaults of API.md 2.3 and 2.4.
+const CAPACITY: usize = 10_000;
+const RETENTION_AGE: Duration = Duration::from_secs(24 * 3600);
+const RETENTION_BYTES: u64 = 1 << 30;
+const MAX_IN_FLIGHT: usize = 64;
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_REPLY_BYTES: usize = 1 << 20;
+
+/// What a set becomes, and the references of it that nothing satisfies.
+pub(crate) struct Built {
+    pub(crate) spec: Spec,
+    pub(crate) dangling: Vec<Fault>,
+}
+
+struct Building<'a> {
+    set: &'a Set,
+    folder: &'a Folder,
+    provisioners: &'a Provisioners,
+    default_provisioner: &'a str,
+    spec: Spec,
+    dangling: Vec<Fault>,
+}
+
+/// `created` is when each object was first seen; what is new is seen `now`.
+pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, before: &Spec, now: Timestamp) -> Built {
+    let provisioners = set.provisioners();
+    let spec = Spec { incomplete: set.incomplete, ..Spec::default() };
+    let mut building = Building { set, folder, provisioners: &provisioners, default_provisioner, spec, dangling: Vec::new() };
+    for (key, entry) in &set.valid {
+        building.add(key, &entry.document);
+    }
+    let Building { mut spec, dangling, .. } = building;
+    spec.provisioners = provisioners.into_inner();
+    for (key, entry) in set.valid.iter().chain(&set.invalid) {
+        let created = before.objects.get(key).map_or(now, |known| known.created);
+        spec.objects.insert(key.clone(), Arc::new(object(key, entry, created)));
+    }
+    Built { spec, dangling }
+}
+
+fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
+    let document = &entry.document;
+    let mut json = document.root.to_json();
+    if key.kind == Kind::Secret {
+        redact(&mut json);
+    }
+    if !key.kind.is_cluster_scoped() {
+        json["metadata"]["namespace"] = key.name.namespace.clone().into();
+    }
+    // What was observed elsewhere, of another object of this name, is nothing we observe.
+    if let Some(map) = json.as_object_mut() {
+        map.remove("status");
+    }
+    Object {
+        key: key.clone(),
+        api_version: key.kind.api_version().to_owned(),
+        document: json,
+        origin: format!("{}:{}", document.file.path, document.line()),
+        created,
+        faults: entry.faults.clone(),
+    }
+}
+
+/// Leaves a Secret's keys and drops its values; annotations go too, for kubectl keeps the whole document in one.
+fn redact(json: &mut serde_json::Value) {
+    for part in ["data", "stringData"] {
+        match json.get_mut(part) {
+            Some(serde_json::Value::Object(values)) => values.values_mut().for_each(|value| *value = "<redacted>".into()),
+            Some(other) => *other = "<redacted>".into(),
+            None => {}
+        }
+    }
+    if let Some(metadata) = json.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+        metadata.remove("annotations");
+    }
+    if let Some(map) = json.as_object_mut() {
+        map.retain(|name, _| ["apiVersion", "kind", "metadata", "type", "data", "stringData"].contains(&name.as_str()));
+    }
+}
+
+impl Building<'_> {
+    fn add(&mut self, key: &ObjectKey, document: &Document) {
+        match &document.resource {
+            Some(Resource::Channel(channel)) => self.channel(key, document, channel),
+            Some(Resource::Subscription(subscription)) => self.subscription(key, document, subscription),
+            Some(Resource::GitHubSource(source)) => self.github(key, document, source),
+            Some(Resource::KubernetesEventSource(source)) => self.later_source(key, document, &source.common),
+            Some(Resource::GcpPubSubSource(source)) => self.later_source(key, document, &source.common),
+            Some(Resource::ContainerSource(source)) => self.later_source(key, document, &source.common),
+            Some(Resource::ClusterChannelProvisioner(_) | Resource::Service(_) | Resource::Secret(_)) | None => {}
+        }
+    }
+
+    fn targets(&self) -> Targets<'_> {
+        Targets { set: self.set }
+    }
+
+    /// Resolves a target; one that is not there is told, and kept as it is.
+    fn target(&mut self, document: &Document, path: &str, written: &resource::Destination) -> Target {
+        let target = self.targets().resolve(&document.key, written);
+        if let Target::Unresolved(why) = &target {
+            self.dangling.push(document.dangling(path, why.reason, &why.message));
+        }
+        target
+    }
+
+    fn channel(&mut self, key: &ObjectKey, document: &Document, written: &resource::Channel) {
+        let name = provisioner_name(written.provisioner.as_ref(), self.default_provisioner);
+        let mut provisioner = self.provisioners.find(name);
+        if let Err(why) = &provisioner {
+            self.dangling.push(document.dangling("spec.provisioner.name", why.reason, &why.message));
+        }
+        let mut parsed = Arguments::Other(serde_json::Value::Object(written.arguments.clone()));
+        if let Ok(found) = &provisioner {
+            match arguments(found.backend, &written.arguments) {
+                Some(arguments) => parsed = arguments,
+                // An older version of the document goes on, and its provisioner became one of another backend.
+                None => {
+                    let message = format!("the arguments do not fit backend {:?}, which provisioner {name} has now", found.backend);
+                    provisioner = Err(Unresolved { reason: "ArgumentsInvalid", message });
+                }
+            }
+        }
+        let max_event_bytes = written.arguments.get("maxEventBytes").and_then(serde_json::Value::as_u64);
+        let channel = model::Channel {
+            name: key.name.clone(),
+            provisioner,
+            arguments: parsed,
+            max_event_bytes: max_event_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
+            implicit: false,
+        };
+        self.spec.channels.insert(key.name.clone(), Arc::new(channel));
+        self.subscribers(key, document, written);
+    }
+
+    /// Subscribers listed by hand. Their names come from what they are, so that another order changes nothing.
+    fn subscribers(&mut self, key: &ObjectKey, document: &Document, written: &resource::Channel) {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for subscriber in &written.subscribable.subscribers {
+            let identity = identity(subscriber);
+            let count = seen.entry(identity.clone()).or_default();
+            *count += 1;
+            let again = if *count > 1 { format!("-{count}") } else { String::new() };
+            let name = ObjectName::new(&key.name.namespace, format!("{}{SUBSCRIBER_PART}{identity}{again}", key.name.name));
+            let uri = |uri: &Option<String>| uri.as_deref().and_then(|uri| http_url(uri).ok()).map(Target::Uri);
+            let delivery = self.delivery(document, &resource::Delivery::default(), Some((document, &written.delivery)));
+            let subscription = Subscription {
+                name: name.clone(),
+                channel: key.name.clone(),
+                subscriber: uri(&subscriber.subscriber_uri),
+                reply: uri(&subscriber.reply_uri),
+                filters: Vec::new(),
+                delivery,
+                max_in_flight: MAX_IN_FLIGHT,
+                ordering: model::Ordering::None,
+                start_from: StartFrom::Latest,
+                paused: false,
+                implicit: true,
+            };
+            self.spec.subscriptions.insert(name, Arc::new(subscription));
+        }
+    }
+
+    fn subscription(&mut self, key: &ObjectKey, document: &Document, written: &resource::Subscription) {
+        let channel = named(&written.channel, key);
+        let channel_key = ObjectKey::new(Kind::Channel, channel.clone());
+        let parent = self.set.valid.get(&channel_key).map(|entry| &entry.document);
+        let defaults = parent.and_then(|parent| match &parent.resource {
+            Some(Resource::Channel(channel)) => Some((&**parent, &channel.delivery)),
+            _ => None,
+        });
+        if parent.is_none() {
+            self.dangling.push(document.dangling("spec.channel.name", "NotFound", self.targets().no_channel(&channel)));
+        }
+        let subscriber = written.subscriber.as_ref().map(|target| self.target(document, "spec.subscriber", target));
+        let reply = written.reply.as_ref().map(|target| self.target(document, "spec.reply", target));
+        let delivery = self.delivery(document, &written.delivery, defaults);
+        let subscription = Subscription {
+            name: key.name.clone(),
+            channel,
+            subscriber,
+            reply,
+            filters: written.filters.iter().map(filter).collect(),
+            delivery,
+            max_in_flight: written.max_in_flight.unwrap_or(MAX_IN_FLIGHT),
+            ordering: written.ordering.unwrap_or(model::Ordering::None),
+            start_from: start_from(written.start_from.as_ref()),
+            paused: written.paused,
+            implicit: false,
+        };
+        self.spec.subscriptions.insert(key.name.clone(), Arc::new(subscription));
+    }
+
+    /// The subscription's own settings over the channel's over the defaults, field by field.
+    fn delivery(
+        &mut self,
+        document: &Document,
+        own: &resource::Delivery,
+        channel: Option<(&Document, &resource::Delivery)>,
+    ) -> Delivery {
+        let nothing = resource::Delivery::default();
+        let above = channel.map_or(&nothing, |(_, delivery)| delivery);
+        let defaults = backoff::Policy::default();
+        let policy = own.backoff_policy.or(above.backoff_policy);
+        let backoff = backoff::Policy {
+            retry: own.retry.or(above.retry).unwrap_or(defaults.retry),
+            growth: policy.map_or(defaults.growth, |policy| match policy {
+                BackoffPolicy::Exponential => backoff::Growth::Exponential,
+                BackoffPolicy::Linear => backoff::Growth::Linear,
+            }),
+            delay: own.backoff_delay.or(above.backoff_delay).map_or(defaults.delay, |iso| iso.0),
+            max: own.backoff_max.or(above.backoff_max).map_or(defaults.max, |iso| iso.0),
+            retry_after_max: own.retry_after_max.or(above.retry_after_max).map_or(defaults.retry_after_max, |iso| iso.0),
+        };
+        const PATH: &str = "spec.delivery.deadLetterSink";
+        let dead_letter_sink = match (&own.dead_letter_sink, channel) {
+            (Some(sink), _) => Some(self.target(document, PATH, sink)),
+            // References of the channel's document are meant in the channel's namespace.
+            (None, Some((parent, delivery))) => delivery.dead_letter_sink.as_ref().map(|sink| self.target(parent, PATH, sink)),
+            (None, None) => None,
+        };
+        Delivery {
+            backoff,
+            timeout: own.timeout.or(above.timeout).map_or(TIMEOUT, |iso| iso.0),
+            format: own.format.or(above.format).unwrap_or(model::Format::Binary),
+            max_reply_bytes: own.max_reply_bytes.or(above.max_reply_bytes).unwrap_or(MAX_REPLY_BYTES),
+            dead_letter_sink,
+        }
+    }
+}
+
+/// `None`: they do not fit the backend.
+fn arguments(backend: BackendKind, written: &serde_json::Map<String, serde_json::Value>) -> Option<Arguments> {
+    let part = |group: &str, name: &str| written.get(group).and_then(|group| group.get(name));
+    let age = |group: &str| match part(group, "age") {
+        Some(value) => value.as_str().and_then(|text| crate::duration::parse(text).ok()).map(Some),
+        None => Some(None),
+    };
+    let bytes = |group: &str| match part(group, "bytes") {
+        Some(value) => resource::bytes(value).map(Some),
+        None => Some(None),
+    };
+    Some(match backend {
+        BackendKind::Memory => {
+            let capacity = match written.get("capacity") {
+                Some(value) => usize::try_from(value.as_u64()?).ok()?,
+                None => CAPACITY,
+            };
+            Arguments::Memory { capacity }
+        }
+        BackendKind::Embedded => Arguments::Embedded {
+            retention_age: age("retention")?.unwrap_or(RETENTION_AGE),
+            retention_bytes: bytes("retention")?.unwrap_or(RETENTION_BYTES),
+            limit_age: age("limit")?,
+            limit_bytes: bytes("limit")?,
+        },
+        BackendKind::Kafka | BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
+    })
+}
+
+/// Letters of the digest in a name: enough that two subscribers of one channel never share them.
+const IDENTITY_LETTERS: usize = 12;
+
+fn identity(subscriber: &Subscriber) -> String {
+    let part = |uri: &Option<String>| uri.clone().unwrap_or_default();
+    let digest = Sha256::digest(format!("{}\n{}", part(&subscriber.subscriber_uri), part(&subscriber.reply_uri)));
+    hex::encode(digest)[..IDENTITY_LETTERS].to_owned()
+}
+
+fn filter(written: &resource::Filter) -> Filter {
+    let pairs = |pairs: &BTreeMap<String, String>| pairs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    match written {
+        resource::Filter::Exact(wanted) => Filter::Exact(pairs(wanted)),
+        resource::Filter::Prefix(wanted) => Filter::Prefix(pairs(wanted)),
+        resource::Filter::Suffix(wanted) => Filter::Suffix(pairs(wanted)),
+        resource::Filter::All(filters) => Filter::All(filters.iter().map(filter).collect()),
+        resource::Filter::Any(filters) => Filter::Any(filters.iter().map(filter).collect()),
+        resource::Filter::Not(inner) => Filter::Not(Box::new(filter(inner))),
+    }
+}
+
+fn start_from(written: Option<&resource::StartFrom>) -> StartFrom {
+    match written {
+        Some(resource::StartFrom::Earliest) => StartFrom::Earliest,
+        Some(resource::StartFrom::Offset(offset)) => StartFrom::Offset(*offset),
+        // The form was checked; a time that is none after all is as good as not written.
+        Some(resource::StartFrom::Time(text)) => text.parse().map_or(StartFrom::Latest, StartFrom::Time),
+        Some(resource::StartFrom::Latest) | None => StartFrom::Latest,
+    }
+}

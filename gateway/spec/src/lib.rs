@@ -1,0 +1,28 @@
+//! What users want (desired state) and what is observed, without any runtime and without Kubernetes.
+//!
+//! The way of a document: `documents` cuts a file, `tree` reads a document with positions, `document` checks it against
+//! `schema` and `validate` into a [`resource`], `set` merges it with what ran before, `build` resolves it into a [`model`].
+//! [`load()`] goes that way once; [`files()`] again and again, and only there anything waits.
+
+mod build;
+mod document;
+mod documents;
+mod duration;
+mod fault;
+mod load;
+pub mod model;
+pub mod nearest;
+pub mod observed;
+mod provisioners;
+pub mod resource;
+mod schema;
+mod secrets;
+mod set;
+mod tree;
+mod validate;
+
+pub use duration::{Iso, parse as parse_duration};
+pub use fault::{Fault, Warning};
+pub use load::{DEFAULT_PROVISIONER, Loaded, PathUnreadable, Settings, load};
+pub use model::{Kind, ObjectKey, ObjectName, Spec};
+pub use observed::{Condition, Observed, Status};

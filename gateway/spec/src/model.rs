@@ -1,0 +1,344 @@
+//! What we run: whole, validated, references resolved, nothing optional that is required.
+//!
+//! A [`Spec`] is published whole and never changed afterwards; [`crate::resource`] is what users wrote, and
+//! `build.rs` turns one into the other. Implicit objects are made there too, so that the data plane has one
+//! path: a source whose sink is no channel gets an outbox channel and a subscription; a channel's hand-written
+//! `subscribable.subscribers` become subscriptions.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use event::filter::Filter;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// The kinds of documents we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    Channel,
+    Subscription,
+    ClusterChannelProvisioner,
+    GitHubSource,
+    KubernetesEventSource,
+    GcpPubSubSource,
+    ContainerSource,
+    Service,
+    Secret,
+}
+
+impl Kind {
+    pub const ALL: [Self; 9] = [
+        Self::Channel,
+        Self::Subscription,
+        Self::ClusterChannelProvisioner,
+        Self::GitHubSource,
+        Self::KubernetesEventSource,
+        Self::GcpPubSubSource,
+        Self::ContainerSource,
+        Self::Service,
+        Self::Secret,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Channel => "Channel",
+            Self::Subscription => "Subscription",
+            Self::ClusterChannelProvisioner => "ClusterChannelProvisioner",
+            Self::GitHubSource => "GitHubSource",
+            Self::KubernetesEventSource => "KubernetesEventSource",
+            Self::GcpPubSubSource => "GcpPubSubSource",
+            Self::ContainerSource => "ContainerSource",
+            Self::Service => "Service",
+            Self::Secret => "Secret",
+        }
+    }
+
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Channel | Self::Subscription | Self::ClusterChannelProvisioner => "eventing.knative.dev/v1alpha1",
+            Self::Service | Self::Secret => "v1",
+            _ => "sources.eventing.knative.dev/v1alpha1",
+        }
+    }
+
+    /// As in `kubectl get PLURAL`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Channel => "channels",
+            Self::Subscription => "subscriptions",
+            Self::ClusterChannelProvisioner => "clusterchannelprovisioners",
+            Self::GitHubSource => "githubsources",
+            Self::KubernetesEventSource => "kuberneteseventsources",
+            Self::GcpPubSubSource => "gcppubsubsources",
+            Self::ContainerSource => "containersources",
+            Self::Service => "services",
+            Self::Secret => "secrets",
+        }
+    }
+
+    /// `chan`, `sub`, `ccp`, as in `kubectl get SHORT`.
+    pub fn short(self) -> Option<&'static str> {
+        match self {
+            Self::Channel => Some("chan"),
+            Self::Subscription => Some("sub"),
+            Self::ClusterChannelProvisioner => Some("ccp"),
+            _ => None,
+        }
+    }
+
+    /// Of the cluster, not of a namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        self == Self::ClusterChannelProvisioner
+    }
+
+    pub fn is_source(self) -> bool {
+        matches!(self, Self::GitHubSource | Self::KubernetesEventSource | Self::GcpPubSubSource | Self::ContainerSource)
+    }
+
+    /// Defined by us; the others are Kubernetes' own.
+    pub fn is_ours(self) -> bool {
+        !matches!(self, Self::Service | Self::Secret)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `NAMESPACE/NAME`. Cluster-scoped objects have an empty namespace and are shown by name alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectName {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectName {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub kind: Kind,
+    pub name: ObjectName,
+}
+
+impl ObjectKey {
+    pub fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+/// `Subscription default/orders`.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// Everything that is wanted, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// Counts published specs, from 1; 0 is the empty spec before the first.
+    pub generation: u64,
+    pub provisioners: BTreeMap<String, Arc<Provisioner>>,
+    pub channels: BTreeMap<ObjectName, Arc<Channel>>,
+    pub subscriptions: BTreeMap<ObjectName, Arc<Subscription>>,
+    pub sources: BTreeMap<ObjectKey, Arc<Source>>,
+    /// Every document as it was written, secrets' values left out: what `headgate get -o yaml` shows.
+    pub objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// Some document could not be read at all, so what is absent here may still be wanted: nothing is forgotten.
+    pub incomplete: bool,
+}
+
+/// A document as written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    pub key: ObjectKey,
+    pub api_version: String,
+    /// `metadata`, `spec` and whatever else it had, as JSON; a Secret's values are replaced by `"<redacted>"`.
+    pub document: serde_json::Value,
+    /// `FILE:LINE`.
+    pub origin: String,
+    /// When this name was first seen by this process.
+    pub created: Timestamp,
+    /// Faults of the newest version of this document, when it is invalid: what runs is the last valid one.
+    pub faults: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    Memory,
+    Embedded,
+    Kafka,
+    Nats,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provisioner {
+    pub name: String,
+    pub backend: BackendKind,
+    /// `spec.config`, validated for its backend.
+    pub config: serde_json::Value,
+    /// `process`, `disk`, `quorum` or `quorum-fsync`, when stated.
+    pub require_durability: Option<String>,
+}
+
+/// Why something cannot be run as it is written; the whole spec is still published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// CamelCase, stable, listed in docs/reasons.
+    pub reason: &'static str,
+    /// What is missing, where, and what to do.
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Channel {
+    pub name: ObjectName,
+    /// The provisioner by its canonical name, or why there is none.
+    pub provisioner: Result<Arc<Provisioner>, Unresolved>,
+    pub arguments: Arguments,
+    /// Largest event taken, bytes.
+    pub max_event_bytes: Option<usize>,
+    /// Made by us for a source with a direct sink: no address of its own.
+    pub implicit: bool,
+}
+
+/// `spec.arguments`, parsed for the backend.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arguments {
+    Memory { capacity: usize },
+    Embedded { retention_age: Duration, retention_bytes: u64, limit_age: Option<Duration>, limit_bytes: Option<u64> },
+    /// Backends of later releases, validated and kept.
+    Other(serde_json::Value),
+}
+
+/// Where an event is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// A channel of ours: in-process.
+    Channel(ObjectName),
+    /// Anything else, by its absolute `http` or `https` URL.
+    Uri(Url),
+    /// Named but not to be found.
+    Unresolved(Unresolved),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    pub name: ObjectName,
+    pub channel: ObjectName,
+    pub subscriber: Option<Target>,
+    pub reply: Option<Target>,
+    /// All of them must match; empty matches everything.
+    pub filters: Vec<Filter>,
+    /// Its own settings over the channel's over the defaults.
+    pub delivery: Delivery,
+    pub max_in_flight: usize,
+    pub ordering: Ordering,
+    pub start_from: StartFrom,
+    pub paused: bool,
+    /// Made by us: for a direct sink, or from `subscribable.subscribers`.
+    pub implicit: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    pub backoff: backoff::Policy,
+    /// Per attempt, head and body.
+    pub timeout: Duration,
+    pub format: Format,
+    pub max_reply_bytes: usize,
+    pub dead_letter_sink: Option<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Binary,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ordering {
+    None,
+    Key,
+    Total,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    Latest,
+    Earliest,
+    Time(Timestamp),
+    Offset(u64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    pub key: ObjectKey,
+    /// Always a channel: the sink when it is one, else the source's own outbox; or why there is none.
+    pub sink: Result<ObjectName, Unresolved>,
+    /// The sink as a URL for status, when it is known.
+    pub sink_uri: Option<String>,
+    /// `ceOverrides.extensions`, set on every event of the source.
+    pub extensions: BTreeMap<String, String>,
+    pub config: SourceConfig,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceConfig {
+    GitHub(GitHubSource),
+    /// Validated, not run yet: its condition is `NotSupportedYet`.
+    NotSupportedYet,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GitHubSource {
+    /// `org/repo` or `org`.
+    pub owner_and_repository: String,
+    /// Event names; `*` takes all.
+    pub event_types: Vec<String>,
+    /// `githubAPIURL`, for Enterprise.
+    pub api_url: Option<Url>,
+    /// `None`: the source takes unsigned deliveries and its condition says so.
+    pub secret_token: Option<Result<SecretText, Unresolved>>,
+    pub previous_secret_token: Option<Result<SecretText, Unresolved>>,
+    pub access_token: Option<Result<SecretText, Unresolved>>,
+}
+
+/// A secret's value: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Arc<[u8]>);
+
+impl SecretText {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}

@@ -1,0 +1,80 @@
+//! Provisioners by name: the built-in ones, their aliases, and those that documents define (API.md 2.2).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    model::{BackendKind, Provisioner, Unresolved},
+    nearest::suggestion,
+    resource,
+};
+
+/// Names that mean a backend, the canonical one first. `kafka` and `nats` need a document with connection settings.
+const GROUPS: [(BackendKind, &[&str]); 4] = [
+    (BackendKind::Memory, &["in-memory-channel", "in-memory", "memory"]),
+    (BackendKind::Embedded, &["embedded"]),
+    (BackendKind::Kafka, &["kafka", "kafka-channel"]),
+    (BackendKind::Nats, &["nats", "natss"]),
+];
+
+/// The canonical name and the backend that `name` means without saying so.
+pub(crate) fn built_in(name: &str) -> Option<(&'static str, BackendKind)> {
+    GROUPS.iter().find(|(_, names)| names.contains(&name)).map(|(backend, names)| (names[0], *backend))
+}
+
+/// One name for all its aliases.
+pub(crate) fn canonical(name: &str) -> &str {
+    built_in(name).map_or(name, |(canonical, _)| canonical)
+}
+
+/// All that can be used.
+pub(crate) struct Provisioners(BTreeMap<String, Arc<Provisioner>>);
+
+impl Provisioners {
+    /// From documents, by their names, and what is built in.
+    pub(crate) fn new<'a>(documents: impl Iterator<Item = (&'a str, &'a resource::ClusterChannelProvisioner)>) -> Self {
+        let mut all = BTreeMap::new();
+        for (name, written) in documents {
+            let Some(backend) = written.backend.or_else(|| built_in(name).map(|(_, backend)| backend)) else { continue };
+            let provisioner = Provisioner {
+                name: canonical(name).to_owned(),
+                backend,
+                config: Value::Object(written.config.clone()),
+                require_durability: written.require_durability.clone(),
+            };
+            all.insert(name.to_owned(), Arc::new(provisioner));
+        }
+        for (backend, names) in GROUPS {
+            let needs_settings = matches!(backend, BackendKind::Kafka | BackendKind::Nats);
+            if needs_settings || names.iter().any(|name| all.contains_key(*name)) {
+                continue;
+            }
+            let config = Value::Object(serde_json::Map::new());
+            let provisioner = Provisioner { name: names[0].to_owned(), backend, config, require_durability: None };
+            all.insert(names[0].to_owned(), Arc::new(provisioner));
+        }
+        Self(all)
+    }
+
+    /// By its name, or by another name of the same backend.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Provisioner>, Unresolved> {
+        let aliases = GROUPS.iter().find(|(_, names)| names.contains(&name)).map_or(&[][..], |(_, names)| names);
+        let found = std::iter::once(&name).chain(aliases).find_map(|name| self.0.get(*name));
+        found.cloned().ok_or_else(|| {
+            let message = if aliases.is_empty() {
+                let meant = suggestion(name, self.0.keys().map(String::as_str));
+                let known: Vec<_> = self.0.keys().map(String::as_str).collect();
+                let known = if meant.is_empty() { format!("; there are: {}", known.join(", ")) } else { meant };
+                format!("there is no provisioner `{name}`{known}")
+            } else {
+                format!("provisioner `{name}` needs a ClusterChannelProvisioner document with its connection settings")
+            };
+            Unresolved { reason: "NotProvisioned", message }
+        })
+    }
+
+    pub(crate) fn into_inner(self) -> BTreeMap<String, Arc<Provisioner>> {
+        self.0
+    }
+}

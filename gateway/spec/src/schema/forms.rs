@@ -1,0 +1,217 @@
+//! What text may look like: one table for files (a check with a message) and for the CRDs (a pattern or an enum).
+
+use jiff::Timestamp;
+use url::Url;
+
+use crate::{
+    duration,
+    nearest::suggestion,
+    tree::{Node, Value},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Free,
+    /// Not empty.
+    Filled,
+    Duration,
+    /// A duration longer than nothing.
+    PositiveDuration,
+    /// An absolute `http` or `https` URL.
+    HttpUrl,
+    OneOf(&'static [&'static str]),
+    /// DNS-1123 subdomain: names of objects.
+    Name,
+    /// DNS-1123 label: namespaces.
+    Label,
+    /// A CloudEvents attribute's name.
+    Attribute,
+    /// `org` or `org/repo`.
+    OwnerAndRepository,
+    Timestamp,
+    /// A key of a Secret, which is a file's name as well.
+    SecretKey,
+}
+
+impl Form {
+    pub(crate) fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Self::Free => Ok(()),
+            Self::Filled if text.trim().is_empty() => Err("must not be empty".to_owned()),
+            Self::Filled => Ok(()),
+            Self::Duration => duration::parse(text).map(|_| ()),
+            Self::PositiveDuration if duration::parse(text)?.is_zero() => Err("must be longer than nothing".to_owned()),
+            Self::PositiveDuration => Ok(()),
+            Self::HttpUrl => http_url(text).map(|_| ()),
+            Self::OneOf(words) if words.contains(&text) => Ok(()),
+            Self::OneOf(words) => {
+                let meant = suggestion(text, words.iter().copied());
+                Err(format!("`{text}` is not one of {}{meant}", words.join(", ")))
+            }
+            Self::Name => name(text, NAME_MAX),
+            Self::Label if text.contains('.') => Err("a namespace has no dots".to_owned()),
+            Self::Label => name(text, LABEL_MAX),
+            Self::Attribute => attribute(text),
+            Self::OwnerAndRepository => owner_and_repository(text),
+            Self::Timestamp => timestamp(text).map(|_| ()),
+            Self::SecretKey => secret_key(text),
+        }
+    }
+
+    /// As a pattern of a CRD, where one can say it.
+    pub(crate) fn pattern(self) -> Option<&'static str> {
+        match self {
+            Self::Duration | Self::PositiveDuration => Some(duration::PATTERN),
+            Self::HttpUrl => Some(r"^https?://[^/?#]+"),
+            Self::Filled => Some(r"\S"),
+            Self::Name => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+            Self::Label => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+            Self::Attribute => Some(r"^[a-z0-9]+$"),
+            Self::OwnerAndRepository => Some(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"),
+            Self::SecretKey => Some(r"^[-._a-zA-Z0-9]+$"),
+            Self::Free | Self::OneOf(_) | Self::Timestamp => None,
+        }
+    }
+}
+
+/// RFC 1123, section 2.1, as Kubernetes takes it for names.
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
+fn name(text: &str, longest: usize) -> Result<(), String> {
+    let part = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = part.bytes().next().is_some_and(inner) && part.bytes().last().is_some_and(inner);
+        ends && part.bytes().all(|byte| inner(byte) || byte == b'-')
+    };
+    if text.len() > longest {
+        return Err(format!("`{}...` is too long for a name: {longest} characters at most", text.chars().take(20).collect::<String>()));
+    }
+    if text.split('.').all(part) {
+        return Ok(());
+    }
+    Err(format!("`{text}` is no name: small letters, digits and `-`, with a letter or digit at both ends"))
+}
+
+/// CloudEvents 1.0, "Naming conventions", and room for the extensions people really use.
+fn attribute(text: &str) -> Result<(), String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(format!("`{text}` is no attribute name: CloudEvents has small letters and digits only"))
+}
+
+/// What Kubernetes takes; nothing that leads out of a folder.
+fn secret_key(text: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !text.is_empty() && !text.starts_with("..") && text != "." && text.len() <= NAME_MAX && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err("a key of a secret has letters, digits, `-`, `_` and `.`".to_owned())
+}
+
+fn owner_and_repository(text: &str) -> Result<(), String> {
+    let part = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !part.is_empty() && part.bytes().all(allowed)
+    };
+    let mut parts = text.split('/');
+    let (owner, repository, more) = (parts.next(), parts.next(), parts.next());
+    if owner.is_some_and(part) && repository.is_none_or(part) && more.is_none() {
+        return Ok(());
+    }
+    Err("expected `org/repo`, or `org` for all its repositories".to_owned())
+}
+
+/// Messages leave the text out: it may carry credentials.
+pub(crate) fn http_url(text: &str) -> Result<Url, String> {
+    const WANTED: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
+    let url = Url::parse(text).map_err(|error| format!("{WANTED}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{WANTED}: the scheme is `{}`", url.scheme()));
+    }
+    // The parser forgives `http:host` and `http:///host`; a person who wrote that meant something else.
+    if url.host_str().is_none_or(str::is_empty) || !text.contains("://") || text.contains(":///") {
+        return Err(format!("{WANTED}: there is no host"));
+    }
+    Ok(url)
+}
+
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let form = || "expected an RFC 3339 time, such as 2026-01-31T12:00:00Z".to_owned();
+    // Forms beyond RFC 3339 (a zone in brackets, a space for the T) are left to people, not to documents.
+    if text.contains(['[', ' ']) || !text.contains(['T', 't']) {
+        return Err(form());
+    }
+    text.parse().map_err(|_| form())
+}
+
+/// A number of bytes, as it stands in a document.
+pub(crate) fn quantity_of(node: &Node) -> Result<u64, String> {
+    match &node.value {
+        Value::Integer(value) => u64::try_from(*value).map_err(|_| format!("{value} is no size")),
+        Value::Text(text) => quantity(text),
+        _ => Err("expected a number of bytes".to_owned()),
+    }
+}
+
+/// `1073741824`, `512Mi`, `1G`: whole Kubernetes quantities.
+pub(crate) fn quantity(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    let found = UNITS.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits, *factor)));
+    let (digits, factor) = found.unwrap_or((text, 1));
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value = if plain { digits.parse::<u64>().ok().and_then(|value| value.checked_mul(factor)) } else { None };
+    value.ok_or_else(|| format!("`{text}` is no size: expected bytes, such as 1073741824, 512Mi or 1Gi"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_takes_what_it_names_and_nothing_else() {
+        let table: [(Form, &[&str], &[&str]); 9] = [
+            (Form::Name, &["orders", "a.b-c", "9"], &["Orders", "-a", "a-", "a..b", "", "a_b", "a/b"]),
+            (Form::Label, &["default", "team-1"], &["a.b", "A", ""]),
+            (Form::HttpUrl, &["http://h", "https://h:1/p?q"], &["ftp://h/", "h:80", "/p", "", "http://", "http:///p", "http:h"]),
+            (Form::OwnerAndRepository, &["org", "org/repo", "a-b/c.d_e"], &["", "a/b/c", "/b", "a/", "a b"]),
+            (Form::Attribute, &["type", "partitionkey", "x1"], &["Type", "a-b", "", "a.b"]),
+            (Form::Timestamp, &["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00"], &["2026-01-31", "now", "2026-01-31T12:00:00"]),
+            (Form::PositiveDuration, &["PT1S"], &["PT0S", "1s"]),
+            (Form::OneOf(&["none", "key"]), &["key"], &["Key", ""]),
+            (Form::Filled, &["x"], &["", "  "]),
+        ];
+        for (form, taken, refused) in table {
+            for text in taken {
+                assert_eq!(form.check(text), Ok(()), "{form:?} {text}");
+            }
+            for text in refused {
+                assert!(form.check(text).is_err(), "{form:?} {text}");
+            }
+        }
+        assert!(Form::Name.check(&"a".repeat(254)).is_err() && Form::Label.check(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn a_size_is_bytes_or_a_whole_quantity() {
+        assert_eq!((quantity("10"), quantity("512Mi"), quantity("1G")), (Ok(10), Ok(512 << 20), Ok(1_000_000_000)));
+        for text in ["", "Mi", "1.5Gi", "-1", "99999999999Ti", "1 Gi"] {
+            assert!(quantity(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_url_that_is_refused_is_not_repeated() {
+        assert!(http_url("ftp://user:hunter2@host/").is_err_and(|message| !message.contains("hunter2")));
+    }
+}

@@ -1,0 +1,124 @@
+//! What several kinds have in common: references, targets, delivery settings, secrets.
+
+use super::{Form, Object, Shape, field, kinds::EVENT_BYTES_MAX, object, required};
+
+pub(crate) const EVENTING: &str = "eventing.knative.dev/v1alpha1";
+pub(crate) const SOURCES: &str = "sources.eventing.knative.dev/v1alpha1";
+
+/// Retries beyond this are spelled wrong rather than meant; also where the CRD's 32 bits end.
+const RETRY_MAX: i64 = i32::MAX as i64;
+
+/// Fields that Kubernetes' ObjectReference has and we do not read.
+fn unread() -> Vec<super::Field> {
+    vec![
+        field("uid", Shape::Any, "Not read."),
+        field("resourceVersion", Shape::Any, "Not read."),
+        field("fieldPath", Shape::Any, "Not read."),
+    ]
+}
+
+fn reference_fields() -> Vec<super::Field> {
+    let mut fields = vec![
+        field("apiVersion", Shape::Text(Form::Filled), "The target's apiVersion."),
+        field("kind", Shape::Text(Form::Filled), "The target's kind."),
+        field("name", Shape::Text(Form::Name), "The target's name."),
+        field("namespace", Shape::Text(Form::Label), "The target's namespace, when it is another one."),
+    ];
+    fields.extend(unread());
+    fields
+}
+
+/// A reference of which only the name must be told, because only one kind can be meant.
+fn reference_to(kind: &'static [&'static str], namespaced: bool) -> Shape {
+    let mut fields = vec![
+        field("apiVersion", Shape::Text(Form::OneOf(&[EVENTING])), "Its apiVersion."),
+        field("kind", Shape::Text(Form::OneOf(kind)), "Its kind."),
+        required("name", Shape::Text(Form::Name), "its name"),
+    ];
+    if namespaced {
+        fields.push(field("namespace", Shape::Text(Form::Label), "Its namespace, when it is another one."));
+    }
+    fields.extend(unread());
+    object(fields)
+}
+
+pub(crate) fn channel_reference() -> Shape {
+    reference_to(&["Channel"], true)
+}
+
+pub(crate) fn provisioner_reference() -> Shape {
+    reference_to(&["ClusterChannelProvisioner"], false)
+}
+
+const DNS_NAME_ALONE: (&str, &str) =
+    ("!has(self.dnsName) || !(has(self.ref) || has(self.uri) || has(self.name))", "dnsName stands alone");
+
+fn target_fields() -> Vec<super::Field> {
+    let mut nested = reference_fields();
+    for field in &mut nested {
+        field.required = matches!(field.name, "apiVersion" | "kind" | "name");
+    }
+    let mut fields = reference_fields();
+    fields.extend([
+        field("ref", object(nested), "The target as an object."),
+        field("uri", Shape::Text(Form::Filled), "A URL; with ref, relative to the ref's."),
+        field("dnsName", Shape::Text(Form::Filled), "v0.2: a host with or without a port, or a URL."),
+    ]);
+    fields
+}
+
+/// `sink`, `subscriber`, `deadLetterSink` (API.md 2.1).
+pub(crate) fn destination() -> Shape {
+    let rules = vec![
+        ("has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)", "one of ref, uri and dnsName is needed"),
+        DNS_NAME_ALONE,
+    ];
+    Shape::Object(Object { fields: target_fields(), rules, ..Object::default() })
+}
+
+/// A destination, or v0.2's `channel`.
+pub(crate) fn reply() -> Shape {
+    let mut fields = target_fields();
+    fields.push(field("channel", channel_reference(), "v0.2: the channel that takes the answers."));
+    let rules = vec![
+        (
+            "has(self.channel) || has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)",
+            "one of channel, ref and uri is needed",
+        ),
+        ("!has(self.channel) || !(has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name))", "channel stands alone"),
+        DNS_NAME_ALONE,
+    ];
+    Shape::Object(Object { fields, rules, ..Object::default() })
+}
+
+pub(crate) fn delivery() -> Shape {
+    object(vec![
+        field("retry", Shape::Integer { min: 0, max: RETRY_MAX }, "Attempts after the first; default 10."),
+        field("backoffPolicy", Shape::Text(Form::OneOf(&["exponential", "linear"])), "Default exponential."),
+        field("backoffDelay", Shape::Text(Form::Duration), "Default PT0.2S."),
+        field("backoffMax", Shape::Text(Form::Duration), "Default PT1M."),
+        field("timeout", Shape::Text(Form::PositiveDuration), "Per attempt, head and body; default PT30S."),
+        field("format", Shape::Text(Form::OneOf(&["binary", "json"])), "Default binary."),
+        field("maxReplyBytes", Shape::Integer { min: 1, max: EVENT_BYTES_MAX }, "Default 1048576."),
+        field("retryAfterMax", Shape::Text(Form::Duration), "Cap on a sink's Retry-After; default PT5M."),
+        field("deadLetterSink", destination(), "Where undeliverable events go; absent means the channel's own dead-letter log."),
+    ])
+}
+
+/// `{name, key}` of a secret.
+pub(crate) fn secret_selector(key_required: bool) -> Shape {
+    let mut key = field("key", Shape::Text(Form::SecretKey), "the key in the secret");
+    key.required = key_required;
+    let fields = vec![
+        required("name", Shape::Text(Form::Name), "the secret's name"),
+        key,
+        field("optional", Shape::Any, "Not read."),
+    ];
+    Shape::Object(Object { fields, secret: true, ..Object::default() })
+}
+
+/// `{secretKeyRef: {name, key}}`.
+pub(crate) fn token() -> Shape {
+    let fields = vec![required("secretKeyRef", secret_selector(true), "name and key of the secret that has it")];
+    Shape::Object(Object { fields, secret: true, ..Object::default() })
+}

@@ -1,0 +1,68 @@
+//! Secrets' values: from `kind: Secret` documents, then from a mounted folder `NAMESPACE/NAME/KEY` (`--secrets`).
+
+use std::path::PathBuf;
+
+use crate::{
+    Kind, ObjectName,
+    model::{SecretText, Unresolved},
+    resource::{Resource, SecretSelector},
+    set::Set,
+};
+
+/// Larger than any key or token; a file beyond it is no secret but a mistake.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
+
+/// The folder, if there is one. Read each time a spec is built, so that a changed credential is in the next one (SR-6).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Folder(pub(crate) Option<PathBuf>);
+
+impl Folder {
+    /// Names and keys were checked to be plain file names before they come here.
+    fn read(&self, name: &ObjectName, key: &str) -> Option<Result<SecretText, String>> {
+        let path = self.0.as_ref()?.join(&name.namespace).join(&name.name).join(key);
+        let length = std::fs::metadata(&path).ok()?.len();
+        if length > SECRET_BYTES_MAX {
+            return Some(Err(format!("{} is larger than {SECRET_BYTES_MAX} bytes", path.display())));
+        }
+        match std::fs::read(&path) {
+            Ok(bytes) => Some(Ok(SecretText::new(without_line_break(&bytes).to_vec()))),
+            Err(error) => Some(Err(format!("{} cannot be read: {error}", path.display()))),
+        }
+    }
+}
+
+/// An editor or `echo` ends a file with a line break, which is part of no token, key or password.
+fn without_line_break(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// The value that a selector in `namespace` means; `reason` is what its absence is called in a condition.
+pub(crate) fn find(
+    set: &Set,
+    folder: &Folder,
+    namespace: &str,
+    selector: &SecretSelector,
+    default_key: &str,
+    reason: &'static str,
+) -> Result<SecretText, Unresolved> {
+    let name = ObjectName::new(namespace, &selector.name);
+    let key = selector.key.as_deref().unwrap_or(default_key);
+    let document = match set.get(Kind::Secret, &name) {
+        Some(Resource::Secret(secret)) => Some(secret),
+        _ => None,
+    };
+    if let Some(value) = document.and_then(|secret| secret.values.get(key)) {
+        return Ok(value.clone());
+    }
+    let message = match (folder.read(&name, key), document) {
+        (Some(Ok(value)), _) => return Ok(value),
+        (Some(Err(message)), _) => message,
+        (None, Some(secret)) => {
+            let known: Vec<_> = secret.values.keys().map(String::as_str).collect();
+            format!("secret {name} has no key `{key}`; it has: {}", known.join(", "))
+        }
+        (None, None) => format!("there is no secret {name}: add a Secret document, or the file {name}/{key} in the --secrets folder"),
+    };
+    Err(Unresolved { reason, message })
+}

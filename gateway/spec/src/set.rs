@@ -1,0 +1,183 @@
+//! All documents together: what is wanted now, given what was wanted before. Pure: start and reload are the same call.
+//!
+//! Nothing that was running stops because a new version of its document is invalid, or because another document is
+//! (API.md 1): the last valid version of a document stays until a valid one replaces it or the document is really gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    Kind, ObjectKey, ObjectName,
+    document::{Contents, Document},
+    fault::{Fault, Warning},
+    provisioners::{Provisioners, canonical},
+    resource::{Reference, Resource},
+    schema::{Path, Report, backends, check},
+};
+
+/// A document in force.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) document: Arc<Document>,
+    /// Of a newer version that is not in force.
+    pub(crate) faults: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Set {
+    pub(crate) valid: BTreeMap<ObjectKey, Entry>,
+    /// Never valid so far.
+    pub(crate) invalid: BTreeMap<ObjectKey, Entry>,
+    /// Some document could not be read at all.
+    pub(crate) incomplete: bool,
+}
+
+/// What a merge found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Documents read anew, over the set before. `unread` are files whose content could not be had.
+pub(crate) fn merge(
+    before: &Set,
+    contents: Contents,
+    unread: &BTreeSet<Arc<str>>,
+    default_provisioner: &str,
+) -> (Set, Findings) {
+    let mut findings = Findings { faults: contents.faults, warnings: contents.warnings };
+    // A document without a readable header may be any of its file.
+    let mut broken: BTreeSet<Arc<str>> = unread.clone();
+    broken.extend(findings.faults.iter().map(|fault| fault.file.clone()));
+
+    let mut wanted: BTreeMap<ObjectKey, Vec<Arc<Document>>> = BTreeMap::new();
+    for document in contents.documents {
+        wanted.entry(document.key.clone()).or_default().push(document);
+    }
+    let mut set = Set { incomplete: !broken.is_empty(), ..Set::default() };
+    // Provisioners first: a channel's arguments are checked for its backend.
+    let (first, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(key, _)| key.kind == Kind::ClusterChannelProvisioner);
+    for (key, documents) in first {
+        settle(before, key, documents, Vec::new(), &mut set, &mut findings);
+    }
+    for (key, entry) in &before.valid {
+        if key.kind == Kind::ClusterChannelProvisioner && keeps(&set, key, entry, &broken) {
+            set.valid.insert(key.clone(), entry.clone());
+        }
+    }
+    let provisioners = set.provisioners();
+    for (key, documents) in rest {
+        let chosen = choose(before, &key, &documents);
+        let mut faults = arguments(chosen, &provisioners, default_provisioner);
+        faults.extend(before.valid.get(&key).and_then(|entry| immutable(&entry.document, chosen, default_provisioner)));
+        settle(before, key, documents, faults, &mut set, &mut findings);
+    }
+    for (key, entry) in &before.valid {
+        if keeps(&set, key, entry, &broken) {
+            set.valid.insert(key.clone(), entry.clone());
+        }
+    }
+    findings.faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    (set, findings)
+}
+
+/// Gone from a file that could be read means gone; from one that could not be, nobody knows.
+fn keeps(set: &Set, key: &ObjectKey, entry: &Entry, broken: &BTreeSet<Arc<str>>) -> bool {
+    !set.valid.contains_key(key) && !set.invalid.contains_key(key) && broken.contains(&entry.document.file.path)
+}
+
+/// Of several documents of one name, the one that runs already; else the first.
+fn choose<'a>(before: &Set, key: &ObjectKey, documents: &'a [Arc<Document>]) -> &'a Arc<Document> {
+    let running = before.valid.get(key).map(|entry| &entry.document.file.path);
+    let same_file = documents.iter().find(|document| Some(&document.file.path) == running);
+    same_file.unwrap_or(&documents[0])
+}
+
+/// Puts the document of one name in force, or leaves the former one there.
+fn settle(
+    before: &Set,
+    key: ObjectKey,
+    documents: Vec<Arc<Document>>,
+    mut faults: Vec<Fault>,
+    set: &mut Set,
+    findings: &mut Findings,
+) {
+    let chosen = choose(before, &key, &documents).clone();
+    for other in documents.iter().filter(|other| !Arc::ptr_eq(other, &chosen)) {
+        let message = format!("{key} is written twice: this one is not used, the one at {}:{} is", chosen.file.path, chosen.line());
+        findings.faults.push(other.fault_at("metadata.name", "Duplicate", message));
+        findings.faults.extend(other.faults.iter().cloned());
+    }
+    faults.extend(chosen.faults.iter().cloned());
+    let told: Vec<String> = faults.iter().map(Fault::one_line).collect();
+    let valid = faults.is_empty();
+    findings.faults.extend(faults);
+    if valid {
+        set.valid.insert(key, Entry { document: chosen, faults: told });
+        return;
+    }
+    match before.valid.get(&key) {
+        Some(former) => drop(set.valid.insert(key, Entry { document: former.document.clone(), faults: told })),
+        None => drop(set.invalid.insert(key, Entry { document: chosen, faults: told })),
+    }
+}
+
+/// A channel's arguments, for the backend of its provisioner. Without a provisioner nobody can tell.
+fn arguments(document: &Document, provisioners: &Provisioners, default_provisioner: &str) -> Vec<Fault> {
+    let Some(Resource::Channel(channel)) = &document.resource else { return Vec::new() };
+    let name = provisioner_name(channel.provisioner.as_ref(), default_provisioner);
+    let Ok(provisioner) = provisioners.find(name) else { return Vec::new() };
+    let written = document.root.get("spec").and_then(|spec| spec.entry("arguments"));
+    let Some((key, node)) = written else { return Vec::new() };
+    let mut report = Report::default();
+    let path = Path::Key(&Path::Root, "spec");
+    let path = Path::Key(&path, "arguments");
+    check(&backends::arguments(provisioner.backend), node, key.at, &path, &mut report);
+    report.found.into_iter().map(|found| document.fault(found)).collect()
+}
+
+pub(crate) fn provisioner_name<'a>(written: Option<&'a Reference>, default_provisioner: &'a str) -> &'a str {
+    written.map_or(default_provisioner, |reference| &reference.name)
+}
+
+/// A reference in the namespace of the document that makes it, unless it names another one.
+pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
+    let namespace = reference.namespace.as_ref().unwrap_or(&from.name.namespace);
+    ObjectName::new(namespace, &reference.name)
+}
+
+/// What may not change while the object lives (API.md 2.3, 2.4).
+fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> Option<Fault> {
+    match (before.resource.as_ref()?, after.resource.as_ref()?) {
+        (Resource::Subscription(old), Resource::Subscription(new)) => {
+            let (old, new) = (named(&old.channel, &before.key), named(&new.channel, &after.key));
+            let message = format!("is immutable, and was {old}: delete the subscription and create it anew, or choose another name");
+            (old != new).then(|| after.fault_at("spec.channel.name", "Immutable", message))
+        }
+        (Resource::Channel(old), Resource::Channel(new)) => {
+            let name = |written| canonical(provisioner_name(written, default_provisioner)).to_owned();
+            let (old, new) = (name(old.provisioner.as_ref()), name(new.provisioner.as_ref()));
+            let message = format!("is immutable, and was {old}: delete the channel and create it anew, or choose another name");
+            (old != new).then(|| after.fault_at("spec.provisioner.name", "Immutable", message))
+        }
+        _ => None,
+    }
+}
+
+impl Set {
+    pub(crate) fn provisioners(&self) -> Provisioners {
+        let documents = self.valid.iter().filter_map(|(key, entry)| match &entry.document.resource {
+            Some(Resource::ClusterChannelProvisioner(written)) => Some((key.name.name.as_str(), written)),
+            _ => None,
+        });
+        Provisioners::new(documents)
+    }
+
+    pub(crate) fn get(&self, kind: Kind, name: &ObjectName) -> Option<&Resource> {
+        let key = ObjectKey::new(kind, name.clone());
+        self.valid.get(&key).and_then(|entry| entry.document.resource.as_ref())
+    }
+}
