@@ -1,44 +1,43 @@
 //! A log: appends gather while the disk is busy, one thread writes them with one sync, and everyone is answered.
 //!
-//! The way of an append: [`Log::append`] encodes the records into the gathering buffer and waits; [`Log::commit`], on a
-//! committer's thread, takes the buffer, writes and syncs it ([`Writer`]), makes it visible, and answers. Batching needs
-//! no timer: what arrives during one sync is the next batch, and an idle log writes at once.
+//! The way of an append: [`Log::append`] (gather.rs) encodes the records into the gathering buffer and waits;
+//! [`Log::commit`], on a committer's thread, takes the buffer, has the [`Writer`] write and sync it, makes it visible,
+//! and answers. What arrives during one sync is the next batch; an idle log writes at once.
 //!
 //! Reading is in read.rs, opening in open.rs. What cursors are is cursor.rs's business; a log wakes them.
 
+mod gaps;
+mod gather;
 mod open;
 mod read;
 mod writer;
 
 use std::{
     io,
-    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use channel::{AppendError, Gap, GapReason, Offset};
-use event::Event;
+use channel::AppendError;
 use parking_lot::{Condvar, Mutex};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::sync::Notify;
 
-use self::writer::Writer;
+use self::{
+    gaps::Gaps,
+    gather::{Batch, Gathering},
+    writer::Writer,
+};
 pub(crate) use self::{
     open::{LogError, Opening},
     read::Chunk,
 };
 use crate::{
-    clock,
     committers::Committers,
     cursor::Shared,
-    format::{FIRST_OF_BATCH, FIRST_OF_COMMIT, LAST_OF_BATCH, put_record},
     segment::Segment,
     state::Checkpoint,
     stats::{Counters, Stats},
@@ -52,9 +51,6 @@ const GATHER_BYTES_MAX: usize = 4 << 20;
 /// What a refused publisher is told. Space and disks come back by a person's hand or not at all; one look a second at
 /// them is cheap.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Gaps remembered one by one; beyond it neighbours are joined, so that a ruined disk does not fill the memory too.
-const GAPS_MAX: usize = 1000;
-
 pub(crate) struct Log {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
@@ -112,55 +108,6 @@ impl From<io::Error> for Refusal {
     }
 }
 
-struct Entry {
-    event: Event,
-    stored_ms: u64,
-    /// Where its record begins in the batch's bytes.
-    at: usize,
-}
-
-type Waiter = oneshot::Sender<Result<(), Refusal>>;
-
-/// What one write will hold.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-    waiters: Vec<Waiter>,
-}
-
-impl Batch {
-    /// Empties it for the next use; a buffer that grew for large events is given back.
-    fn reset(mut self) -> Self {
-        if self.bytes.capacity() > GATHER_BYTES_MAX {
-            self.bytes = Vec::new();
-        }
-        self.bytes.clear();
-        self.entries.clear();
-        self.waiters.clear();
-        self
-    }
-}
-
-struct Gathering {
-    batch: Batch,
-    /// The place the next event gets.
-    next: u64,
-    last_ms: u64,
-    /// In the committers' queue, or being committed.
-    submitted: bool,
-    /// How many appends the committing thread waits for; never reached while it does not.
-    crowd: usize,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Gaps {
-    known: Vec<Gap>,
-    /// Not yet in the state file.
-    unsaved: Vec<Gap>,
-}
-
 impl Log {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -173,71 +120,6 @@ impl Log {
 
     pub(crate) fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Stores the events; returns the last one's place once they are synced.
-    pub(crate) async fn append(self: &Arc<Self>, events: &[Event]) -> Result<u64, Refusal> {
-        let (answer, last) = loop {
-            let room = self.room.notified();
-            if let Some(waiting) = self.gather(events)? {
-                break waiting;
-            }
-            room.await;
-        };
-        let Ok(answer) = answer.await else {
-            return Err(Refusal::Unavailable(Arc::new(io::Error::other(
-                "the write was given up",
-            ))));
-        };
-        answer.map(|()| last)
-    }
-
-    /// Puts the events into the next write; `None` when it is large enough already.
-    #[expect(clippy::type_complexity, reason = "the pair lives for three lines")]
-    fn gather(
-        self: &Arc<Self>,
-        events: &[Event],
-    ) -> Result<Option<(oneshot::Receiver<Result<(), Refusal>>, u64)>, Refusal> {
-        let (sender, receiver) = oneshot::channel();
-        let mut gathering = self.gathering.lock();
-        if gathering.closed {
-            return Err(Refusal::Closed);
-        }
-        if gathering.batch.bytes.len() > GATHER_BYTES_MAX {
-            return Ok(None);
-        }
-        // A clock set back must not make a search by time miss events.
-        let stored_ms = gathering.last_ms.max(clock::to_ms(SystemTime::now()));
-        gathering.last_ms = stored_ms;
-        for (index, event) in events.iter().enumerate() {
-            let offset = gathering.next;
-            gathering.next += 1;
-            let batch = &mut gathering.batch;
-            let at = batch.bytes.len();
-            let flags = if at == 0 { FIRST_OF_COMMIT } else { 0 }
-                | if index == 0 { FIRST_OF_BATCH } else { 0 }
-                | if index + 1 == events.len() { LAST_OF_BATCH } else { 0 };
-            put_record(&mut batch.bytes, self.salt, offset, stored_ms, flags, |out| {
-                event.encode(out);
-            });
-            batch.entries.push(Entry {
-                event: event.clone(),
-                stored_ms,
-                at,
-            });
-        }
-        let last = gathering.next.saturating_sub(1);
-        gathering.batch.waiters.push(sender);
-        let crowded = gathering.batch.waiters.len() == gathering.crowd;
-        let submit = !std::mem::replace(&mut gathering.submitted, true);
-        drop(gathering);
-        if crowded {
-            self.crowded.notify_one();
-        }
-        if submit {
-            self.committers.submit(self.clone());
-        }
-        Ok(Some((receiver, last)))
     }
 
     /// Writes what has gathered; `true` when more has gathered meanwhile. Blocks; one thread at a time.
@@ -266,26 +148,6 @@ impl Log {
         let mut gathering = self.gathering.lock();
         gathering.submitted = !gathering.batch.waiters.is_empty();
         gathering.submitted
-    }
-
-    /// Takes what has gathered, after a short wait for those who are about to append: whoever was just answered is often
-    /// back with the next event within microseconds, and a sync for half of them costs as much as one for all.
-    ///
-    /// It waits only for as many as were there lately and a fraction of what a sync takes, so a lone publisher is never
-    /// held up. Sleeping, not yielding: a thread that yields on a busy machine comes back milliseconds later.
-    fn gathered(&self, crowd: usize, patience: Duration, spare: Batch) -> Batch {
-        let mut gathering = self.gathering.lock();
-        if gathering.batch.waiters.len() < crowd && !patience.is_zero() {
-            gathering.crowd = crowd;
-            let until = Instant::now() + patience;
-            while gathering.batch.waiters.len() < crowd && gathering.batch.bytes.len() <= GATHER_BYTES_MAX {
-                if self.crowded.wait_until(&mut gathering, until.into_std()).timed_out() {
-                    break;
-                }
-            }
-            gathering.crowd = usize::MAX;
-        }
-        std::mem::replace(&mut gathering.batch, spare)
     }
 
     /// After a write that panicked: nothing known about the file, so it is opened anew. As [`Self::commit`] otherwise.
@@ -435,53 +297,8 @@ impl Log {
         }
     }
 
-    pub(crate) fn gaps(&self) -> Vec<Gap> {
-        self.gaps.lock().known.clone()
-    }
-
-    /// Gaps found since the last call, to be saved.
-    pub(crate) fn unsaved_gaps(&self) -> Vec<Gap> {
-        std::mem::take(&mut self.gaps.lock().unsaved)
-    }
-
-    pub(crate) fn has_unsaved_gaps(&self) -> bool {
-        !self.gaps.lock().unsaved.is_empty()
-    }
-
-    /// Records places as missing, once.
-    pub(crate) fn add_gap(&self, places: Range<u64>, reason: GapReason) {
-        let gap = Gap {
-            from: Offset(places.start),
-            to: Offset(places.end),
-            found_at: SystemTime::now(),
-            reason,
-        };
-        let mut gaps = self.gaps.lock();
-        if gaps
-            .known
-            .iter()
-            .any(|known| known.from <= gap.from && gap.to <= known.to)
-        {
-            return;
-        }
-        tracing::warn!(path = %self.dir.display(), from = places.start, to = places.end, reason = reason.as_str(), "events are missing");
-        gaps.insert(gap);
-        gaps.unsaved.push(gap);
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         self.counters.snapshot(self.segments.lock().len())
-    }
-}
-
-impl Gaps {
-    fn insert(&mut self, gap: Gap) {
-        let at = self.known.partition_point(|known| known.from < gap.from);
-        self.known.insert(at, gap);
-        if self.known.len() > GAPS_MAX {
-            let second = self.known.remove(1);
-            self.known[0].to = self.known[0].to.max(second.to);
-        }
     }
 }
 
