@@ -2,13 +2,15 @@
 //!
 //! The way of a document: `documents` cuts a file, `tree` reads a document with positions, `document` checks it against
 //! `schema` and `validate` into a [`resource`], `set` merges it with what ran before, `build` resolves it into a [`model`].
-//! [`load()`] goes that way once; [`files()`] again and again, and only there anything waits.
+//! [`load()`] goes that way once; [`Files`] again and again, and only there anything waits.
 
 mod build;
+mod crds;
 mod document;
 mod documents;
 mod duration;
 mod fault;
+mod files;
 mod load;
 pub mod model;
 pub mod nearest;
@@ -21,8 +23,10 @@ mod set;
 mod tree;
 mod validate;
 
+pub use crds::crds;
 pub use duration::{Iso, parse as parse_duration};
 pub use fault::{Fault, Warning};
-pub use load::{DEFAULT_PROVISIONER, Loaded, PathUnreadable, Settings, load};
+pub use files::{Error, Files, files};
+pub use load::{DEFAULT_PROVISIONER, FilesSettings, Loaded, PathUnreadable, load};
 pub use model::{Kind, ObjectKey, ObjectName, Spec};
-pub use observed::{Condition, Observed, Status};
+pub use observed::{Condition, Observed, Severity, Status};

@@ -20,7 +20,7 @@ use crate::{
 
 /// Where documents are, and what they leave to us.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct FilesSettings {
     /// Files and folders; folders are read whole.
     pub paths: Vec<PathBuf>,
     /// A mounted folder `NAMESPACE/NAME/KEY`.
@@ -32,10 +32,10 @@ pub struct Settings {
 /// Durable, and needs nothing else (API.md 1).
 pub const DEFAULT_PROVISIONER: &str = "embedded";
 
-impl Settings {
-    pub fn new(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+impl FilesSettings {
+    pub fn new(paths: impl IntoIterator<Item = impl Into<PathBuf>>, secrets_dir: Option<PathBuf>) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        Self { paths, secrets_dir: None, default_provisioner: DEFAULT_PROVISIONER.to_owned() }
+        Self { paths, secrets_dir, default_provisioner: DEFAULT_PROVISIONER.to_owned() }
     }
 }
 
@@ -58,9 +58,12 @@ pub struct Loaded {
 }
 
 /// Reads all documents once, without any reading before (API.md 3, `validate`). A path that does not exist is an error.
-pub fn load(settings: &Settings) -> Result<Loaded, PathUnreadable> {
-    let (loaded, _) = Reader::new(settings).round(&listing(settings)?, &Spec::default());
-    Ok(loaded)
+pub fn load(settings: &FilesSettings) -> Result<Loaded, PathUnreadable> {
+    let Listing { files, lost } = listing(settings);
+    match lost.into_iter().next() {
+        Some(lost) => Err(lost),
+        None => Ok(Reader::new(settings.clone()).round(&files, &Spec::default()).loaded),
+    }
 }
 
 /// Files larger than this are no configuration, and reading them would only cost memory.
@@ -69,24 +72,37 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Deeper folders are a link that leads back, not a configuration.
 const DEPTH_MAX: usize = 16;
 
-/// The files that are meant now, each once, in a stable order.
-pub(crate) fn listing(settings: &Settings) -> Result<Vec<PathBuf>, PathUnreadable> {
-    let mut files = Vec::new();
+/// The files that are meant now.
+pub(crate) struct Listing {
+    /// Each once, in a stable order.
+    pub(crate) files: Vec<PathBuf>,
+    /// Paths of the settings that are not there.
+    pub(crate) lost: Vec<PathUnreadable>,
+}
+
+pub(crate) fn listing(settings: &FilesSettings) -> Listing {
+    let (mut files, mut lost) = (Vec::new(), Vec::new());
     for path in &settings.paths {
-        let unreadable = |cause| PathUnreadable { path: path.clone(), cause };
-        if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-            walk(path, 0, &mut files).map_err(unreadable)?;
-        } else {
-            files.push(path.clone());
+        let found = match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => walk(path, 0, is_document, &mut files),
+            Ok(_) => {
+                files.push(path.clone());
+                Ok(())
+            }
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = found {
+            lost.push(PathUnreadable { path: path.clone(), cause });
         }
     }
     // A file may be named and lie in a named folder as well.
     let mut seen = BTreeSet::new();
     files.retain(|file| seen.insert(std::fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
-    Ok(files)
+    Listing { files, lost }
 }
 
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Files below `folder` that `wanted` takes, by name within each folder.
+pub(crate) fn walk(folder: &Path, depth: usize, wanted: fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     entries.sort();
     for entry in entries.into_iter().filter(|entry| !is_hidden(entry)) {
@@ -94,8 +110,8 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Resul
         let Ok(metadata) = std::fs::metadata(&entry) else { continue };
         if metadata.is_dir() && depth < DEPTH_MAX {
             // A folder inside that cannot be read is none of ours to stop for.
-            let _ = walk(&entry, depth + 1, files);
-        } else if metadata.is_file() && is_document(&entry) {
+            let _ = walk(&entry, depth + 1, wanted, files);
+        } else if metadata.is_file() && wanted(&entry) {
             files.push(entry);
         }
     }
@@ -108,25 +124,33 @@ fn is_hidden(path: &Path) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
-fn is_document(path: &Path) -> bool {
+pub(crate) fn is_document(path: &Path) -> bool {
     let extension = path.extension().map(|extension| extension.to_string_lossy());
     extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&&*extension))
 }
 
 /// Reads again and again, and remembers what was valid.
-pub(crate) struct Reader<'a> {
-    settings: &'a Settings,
+pub(crate) struct Reader {
+    settings: FilesSettings,
     folder: Folder,
     set: Set,
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(settings: &'a Settings) -> Self {
-        Self { settings, folder: Folder(settings.secrets_dir.clone()), set: Set::default() }
+/// One reading, not yet believed.
+pub(crate) struct Round {
+    set: Set,
+    /// The spec has no generation yet.
+    pub(crate) loaded: Loaded,
+}
+
+impl Reader {
+    pub(crate) fn new(settings: FilesSettings) -> Self {
+        let folder = Folder(settings.secrets_dir.clone());
+        Self { settings, folder, set: Set::default() }
     }
 
-    /// One reading of `files`, over the one before. The spec has no generation yet.
-    pub(crate) fn round(&mut self, files: &[PathBuf], before: &Spec) -> (Loaded, usize) {
+    /// Reads `files` over what was believed before; `before` is the spec published last.
+    pub(crate) fn round(&self, files: &[PathBuf], before: &Spec) -> Round {
         let mut contents = Contents::default();
         let mut unread = BTreeSet::new();
         for path in files {
@@ -143,15 +167,28 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        let (set, Findings { mut faults, mut warnings }) =
-            merge(&self.set, contents, &unread, &self.settings.default_provisioner);
-        self.set = set;
-        let Built { spec, dangling } =
-            build(&self.set, &self.folder, &self.settings.default_provisioner, before, Timestamp::now());
-        warnings.extend(later_releases(&self.set));
+        let default_provisioner = &self.settings.default_provisioner;
+        let (set, Findings { mut faults, mut warnings }) = merge(&self.set, contents, &unread, default_provisioner);
+        let Built { spec, dangling } = build(&set, &self.folder, default_provisioner, before, Timestamp::now());
+        warnings.extend(later_releases(&set));
         faults.extend(dangling);
         dedupe(&mut faults);
-        (Loaded { spec, faults, warnings }, files.len())
+        Round { set, loaded: Loaded { spec, faults, warnings } }
+    }
+
+    /// Whether a document that is in force would no longer be.
+    pub(crate) fn loses(&self, round: &Round) -> bool {
+        let there = |key| round.set.valid.contains_key(key) || round.set.invalid.contains_key(key);
+        !self.set.valid.keys().all(there)
+    }
+
+    pub(crate) fn believe(&mut self, round: Round) -> Loaded {
+        self.set = round.set;
+        round.loaded
+    }
+
+    pub(crate) fn settings(&self) -> &FilesSettings {
+        &self.settings
     }
 }
 
