@@ -1,0 +1,7 @@
+//! `headgate crds`
+
+use crate::output;
+
+pub(super) fn crds() {
+    output::text(&spec::crds());
+}

@@ -1,0 +1,96 @@
+//! `headgate send`: one event to a channel.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use event::{Event, http_form};
+use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
+use url::Url;
+use uuid::Uuid;
+
+use super::name;
+use crate::{Failure, args::Send, client, client::Gateway, output};
+
+pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
+    let (namespace, channel) = name(&args.channel);
+    let (mut headers, body, id) = message(args)?;
+    let info = gateway.get("/api/v1/info", &[]).await?;
+    let ingress = info["ingress"].as_str().and_then(|url| Url::parse(url).ok());
+    let mut url =
+        ingress.ok_or_else(|| Failure::Internal(anyhow::anyhow!("the gateway does not say where its ingress is")))?;
+    url.set_path(&format!("/{namespace}/{channel}"));
+    let mut request = Request::builder().method(Method::POST);
+    if let Some(all) = request.headers_mut() {
+        std::mem::swap(all, &mut headers);
+    }
+    let sent = client::send(&url, request, body).await;
+    let response = sent.map_err(|error| Failure::Unreachable(format!("cannot send to {url}: {error}")))?;
+    let status = response.status();
+    let durability = response
+        .headers()
+        .get("headgate-durability")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("unknown")
+        .to_owned();
+    let answer = response
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    if !status.is_success() {
+        let answer = String::from_utf8_lossy(&answer);
+        return Err(Failure::Wrong(format!("{url} answered {status}: {}", answer.trim())));
+    }
+    output::line(&format!("stored  id={id}  durability={durability}"));
+    Ok(())
+}
+
+/// Headers and body, and the id for the result line.
+fn message(args: Send) -> Result<(HeaderMap, Bytes, String), Failure> {
+    let invalid = |error: &dyn std::fmt::Display| Failure::Wrong(format!("this is no valid event: {error}"));
+    let mut headers = HeaderMap::new();
+    if let (true, Some(file)) = (args.structured, &args.file) {
+        // Sent as it is; read only to refuse nonsense here and to know the id.
+        let document = read(file)?;
+        let event = Event::from_json(&document).map_err(|error| invalid(&error))?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"));
+        return Ok((headers, document, event.id().to_owned()));
+    }
+    let data = match (args.data, args.file) {
+        (Some(data), _) => Some(Bytes::from(data)),
+        (None, Some(file)) => Some(read(&file)?),
+        (None, None) => None,
+    };
+    let id = args.id.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let mut event = Event::builder(&id, &args.source, &args.kind).set("time", &jiff::Timestamp::now().to_string());
+    if let Some(subject) = &args.subject {
+        event = event.set("subject", subject);
+    }
+    for (name, value) in &args.ext {
+        event = event.set(name, value);
+    }
+    if let Some(data) = data {
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
+        let guessed = if is_json { "application/json" } else { "text/plain" };
+        event = event.data(args.content_type.as_deref().unwrap_or(guessed), data);
+    }
+    let event = event.finish().map_err(|error| invalid(&error))?;
+    let body = http_form::encode_binary(&event, &mut headers);
+    Ok((headers, body, id))
+}
+
+fn read(file: &PathBuf) -> Result<Bytes, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::Wrong(format!("cannot read {}: {error}", file.display())))?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,197 @@
+//! The gateway as a process: composition, supervision, drain.
+//!
+//! Each part is started into one set under a name. The first to end starts the drain, which goes in the order of an event's
+//! journey: the ingress refuses, deliveries in flight finish, channels sync (CONTRACT OP-1, OP-3).
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use channel_embedded::DataFolder;
+use dataplane::{Plane, Settings};
+use spec::Spec;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Failure, admin, args, backends::Backends, telemetry};
+
+/// Of the grace period this much is kept for syncing and closing after the last delivery.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+
+/// Why a part ended: its name, and what was wrong if it should not have.
+type Ended = (&'static str, anyhow::Result<()>);
+
+pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<(), Failure> {
+    if args.kubernetes {
+        return Err(Failure::Wrong(
+            "NotSupportedYet: this release runs standalone; run it with files and folders of YAML documents".into(),
+        ));
+    }
+    for path in &args.paths {
+        let found = std::fs::metadata(path);
+        found.map_err(|error| Failure::Wrong(format!("cannot read {}: {error}", path.display())))?;
+    }
+    raise_file_limit();
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let folder = DataFolder::open(&args.data).map_err(|error| Failure::Wrong(chain(&error)))?;
+    let (ingress, admin_listener) = (bind(args.listen, "--listen").await?, bind(args.admin, "--admin").await?);
+    let (listen, admin_address) = (ingress.local_addr()?, admin_listener.local_addr()?);
+    let url = args.public_url.as_ref().map_or_else(
+        || format!("http://{listen}"),
+        |url| url.as_str().trim_end_matches('/').to_owned(),
+    );
+
+    let mut registry = telemetry::registry();
+    let settings = Settings {
+        max_body_bytes: args.max_body_bytes,
+        max_hops: args.max_hops,
+        ingress_url: url.clone(),
+        state_dir: Some(args.data.clone()),
+    };
+    let backends = Arc::new(Backends::new(folder));
+    let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
+    let (publish, specs) = watch::channel(Arc::new(Spec::default()));
+    let files = spec::FilesSettings::new(args.paths.clone(), args.secrets.clone());
+
+    let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
+    let mut parts: JoinSet<Ended> = JoinSet::new();
+    let (running, stopped) = (plane.clone(), stop.clone());
+    parts.spawn(async move { ("data plane", Ok(running.run(specs, stopped).await)) });
+    let (serving, stopped, grace) = (plane.clone(), stop_ingress.clone(), args.grace);
+    parts.spawn(async move {
+        (
+            "ingress",
+            dataplane::server::serve(ingress, serving, stopped, grace)
+                .await
+                .context("ingress listener"),
+        )
+    });
+    let state = admin::State::new(
+        plane.clone(),
+        registry,
+        admin_token,
+        listen,
+        admin_address,
+        args.data.clone(),
+    );
+    let stopped = stop.clone();
+    parts.spawn(async move {
+        (
+            "admin",
+            admin::serve(admin_listener, state, stopped)
+                .await
+                .context("admin listener"),
+        )
+    });
+    let stopped = stop.clone();
+    parts.spawn(async move {
+        (
+            "documents",
+            spec::files(files, publish, stopped).await.context("watching documents"),
+        )
+    });
+
+    tracing::info!(ingress = %listen, admin = %admin_address, data = %args.data.display(), %url, version = env!("CARGO_PKG_VERSION"), "gateway is listening");
+    let mut signals = {
+        let [term, int] = signals;
+        [term?, int?]
+    };
+    let ready = ready(&plane, listen, admin_address);
+    let first = tokio::select! {
+        never = ready => match never {},
+        name = caught(&mut signals) => {
+            tracing::info!(signal = name, grace_s = args.grace.as_secs(), "draining");
+            None
+        }
+        Some(ended) = parts.join_next() => Some(ended),
+    };
+    let unexpected = first.map(|ended| match ended {
+        Ok((part, Ok(()))) => anyhow::anyhow!("{part} ended unexpectedly"),
+        Ok((part, Err(error))) => error.context(part),
+        Err(panic) => anyhow::anyhow!(panic).context("a part of the gateway panicked"),
+    });
+    if let Some(error) = &unexpected {
+        tracing::error!(error = format!("{error:#}"), "a part of the gateway ended, draining");
+    }
+
+    let deadline = Instant::now() + args.grace.saturating_sub(CLOSING_TIME);
+    plane.refuse();
+    stop_ingress.cancel();
+    let drain = async {
+        plane.drain(deadline).await;
+        stop.cancel();
+        while parts.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = drain => {}
+        () = tokio::time::sleep_until(deadline + 2 * CLOSING_TIME) => tracing::warn!("grace period is over, ending without waiting for the rest"),
+        name = caught(&mut signals) => tracing::warn!(signal = name, "asked again, ending without waiting for deliveries in flight"),
+    }
+    match unexpected {
+        None => {
+            tracing::info!("gateway has ended");
+            Ok(())
+        }
+        Some(error) => Err(Failure::Internal(error)),
+    }
+}
+
+/// Says once that the gateway is ready, then waits for ever.
+async fn ready(plane: &Plane, listen: std::net::SocketAddr, admin: std::net::SocketAddr) -> std::convert::Infallible {
+    while !plane.readiness().ready {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let spec = plane.spec();
+    tracing::info!(
+        ingress = %listen, %admin, channels = spec.channels.len(), subscriptions = spec.subscriptions.len(),
+        sources = spec.sources.len(), "gateway is ready"
+    );
+    std::future::pending().await
+}
+
+async fn caught(signals: &mut [Signal; 2]) -> &'static str {
+    let [term, int] = signals;
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        Failure::Wrong(format!(
+            "cannot listen on {address}: {error}; choose another address with {flag}"
+        ))
+    })
+}
+
+/// Connections and segments are files: the soft limit of many systems (1024) is below what we bound ourselves by.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!("the limit of open files stays as it is");
+    }
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
