@@ -49,8 +49,18 @@ struct Building<'a> {
 /// `created` is when each object was first seen; what is new is seen `now`.
 pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, before: &Spec, now: Timestamp) -> Built {
     let provisioners = set.provisioners();
-    let spec = Spec { incomplete: set.incomplete, ..Spec::default() };
-    let mut building = Building { set, folder, provisioners: &provisioners, default_provisioner, spec, dangling: Vec::new() };
+    let spec = Spec {
+        incomplete: set.incomplete,
+        ..Spec::default()
+    };
+    let mut building = Building {
+        set,
+        folder,
+        provisioners: &provisioners,
+        default_provisioner,
+        spec,
+        dangling: Vec::new(),
+    };
     for (key, entry) in &set.valid {
         building.add(key, &entry.document);
     }
@@ -90,7 +100,9 @@ fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
 fn redact(json: &mut serde_json::Value) {
     for part in ["data", "stringData"] {
         match json.get_mut(part) {
-            Some(serde_json::Value::Object(values)) => values.values_mut().for_each(|value| *value = "<redacted>".into()),
+            Some(serde_json::Value::Object(values)) => {
+                values.values_mut().for_each(|value| *value = "<redacted>".into())
+            }
             Some(other) => *other = "<redacted>".into(),
             None => {}
         }
@@ -133,20 +145,31 @@ impl Building<'_> {
         let name = provisioner_name(written.provisioner.as_ref(), self.default_provisioner);
         let mut provisioner = self.provisioners.find(name);
         if let Err(why) = &provisioner {
-            self.dangling.push(document.dangling("spec.provisioner.name", why.reason, &why.message));
+            self.dangling
+                .push(document.dangling("spec.provisioner.name", why.reason, &why.message));
         }
         let mut parsed = Arguments::Other(serde_json::Value::Object(written.arguments.clone()));
         if let Ok(found) = &provisioner {
-            match arguments(found.backend, &written.arguments) {
+            // An older version of the document may go on while its provisioner was deleted and made anew for another backend.
+            let fits = crate::set::arguments(document, self.provisioners, self.default_provisioner).is_empty();
+            match arguments(found.backend, &written.arguments).filter(|_| fits) {
                 Some(arguments) => parsed = arguments,
-                // An older version of the document goes on, and its provisioner became one of another backend.
                 None => {
-                    let message = format!("the arguments do not fit backend {:?}, which provisioner {name} has now", found.backend);
-                    provisioner = Err(Unresolved { reason: "ArgumentsInvalid", message });
+                    let message = format!(
+                        "the arguments do not fit backend {:?}, which provisioner {name} has now",
+                        found.backend
+                    );
+                    provisioner = Err(Unresolved {
+                        reason: "ArgumentsInvalid",
+                        message,
+                    });
                 }
             }
         }
-        let max_event_bytes = written.arguments.get("maxEventBytes").and_then(serde_json::Value::as_u64);
+        let max_event_bytes = written
+            .arguments
+            .get("maxEventBytes")
+            .and_then(serde_json::Value::as_u64);
         let channel = model::Channel {
             name: key.name.clone(),
             provisioner,
@@ -166,9 +189,16 @@ impl Building<'_> {
             let count = seen.entry(identity.clone()).or_default();
             *count += 1;
             let again = if *count > 1 { format!("-{count}") } else { String::new() };
-            let name = ObjectName::new(&key.name.namespace, format!("{}{SUBSCRIBER_PART}{identity}{again}", key.name.name));
+            let name = ObjectName::new(
+                &key.name.namespace,
+                format!("{}{SUBSCRIBER_PART}{identity}{again}", key.name.name),
+            );
             let uri = |uri: &Option<String>| uri.as_deref().and_then(|uri| http_url(uri).ok()).map(Target::Uri);
-            let delivery = self.delivery(document, &resource::Delivery::default(), Some((document, &written.delivery)));
+            let delivery = self.delivery(
+                document,
+                &resource::Delivery::default(),
+                Some((document, &written.delivery)),
+            );
             let subscription = Subscription {
                 name: name.clone(),
                 channel: key.name.clone(),
@@ -195,10 +225,17 @@ impl Building<'_> {
             _ => None,
         });
         if parent.is_none() {
-            self.dangling.push(document.dangling("spec.channel.name", "NotFound", self.targets().no_channel(&channel)));
+            self.dangling
+                .push(document.dangling("spec.channel.name", "NotFound", self.targets().no_channel(&channel)));
         }
-        let subscriber = written.subscriber.as_ref().map(|target| self.target(document, "spec.subscriber", target));
-        let reply = written.reply.as_ref().map(|target| self.target(document, "spec.reply", target));
+        let subscriber = written
+            .subscriber
+            .as_ref()
+            .map(|target| self.target(document, "spec.subscriber", target));
+        let reply = written
+            .reply
+            .as_ref()
+            .map(|target| self.target(document, "spec.reply", target));
         let delivery = self.delivery(document, &written.delivery, defaults);
         let subscription = Subscription {
             name: key.name.clone(),
@@ -233,15 +270,24 @@ impl Building<'_> {
                 BackoffPolicy::Exponential => backoff::Growth::Exponential,
                 BackoffPolicy::Linear => backoff::Growth::Linear,
             }),
-            delay: own.backoff_delay.or(above.backoff_delay).map_or(defaults.delay, |iso| iso.0),
+            delay: own
+                .backoff_delay
+                .or(above.backoff_delay)
+                .map_or(defaults.delay, |iso| iso.0),
             max: own.backoff_max.or(above.backoff_max).map_or(defaults.max, |iso| iso.0),
-            retry_after_max: own.retry_after_max.or(above.retry_after_max).map_or(defaults.retry_after_max, |iso| iso.0),
+            retry_after_max: own
+                .retry_after_max
+                .or(above.retry_after_max)
+                .map_or(defaults.retry_after_max, |iso| iso.0),
         };
         const PATH: &str = "spec.delivery.deadLetterSink";
         let dead_letter_sink = match (&own.dead_letter_sink, channel) {
             (Some(sink), _) => Some(self.target(document, PATH, sink)),
             // References of the channel's document are meant in the channel's namespace.
-            (None, Some((parent, delivery))) => delivery.dead_letter_sink.as_ref().map(|sink| self.target(parent, PATH, sink)),
+            (None, Some((parent, delivery))) => delivery
+                .dead_letter_sink
+                .as_ref()
+                .map(|sink| self.target(parent, PATH, sink)),
             (None, None) => None,
         };
         Delivery {
@@ -258,7 +304,10 @@ impl Building<'_> {
 fn arguments(backend: BackendKind, written: &serde_json::Map<String, serde_json::Value>) -> Option<Arguments> {
     let part = |group: &str, name: &str| written.get(group).and_then(|group| group.get(name));
     let age = |group: &str| match part(group, "age") {
-        Some(value) => value.as_str().and_then(|text| crate::duration::parse(text).ok()).map(Some),
+        Some(value) => value
+            .as_str()
+            .and_then(|text| crate::duration::parse(text).ok())
+            .map(Some),
         None => Some(None),
     };
     let bytes = |group: &str| match part(group, "bytes") {
@@ -288,12 +337,21 @@ const IDENTITY_LETTERS: usize = 12;
 
 fn identity(subscriber: &Subscriber) -> String {
     let part = |uri: &Option<String>| uri.clone().unwrap_or_default();
-    let digest = Sha256::digest(format!("{}\n{}", part(&subscriber.subscriber_uri), part(&subscriber.reply_uri)));
+    let digest = Sha256::digest(format!(
+        "{}\n{}",
+        part(&subscriber.subscriber_uri),
+        part(&subscriber.reply_uri)
+    ));
     hex::encode(digest)[..IDENTITY_LETTERS].to_owned()
 }
 
 fn filter(written: &resource::Filter) -> Filter {
-    let pairs = |pairs: &BTreeMap<String, String>| pairs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let pairs = |pairs: &BTreeMap<String, String>| {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
     match written {
         resource::Filter::Exact(wanted) => Filter::Exact(pairs(wanted)),
         resource::Filter::Prefix(wanted) => Filter::Prefix(pairs(wanted)),

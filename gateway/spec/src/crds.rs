@@ -66,10 +66,14 @@ fn categories(kind: Kind) -> Vec<&'static str> {
 
 fn columns(kind: Kind) -> Value {
     let telling: &[(&str, &str)] = match kind {
-        Kind::Channel => &[("Provisioner", ".spec.provisioner.name"), ("Address", ".status.address.url")],
-        Kind::Subscription => {
-            &[("Channel", ".spec.channel.name"), ("Subscriber", ".status.physicalSubscription.subscriberURI")]
-        }
+        Kind::Channel => &[
+            ("Provisioner", ".spec.provisioner.name"),
+            ("Address", ".status.address.url"),
+        ],
+        Kind::Subscription => &[
+            ("Channel", ".spec.channel.name"),
+            ("Subscriber", ".status.physicalSubscription.subscriberURI"),
+        ],
         Kind::ClusterChannelProvisioner => &[("Backend", ".spec.backend"), ("Durability", ".status.durability")],
         _ => &[("Sink", ".status.sinkUri")],
     };
@@ -152,18 +156,27 @@ mod tests {
         let mut expected: Vec<String> = Vec::new();
         for kind in ours() {
             let name = format!("{}.yaml", kind.plural());
-            let made = format!("# Made from gateway/spec/src/schema: run its tests with {BLESS}=1 to write it anew.\n{}", yaml(kind));
+            let made = format!(
+                "# Made from gateway/spec/src/schema: run its tests with {BLESS}=1 to write it anew.\n{}",
+                yaml(kind)
+            );
             if std::env::var_os(BLESS).is_some() {
                 fs::create_dir_all(&folder).unwrap();
                 fs::write(folder.join(&name), &made).unwrap();
             }
             let there = fs::read_to_string(folder.join(&name)).unwrap_or_default();
-            assert!(there == made, "deploy/crds/{name} is not up to date: run the tests of this package with {BLESS}=1");
+            assert!(
+                there == made,
+                "deploy/crds/{name} is not up to date: run the tests of this package with {BLESS}=1"
+            );
             expected.push(name);
         }
-        let mut there: Vec<String> =
-            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        (expected.sort(), there.sort());
+        let mut there: Vec<String> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        expected.sort();
+        there.sort();
         assert_eq!(there, expected, "a file per kind");
     }
 
@@ -172,32 +185,58 @@ mod tests {
         let text = crds();
         let documents: Vec<Value> = crate::documents::split(&text)
             .into_iter()
-            .filter_map(|chunk| tree::parse(chunk.text, chunk.start, chunk.line).ok().flatten().map(|node| node.to_json()))
+            .filter_map(|chunk| {
+                tree::parse(chunk.text, chunk.start, chunk.line)
+                    .ok()
+                    .flatten()
+                    .map(|node| node.to_json())
+            })
             .collect();
         let made: Vec<Value> = ours().map(crd).collect();
         assert_eq!(documents, made, "YAML says what was meant");
-        let names: Vec<_> = made.iter().map(|crd| crd["metadata"]["name"].as_str().unwrap()).collect();
-        assert!(names.contains(&"channels.eventing.knative.dev") && names.contains(&"githubsources.sources.eventing.knative.dev"));
+        let names: Vec<_> = made
+            .iter()
+            .map(|crd| crd["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert!(
+            names.contains(&"channels.eventing.knative.dev")
+                && names.contains(&"githubsources.sources.eventing.knative.dev")
+        );
         assert_eq!(names.len(), 7);
         let provisioner = made.iter().find(|crd| crd["spec"]["scope"] == "Cluster").unwrap();
         assert_eq!(provisioner["spec"]["names"]["shortNames"], json!(["ccp"]));
-        assert_eq!(provisioner["spec"]["names"]["categories"], json!(["all", "knative", "eventing", "provisioner"]));
+        assert_eq!(
+            provisioner["spec"]["names"]["categories"],
+            json!(["all", "knative", "eventing", "provisioner"])
+        );
     }
 
     /// What makes a schema structural: every part has a type, or says that it takes anything.
     #[test]
     fn the_schemas_are_structural() {
         fn walk(path: &str, schema: &Value) {
-            let open = schema.get("x-kubernetes-preserve-unknown-fields").or_else(|| schema.get("x-kubernetes-int-or-string"));
-            assert!(schema.get("type").is_some() || open == Some(&Value::Bool(true)), "{path} has no type");
-            let below = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+            let open = schema
+                .get("x-kubernetes-preserve-unknown-fields")
+                .or_else(|| schema.get("x-kubernetes-int-or-string"));
+            assert!(
+                schema.get("type").is_some() || open == Some(&Value::Bool(true)),
+                "{path} has no type"
+            );
+            let below = schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten();
             below.for_each(|(name, part)| walk(&format!("{path}.{name}"), part));
             for name in ["items", "additionalProperties"] {
                 if let Some(part) = schema.get(name) {
                     walk(&format!("{path}[{name}]"), part);
                 }
             }
-            assert!(!(schema.get("properties").is_some() && schema.get("additionalProperties").is_some()), "{path} has both");
+            assert!(
+                !(schema.get("properties").is_some() && schema.get("additionalProperties").is_some()),
+                "{path} has both"
+            );
         }
         ours().for_each(|kind| walk(kind.as_str(), &schema(kind)));
     }

@@ -51,12 +51,18 @@ impl Document {
     /// A fault at a path of this document.
     pub(crate) fn fault_at(&self, path: &str, reason: &'static str, message: impl Into<String>) -> Fault {
         let secret = self.key.kind == Kind::Secret;
-        self.fault(Found { secret, ..Found::new(self.root.mark(path), path, reason, message) })
+        self.fault(Found {
+            secret,
+            ..Found::new(self.root.mark(path), path, reason, message)
+        })
     }
 
     /// A reference that nothing satisfies.
     pub(crate) fn dangling(&self, path: &str, reason: &'static str, message: impl Into<String>) -> Fault {
-        self.fault(Found { dangling: true, ..Found::new(self.root.mark(path), path, reason, message) })
+        self.fault(Found {
+            dangling: true,
+            ..Found::new(self.root.mark(path), path, reason, message)
+        })
     }
 }
 
@@ -65,7 +71,15 @@ pub(crate) fn read(file: &File) -> Contents {
     let mut contents = Contents::default();
     let text = file.text.clone();
     let whole = file.path.ends_with(".json");
-    let chunks = if whole { vec![Chunk { text: &text, start: 0, line: 1 }] } else { split(&text) };
+    let chunks = if whole {
+        vec![Chunk {
+            text: &text,
+            start: 0,
+            line: 1,
+        }]
+    } else {
+        split(&text)
+    };
     for chunk in chunks {
         match tree::parse(chunk.text, chunk.start, chunk.line) {
             Ok(Some(root)) => read_document(file, root, &mut contents),
@@ -73,7 +87,10 @@ pub(crate) fn read(file: &File) -> Contents {
             Err(syntax) => {
                 // Nobody knows what it was going to be: its lines may hold a secret.
                 let secret = chunk.text.contains("Secret");
-                let found = Found { secret, ..Found::new(syntax.at, "", "Unreadable", syntax.message) };
+                let found = Found {
+                    secret,
+                    ..Found::new(syntax.at, "", "Unreadable", syntax.message)
+                };
                 contents.faults.push(file.fault(found, None));
             }
         }
@@ -83,19 +100,34 @@ pub(crate) fn read(file: &File) -> Contents {
 
 fn read_document(file: &File, root: Node, contents: &mut Contents) {
     let kind = root.get("kind").and_then(Node::text);
-    if let (Some("v1"), Some("List"), Some(Value::List(items))) =
-        (root.get("apiVersion").and_then(Node::text), kind, root.get("items").map(|items| &items.value))
-    {
-        return items.iter().for_each(|item| read_document(file, item.clone(), contents));
+    if let (Some("v1"), Some("List"), Some(Value::List(items))) = (
+        root.get("apiVersion").and_then(Node::text),
+        kind,
+        root.get("items").map(|items| &items.value),
+    ) {
+        return items
+            .iter()
+            .for_each(|item| read_document(file, item.clone(), contents));
     }
-    let mut report = Report { secret: kind == Some("Secret"), ..Report::default() };
+    let mut report = Report {
+        secret: kind == Some("Secret"),
+        ..Report::default()
+    };
     match header(&root, &mut report) {
         Header::Known(key) => contents.documents.push(Arc::new(checked(file, root, key, report))),
         Header::Foreign(message) => {
             let found = Found::new(root.mark("kind"), "", "Ignored", message);
-            contents.warnings.push(file.warning(Found { secret: report.secret, ..found }, None));
+            contents.warnings.push(file.warning(
+                Found {
+                    secret: report.secret,
+                    ..found
+                },
+                None,
+            ));
         }
-        Header::Unusable => contents.faults.extend(report.found.into_iter().map(|found| file.fault(found, None))),
+        Header::Unusable => contents
+            .faults
+            .extend(report.found.into_iter().map(|found| file.fault(found, None))),
     }
 }
 
@@ -107,9 +139,19 @@ enum Header {
 }
 
 fn header(root: &Node, report: &mut Report) -> Header {
-    let start = Mark { end: root.at.start, ..root.at };
+    let start = Mark {
+        end: root.at.start,
+        ..root.at
+    };
     let Value::Map(_) = &root.value else {
-        report.add(start, &Path::Root, format!("expected a document with apiVersion, kind and metadata, found {}", root.kind()));
+        report.add(
+            start,
+            &Path::Root,
+            format!(
+                "expected a document with apiVersion, kind and metadata, found {}",
+                root.kind()
+            ),
+        );
         return Header::Unusable;
     };
     let mut texts = ["apiVersion", "kind"].map(|name| {
@@ -145,10 +187,18 @@ fn header(root: &Node, report: &mut Report) -> Header {
         Some((key, node)) => check(&Shape::Object(metadata), node, key.at, &path, report),
         None => report.add(start, &path, "`metadata` is required, and in it `name`"),
     }
-    let text = |name| root.get("metadata").and_then(|metadata| metadata.get(name)).and_then(Node::text);
+    let text = |name| {
+        root.get("metadata")
+            .and_then(|metadata| metadata.get(name))
+            .and_then(Node::text)
+    };
     match text("name") {
         Some(name) if report.found.is_empty() => {
-            let namespace = if kind.is_cluster_scoped() { "" } else { text("namespace").unwrap_or("default") };
+            let namespace = if kind.is_cluster_scoped() {
+                ""
+            } else {
+                text("namespace").unwrap_or("default")
+            };
             Header::Known(ObjectKey::new(kind, ObjectName::new(namespace, name)))
         }
         _ => Header::Unusable,
@@ -171,27 +221,55 @@ fn known_kind(api_version: &str, kind: &str) -> Result<Kind, Unknown> {
     let is_ours = ours.iter().any(|known| group(known) == group(api_version));
     match found {
         // `eventing.knative.dev/v1`, or the other of our two groups, or a slip of the pen.
-        Some(found) if found.is_ours() && (is_ours || nearest(api_version, ours).is_some()) => {
-            Err(Unknown::Fault("apiVersion", format!("`{api_version}` has no {kind}, did you mean `{}`?", found.api_version())))
-        }
+        Some(found) if found.is_ours() && (is_ours || nearest(api_version, ours).is_some()) => Err(Unknown::Fault(
+            "apiVersion",
+            format!("`{api_version}` has no {kind}, did you mean `{}`?", found.api_version()),
+        )),
         None if is_ours => {
-            let meant = suggestion(kind, Kind::ALL.into_iter().filter(|kind| kind.is_ours()).map(Kind::as_str));
-            let known = Kind::ALL.into_iter().filter(|known| known.api_version() == api_version).map(Kind::as_str);
-            let meant = if meant.is_empty() { format!("; known: {}", known.collect::<Vec<_>>().join(", ")) } else { meant };
-            Err(Unknown::Fault("kind", format!("unknown kind `{kind}` in {api_version}{meant}")))
+            let meant = suggestion(
+                kind,
+                Kind::ALL.into_iter().filter(|kind| kind.is_ours()).map(Kind::as_str),
+            );
+            let known = Kind::ALL
+                .into_iter()
+                .filter(|known| known.api_version() == api_version)
+                .map(Kind::as_str);
+            let meant = if meant.is_empty() {
+                format!("; known: {}", known.collect::<Vec<_>>().join(", "))
+            } else {
+                meant
+            };
+            Err(Unknown::Fault(
+                "kind",
+                format!("unknown kind `{kind}` in {api_version}{meant}"),
+            ))
         }
         Some(found) if found.is_ours() => {
             let meant = found.api_version();
-            Err(Unknown::Foreign(format!("{api_version} {kind} is not ours and is ignored; ours is {meant} {kind}")))
+            Err(Unknown::Foreign(format!(
+                "{api_version} {kind} is not ours and is ignored; ours is {meant} {kind}"
+            )))
         }
-        _ => Err(Unknown::Foreign(format!("{api_version} {kind} is not ours and is ignored"))),
+        _ => Err(Unknown::Foreign(format!(
+            "{api_version} {kind} is not ours and is ignored"
+        ))),
     }
 }
 
 fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Document {
     let resource = typed(&root, &key, &mut report);
-    let faults: Vec<Fault> = report.found.into_iter().map(|found| file.fault(found, Some(&key))).collect();
-    Document { key, root, file: file.clone(), resource: resource.filter(|_| faults.is_empty()), faults }
+    let faults: Vec<Fault> = report
+        .found
+        .into_iter()
+        .map(|found| file.fault(found, Some(&key)))
+        .collect();
+    Document {
+        key,
+        root,
+        file: file.clone(),
+        resource: resource.filter(|_| faults.is_empty()),
+        faults,
+    }
 }
 
 /// Checks everything below the header; `None` when that makes no sense as this kind.
@@ -202,7 +280,10 @@ fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> 
     let described = described(key.kind);
     let envelope = |name| schema::field(name, Shape::Any, "");
     let envelope = schema::Object {
-        fields: ["apiVersion", "kind", "metadata", "spec", "status"].into_iter().map(envelope).collect(),
+        fields: ["apiVersion", "kind", "metadata", "spec", "status"]
+            .into_iter()
+            .map(envelope)
+            .collect(),
         open: !key.kind.is_ours(),
         ..schema::Object::default()
     };
@@ -215,7 +296,10 @@ fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> 
         }
         None => {
             if described.spec_required {
-                let at = Mark { end: root.at.start, ..root.at };
+                let at = Mark {
+                    end: root.at.start,
+                    ..root.at
+                };
                 report.add(at, &path, format!("`spec` is required for a {}", key.kind));
             }
             serde_json::json!({})
@@ -256,10 +340,16 @@ fn into<T: DeserializeOwned>(spec: serde_json::Value) -> Result<T, String> {
 fn secret(root: &Node, report: &mut Report) -> Secret {
     let mut secret = Secret::default();
     for (name, encoded) in [("data", true), ("stringData", false)] {
-        let Some((written, node)) = root.entry(name) else { continue };
+        let Some((written, node)) = root.entry(name) else {
+            continue;
+        };
         let path = Path::Key(&Path::Root, name);
         let Value::Map(entries) = &node.value else {
-            report.add(written.at, &path, format!("expected a map of key to text, found {}", node.kind()));
+            report.add(
+                written.at,
+                &path,
+                format!("expected a map of key to text, found {}", node.kind()),
+            );
             continue;
         };
         schema::twice(node, &path, report);
@@ -270,14 +360,20 @@ fn secret(root: &Node, report: &mut Report) -> Secret {
             }
             let Value::Text(text) = &value.value else {
                 if !value.is_null() {
-                    report.add(key.at, &here, format!("expected text, found {}: put it in quotes", value.kind()));
+                    report.add(
+                        key.at,
+                        &here,
+                        format!("expected text, found {}: put it in quotes", value.kind()),
+                    );
                 }
                 continue;
             };
             let bytes = if encoded {
                 // Long values are folded over lines in many manifests.
                 let joined: String = text.split_ascii_whitespace().collect();
-                STANDARD.decode(joined).map_err(|_| "is no base64: write plain text under stringData")
+                STANDARD
+                    .decode(joined)
+                    .map_err(|_| "is no base64: write plain text under stringData")
             } else {
                 Ok(text.as_bytes().to_vec())
             };

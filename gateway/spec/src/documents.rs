@@ -21,7 +21,11 @@ pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
     let mut only_directives = true;
     for (index, written) in text.split_inclusive('\n').enumerate() {
         if is_separator(written) && at > start && !(only_directives && text[start..at].contains('%')) {
-            chunks.push(Chunk { text: &text[start..at], start, line });
+            chunks.push(Chunk {
+                text: &text[start..at],
+                start,
+                line,
+            });
             (start, line) = (at, index + 1);
             only_directives = false;
         } else if is_separator(written) {
@@ -32,18 +36,27 @@ pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
         }
         at += written.len();
         if written.trim_end() == "..." {
-            chunks.push(Chunk { text: &text[start..at], start, line });
+            chunks.push(Chunk {
+                text: &text[start..at],
+                start,
+                line,
+            });
             (start, line) = (at, index + 2);
             only_directives = true;
         }
     }
-    chunks.push(Chunk { text: &text[start..], start, line });
+    chunks.push(Chunk {
+        text: &text[start..],
+        start,
+        line,
+    });
     chunks.retain(|chunk| !chunk.text.trim().is_empty());
     chunks
 }
 
 fn is_separator(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 #[cfg(test)]
@@ -57,7 +70,10 @@ mod tests {
     #[test]
     fn documents_are_cut_at_separators_and_know_their_lines() {
         assert_eq!(lines("a: 1\n---\nb: 2\n"), [(1, "a: 1\n"), (2, "---\nb: 2\n")]);
-        assert_eq!(lines("---\na: 1\n--- # next\nb: 2"), [(1, "---\na: 1\n"), (3, "--- # next\nb: 2")]);
+        assert_eq!(
+            lines("---\na: 1\n--- # next\nb: 2"),
+            [(1, "---\na: 1\n"), (3, "--- # next\nb: 2")]
+        );
         assert_eq!(lines("a: 1\r\n---\r\nb: 2\r\n").len(), 2);
     }
 
@@ -69,7 +85,10 @@ mod tests {
     #[test]
     fn directives_stay_with_their_document_and_an_end_mark_ends_one() {
         assert_eq!(lines("%YAML 1.2\n---\na: 1\n").len(), 1);
-        assert_eq!(lines("a: 1\n...\n%YAML 1.2\n---\nb: 2\n"), [(1, "a: 1\n...\n"), (3, "%YAML 1.2\n---\nb: 2\n")]);
+        assert_eq!(
+            lines("a: 1\n...\n%YAML 1.2\n---\nb: 2\n"),
+            [(1, "a: 1\n...\n"), (3, "%YAML 1.2\n---\nb: 2\n")]
+        );
         assert_eq!(lines("").len(), 0);
     }
 }

@@ -33,7 +33,9 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let clock = span.weeks(0).days(0);
     let clock = SignedDuration::try_from(clock).map_err(|_| FORM.to_owned())?;
     let whole = SignedDuration::from_secs(days.saturating_mul(86_400)).checked_add(clock);
-    let length = whole.and_then(|length| Duration::try_from(length).ok()).filter(|length| *length <= LONGEST);
+    let length = whole
+        .and_then(|length| Duration::try_from(length).ok())
+        .filter(|length| *length <= LONGEST);
     length.ok_or_else(|| "longer than ten years (P3650D), the longest duration there is here".to_owned())
 }
 
@@ -69,7 +71,10 @@ mod tests {
     #[test]
     fn others_are_refused_with_the_form_that_is_expected() {
         for text in ["30s", "", "P", "PT", "5", "pt5s", "PT5s", "1 minute", "PT5S ", "P1DT"] {
-            assert!(parse(text).is_err_and(|message| message.contains("such as PT0.2S")), "{text}");
+            assert!(
+                parse(text).is_err_and(|message| message.contains("such as PT0.2S")),
+                "{text}"
+            );
         }
         assert!(parse("-PT5S").is_err_and(|message| message.contains("negative")));
         assert!(parse("P1M").is_err_and(|message| message.contains("days")));

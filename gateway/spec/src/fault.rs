@@ -62,7 +62,14 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn new(at: Mark, path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { at, path: path.into(), reason, message: message.into(), dangling: false, secret: false }
+        Self {
+            at,
+            path: path.into(),
+            reason,
+            message: message.into(),
+            dangling: false,
+            secret: false,
+        }
     }
 }
 
@@ -75,7 +82,10 @@ pub(crate) struct File {
 
 impl File {
     pub(crate) fn new(path: &Path, text: String) -> Self {
-        Self { path: path.to_string_lossy().into(), text: text.into() }
+        Self {
+            path: path.to_string_lossy().into(),
+            text: text.into(),
+        }
     }
 
     pub(crate) fn fault(&self, found: Found, object: Option<&ObjectKey>) -> Fault {
@@ -99,7 +109,9 @@ impl File {
     fn excerpt(&self, at: Mark) -> Option<Excerpt> {
         let before = self.text.get(..at.start)?;
         let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-        let line_end = self.text[at.start..].find('\n').map_or(self.text.len(), |index| at.start + index);
+        let line_end = self.text[at.start..]
+            .find('\n')
+            .map_or(self.text.len(), |index| at.start + index);
         let text = self.text[line_start..line_end].trim_end().to_owned();
         if text.is_empty() || text.len() > EXCERPT_BYTES_MAX {
             return None;
@@ -116,7 +128,19 @@ impl Fault {
     /// A fault of a file as a whole: it cannot be opened, or is no text.
     pub(crate) fn of_file(path: &Path, message: impl Into<String>) -> Self {
         let file = File::new(path, String::new());
-        file.fault(Found::new(Mark { line: 1, column: 1, ..Mark::default() }, "", "Unreadable", message), None)
+        file.fault(
+            Found::new(
+                Mark {
+                    line: 1,
+                    column: 1,
+                    ..Mark::default()
+                },
+                "",
+                "Unreadable",
+                message,
+            ),
+            None,
+        )
     }
 
     /// `FILE:LINE:COLUMN: PATH: MESSAGE`, for logs and lists.
@@ -127,7 +151,11 @@ impl Fault {
 
     /// `PATH: MESSAGE`.
     pub fn what(&self) -> String {
-        if self.path.is_empty() { self.message.clone() } else { format!("{}: {}", self.path, self.message) }
+        if self.path.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.path, self.message)
+        }
     }
 
     fn render(&self, f: &mut fmt::Formatter<'_>, level: Level<'_>, word: &str) -> fmt::Result {

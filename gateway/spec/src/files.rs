@@ -48,7 +48,11 @@ pub enum Error {
 /// exist is an error before anything is published; later it is a warning, and what ran goes on.
 ///
 /// Not cancel safe in the middle of a change; stop it by `stop`.
-pub async fn files(settings: FilesSettings, out: watch::Sender<Arc<Spec>>, stop: CancellationToken) -> Result<(), Error> {
+pub async fn files(
+    settings: FilesSettings,
+    out: watch::Sender<Arc<Spec>>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     Files::open(settings, out)?.run(stop).await
 }
 
@@ -75,7 +79,13 @@ impl Files {
         let mut reader = Reader::new(settings);
         let round = reader.round(&files, &out.borrow());
         let loaded = reader.believe(round);
-        let mut this = Self { reader, out, told: BTreeSet::new(), seen, files };
+        let mut this = Self {
+            reader,
+            out,
+            told: BTreeSet::new(),
+            seen,
+            files,
+        };
         this.publish(loaded);
         Ok(this)
     }
@@ -149,7 +159,10 @@ impl Files {
         if before.generation > 0 && is_same(&before, &loaded.spec) {
             return;
         }
-        let spec = Spec { generation: before.generation + 1, ..loaded.spec };
+        let spec = Spec {
+            generation: before.generation + 1,
+            ..loaded.spec
+        };
         let changes = Changes::between(&before, &spec);
         tracing::info!(
             generation = spec.generation,
@@ -252,7 +265,8 @@ fn matters(event: &notify::Event, secrets: Option<&Path>) -> bool {
     match event.kind {
         EventKind::Access(_) => false,
         EventKind::Modify(ModifyKind::Data(_)) => {
-            let matters = |path: &PathBuf| is_document(path) || secrets.is_some_and(|secrets| path.starts_with(secrets));
+            let matters =
+                |path: &PathBuf| is_document(path) || secrets.is_some_and(|secrets| path.starts_with(secrets));
             event.paths.iter().any(matters)
         }
         _ => true,
@@ -275,7 +289,9 @@ impl Watching {
             }
         };
         let watcher = notify::recommended_watcher(told)
-            .inspect_err(|error| tracing::warn!(%error, "files are looked at every two seconds, for they cannot be watched"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "files are looked at every two seconds, for they cannot be watched"),
+            )
             .ok();
         let mut this = Self { watcher };
         this.again(settings);
@@ -290,7 +306,12 @@ impl Watching {
                 (path.as_path(), RecursiveMode::Recursive)
             } else {
                 // A save that renames replaces the file: its folder sees that.
-                (path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)
+                (
+                    path.parent()
+                        .filter(|parent| *parent != Path::new(""))
+                        .unwrap_or(Path::new(".")),
+                    RecursiveMode::NonRecursive,
+                )
             };
             if let Err(error) = watcher.watch(path, mode) {
                 tracing::debug!(path = %path.display(), %error, "path is not watched, only looked at");

@@ -35,7 +35,11 @@ pub const DEFAULT_PROVISIONER: &str = "embedded";
 impl FilesSettings {
     pub fn new(paths: impl IntoIterator<Item = impl Into<PathBuf>>, secrets_dir: Option<PathBuf>) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        Self { paths, secrets_dir, default_provisioner: DEFAULT_PROVISIONER.to_owned() }
+        Self {
+            paths,
+            secrets_dir,
+            default_provisioner: DEFAULT_PROVISIONER.to_owned(),
+        }
     }
 }
 
@@ -92,7 +96,10 @@ pub(crate) fn listing(settings: &FilesSettings) -> Listing {
             Err(cause) => Err(cause),
         };
         if let Err(cause) = found {
-            lost.push(PathUnreadable { path: path.clone(), cause });
+            lost.push(PathUnreadable {
+                path: path.clone(),
+                cause,
+            });
         }
     }
     // A file may be named and lie in a named folder as well.
@@ -102,12 +109,21 @@ pub(crate) fn listing(settings: &FilesSettings) -> Listing {
 }
 
 /// Files below `folder` that `wanted` takes, by name within each folder.
-pub(crate) fn walk(folder: &Path, depth: usize, wanted: fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+pub(crate) fn walk(
+    folder: &Path,
+    depth: usize,
+    wanted: fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> std::io::Result<()> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
     entries.sort();
     for entry in entries.into_iter().filter(|entry| !is_hidden(entry)) {
         // Follows links: a mounted ConfigMap is made of them. What vanished meanwhile is not there.
-        let Ok(metadata) = std::fs::metadata(&entry) else { continue };
+        let Ok(metadata) = std::fs::metadata(&entry) else {
+            continue;
+        };
         if metadata.is_dir() && depth < DEPTH_MAX {
             // A folder inside that cannot be read is none of ours to stop for.
             let _ = walk(&entry, depth + 1, wanted, files);
@@ -146,7 +162,11 @@ pub(crate) struct Round {
 impl Reader {
     pub(crate) fn new(settings: FilesSettings) -> Self {
         let folder = Folder(settings.secrets_dir.clone());
-        Self { settings, folder, set: Set::default() }
+        Self {
+            settings,
+            folder,
+            set: Set::default(),
+        }
     }
 
     /// Reads `files` over what was believed before; `before` is the spec published last.
@@ -168,12 +188,21 @@ impl Reader {
             }
         }
         let default_provisioner = &self.settings.default_provisioner;
-        let (set, Findings { mut faults, mut warnings }) = merge(&self.set, contents, &unread, default_provisioner);
+        let (
+            set,
+            Findings {
+                mut faults,
+                mut warnings,
+            },
+        ) = merge(&self.set, contents, &unread, default_provisioner);
         let Built { spec, dangling } = build(&set, &self.folder, default_provisioner, before, Timestamp::now());
         warnings.extend(later_releases(&set));
         faults.extend(dangling);
         dedupe(&mut faults);
-        Round { set, loaded: Loaded { spec, faults, warnings } }
+        Round {
+            set,
+            loaded: Loaded { spec, faults, warnings },
+        }
     }
 
     /// Whether a document that is in force would no longer be.
@@ -194,7 +223,15 @@ impl Reader {
 
 /// One dangling `deadLetterSink` of a channel is met by each of its subscriptions, and told once.
 fn dedupe(faults: &mut Vec<Fault>) {
-    let order = |fault: &Fault| (fault.file.clone(), fault.line, fault.column, fault.path.clone(), fault.message.clone());
+    let order = |fault: &Fault| {
+        (
+            fault.file.clone(),
+            fault.line,
+            fault.column,
+            fault.path.clone(),
+            fault.message.clone(),
+        )
+    };
     faults.sort_by_key(order);
     faults.dedup_by_key(|fault| order(fault));
 }
@@ -202,7 +239,9 @@ fn dedupe(faults: &mut Vec<Fault>) {
 fn file_text(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("the file cannot be read: {error}");
     if std::fs::metadata(path).map_err(cannot)?.len() > FILE_BYTES_MAX {
-        return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes: that is no configuration"));
+        return Err(format!(
+            "the file is larger than {FILE_BYTES_MAX} bytes: that is no configuration"
+        ));
     }
     let bytes = std::fs::read(path).map_err(cannot)?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -220,20 +259,27 @@ fn later_releases(set: &Set) -> Vec<Warning> {
     for (key, entry) in &set.valid {
         let message = match &entry.document.resource {
             Some(Resource::KubernetesEventSource(_) | Resource::GcpPubSubSource(_) | Resource::ContainerSource(_)) => {
-                format!("{} is valid, and not run by this release", key.kind)
+                format!("NotSupportedYet: {} is valid, and not run by this release", key.kind)
             }
             Some(Resource::ClusterChannelProvisioner(_)) => {
                 let backend = set.provisioners().find(&key.name.name).map(|found| found.backend);
                 match backend {
                     Ok(backend @ (BackendKind::Kafka | BackendKind::Nats)) => {
-                        format!("backend {} is valid, and not run by this release", format!("{backend:?}").to_lowercase())
+                        format!(
+                            "NotSupportedYet: backend {} is valid, and not run by this release",
+                            format!("{backend:?}").to_lowercase()
+                        )
                     }
                     _ => continue,
                 }
             }
             _ => continue,
         };
-        let path = if key.kind == Kind::ClusterChannelProvisioner { "spec" } else { "kind" };
+        let path = if key.kind == Kind::ClusterChannelProvisioner {
+            "spec"
+        } else {
+            "kind"
+        };
         let found = Found::new(entry.document.root.mark(path), "", "NotSupportedYet", message);
         warnings.push(entry.document.file.warning(found, Some(key)));
     }

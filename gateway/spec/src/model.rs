@@ -92,7 +92,10 @@ impl Kind {
     }
 
     pub fn is_source(self) -> bool {
-        matches!(self, Self::GitHubSource | Self::KubernetesEventSource | Self::GcpPubSubSource | Self::ContainerSource)
+        matches!(
+            self,
+            Self::GitHubSource | Self::KubernetesEventSource | Self::GcpPubSubSource | Self::ContainerSource
+        )
     }
 
     /// Defined by us; the others are Kubernetes' own.
@@ -116,7 +119,10 @@ pub struct ObjectName {
 
 impl ObjectName {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -222,8 +228,15 @@ pub struct Channel {
 /// `spec.arguments`, parsed for the backend.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arguments {
-    Memory { capacity: usize },
-    Embedded { retention_age: Duration, retention_bytes: u64, limit_age: Option<Duration>, limit_bytes: Option<u64> },
+    Memory {
+        capacity: usize,
+    },
+    Embedded {
+        retention_age: Duration,
+        retention_bytes: u64,
+        limit_age: Option<Duration>,
+        limit_bytes: Option<u64>,
+    },
     /// Backends of later releases, validated and kept.
     Other(serde_json::Value),
 }
@@ -303,6 +316,10 @@ pub struct Source {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per source, and it is not moved about"
+)]
 pub enum SourceConfig {
     GitHub(GitHubSource),
     /// Validated, not run yet: its condition is `NotSupportedYet`.

@@ -1,20 +1,32 @@
 //! "Did you mean": the known word nearest to a written one.
 
-/// The nearest of `known`, when it is near enough to be meant: a third of its letters may differ, two at least. Letters that
-/// changed places count once, case counts not at all.
+/// The nearest of `known`, when it is near enough to be meant: a third of its letters may differ, two at least, or all but
+/// the ending (`retries` for `retry`). Letters that changed places count once, case counts not at all.
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written: Vec<char> = written.to_lowercase().chars().take(LENGTH_MAX).collect();
-    let distances = known.into_iter().map(|word| {
+    let distances = known.into_iter().filter_map(|word| {
         let letters: Vec<char> = word.to_lowercase().chars().take(LENGTH_MAX).collect();
-        (distance(&written, &letters), letters.len(), word)
+        let distance = distance(&written, &letters);
+        let near = distance <= (letters.len() / 3).max(2) && distance < letters.len();
+        (near || differ_in_ending(&written, &letters)).then_some((distance, word))
     });
-    let (distance, length, word) = distances.min_by_key(|(distance, ..)| *distance)?;
-    (distance <= (length / 3).max(2) && distance < length).then_some(word)
+    distances.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
+
+/// Whether both begin alike for most of the shorter one.
+fn differ_in_ending(a: &[char], b: &[char]) -> bool {
+    let alike = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    alike >= ALIKE_MIN && alike * 3 >= a.len().min(b.len()) * 2 && a.len().abs_diff(b.len()) <= ALIKE_MIN
+}
+
+/// Fewer letters in common say nothing, and longer endings are other words.
+const ALIKE_MIN: usize = 4;
 
 /// `, did you mean `x`?` or nothing.
 pub(crate) fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(written, known).map(|word| format!(", did you mean `{word}`?")).unwrap_or_default()
+    nearest(written, known)
+        .map(|word| format!(", did you mean `{word}`?"))
+        .unwrap_or_default()
 }
 
 /// Longer than any word we know; what is cut off could not have been near. Keeps the square of the work small.
@@ -50,12 +62,17 @@ mod tests {
             ("Channel", Some("channel")),
             ("relpy", Some("reply")),
             ("delivry", Some("delivery")),
+            ("deliveries", Some("delivery")),
             ("filter", Some("filters")),
             ("foo", None),
             ("", None),
         ] {
             assert_eq!(nearest(written, KNOWN), meant, "{written}");
         }
-        assert_eq!(nearest("ab", ["xy"]), None, "nothing in common is not near, however short");
+        assert_eq!(
+            nearest("ab", ["xy"]),
+            None,
+            "nothing in common is not near, however short"
+        );
     }
 }

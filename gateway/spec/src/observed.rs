@@ -102,7 +102,12 @@ impl Status {
             last_transition_time: now,
         });
         let weighs = |condition: &&Condition| condition.kind != READY && condition.severity.is_empty();
-        let first = |truth| self.conditions.iter().filter(weighs).find(|condition| condition.status == truth);
+        let first = |truth| {
+            self.conditions
+                .iter()
+                .filter(weighs)
+                .find(|condition| condition.status == truth)
+        };
         let in_the_way = first(Truth::False).or_else(|| first(Truth::Unknown));
         let (status, reason, message) = match in_the_way {
             Some(condition) => (condition.status, condition.reason.clone(), condition.message.clone()),
@@ -120,11 +125,17 @@ impl Status {
     }
 
     fn insert(&mut self, condition: Condition) {
-        match self.conditions.binary_search_by(|known| known.kind.cmp(&condition.kind)) {
+        match self
+            .conditions
+            .binary_search_by(|known| known.kind.cmp(&condition.kind))
+        {
             // Observed again: since when it is so does not move.
             Ok(index) if self.conditions[index].status == condition.status => {
                 let since = self.conditions[index].last_transition_time;
-                self.conditions[index] = Condition { last_transition_time: since, ..condition };
+                self.conditions[index] = Condition {
+                    last_transition_time: since,
+                    ..condition
+                };
             }
             Ok(index) => self.conditions[index] = condition,
             Err(index) => self.conditions.insert(index, condition),
@@ -151,7 +162,10 @@ impl Transitions {
                 match known.get(&condition.kind) {
                     Some((truth, since)) if *truth == condition.status => condition.last_transition_time = *since,
                     _ => {
-                        known.insert(condition.kind.clone(), (condition.status, condition.last_transition_time));
+                        known.insert(
+                            condition.kind.clone(),
+                            (condition.status, condition.last_transition_time),
+                        );
                     }
                 }
             }
@@ -171,7 +185,9 @@ mod tests {
     }
 
     fn ready(status: &Status) -> (Truth, &str) {
-        status.condition(READY).map_or((Truth::Unknown, "absent"), |ready| (ready.status, ready.reason.as_str()))
+        status.condition(READY).map_or((Truth::Unknown, "absent"), |ready| {
+            (ready.status, ready.reason.as_str())
+        })
     }
 
     #[test]
@@ -184,18 +200,34 @@ mod tests {
         status.unmet("Resolved", Severity::Error, ("NotFound", "create it"), at(1));
         assert_eq!(ready(&status), (Truth::False, "NotFound"), "False outweighs Unknown");
         status.unmet("SinkHealthy", Severity::Warning, ("SinkFailing", "look"), at(1));
-        status.met("Resolved", Severity::Error, at(1)).met("ChannelReady", Severity::Error, at(1));
+        status
+            .met("Resolved", Severity::Error, at(1))
+            .met("ChannelReady", Severity::Error, at(1));
         assert_eq!(ready(&status), (Truth::True, ""), "a warning is in nobody's way");
-        let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.kind.as_str()).collect();
+        let kinds: Vec<_> = status
+            .conditions
+            .iter()
+            .map(|condition| condition.kind.as_str())
+            .collect();
         assert_eq!(kinds, ["ChannelReady", "Ready", "Resolved", "SinkHealthy"]);
     }
 
     #[test]
     fn what_is_not_true_says_why() {
         let mut status = Status::default();
-        status.unmet("A", Severity::Error, ("NotFound", "create it"), at(1)).unknown("B", Severity::Info, ("Deploying", "wait"), at(1));
-        let not_true = status.conditions.iter().filter(|condition| condition.status != Truth::True);
-        assert!(not_true.clone().count() == 3 && not_true.clone().all(|condition| !condition.reason.is_empty() && !condition.message.is_empty()));
+        status
+            .unmet("A", Severity::Error, ("NotFound", "create it"), at(1))
+            .unknown("B", Severity::Info, ("Deploying", "wait"), at(1));
+        let not_true = status
+            .conditions
+            .iter()
+            .filter(|condition| condition.status != Truth::True);
+        assert!(
+            not_true.clone().count() == 3
+                && not_true
+                    .clone()
+                    .all(|condition| !condition.reason.is_empty() && !condition.message.is_empty())
+        );
     }
 
     #[test]
@@ -208,8 +240,12 @@ mod tests {
                 true => status.met("Provisioned", Severity::Error, at(second)),
                 false => status.unmet("Provisioned", Severity::Error, ("Down", "look"), at(second)),
             };
-            let observed = transitions.carry(Observed { objects: [(key.clone(), status)].into() });
-            observed.objects[&key].condition(READY).map(|ready| ready.last_transition_time)
+            let observed = transitions.carry(Observed {
+                objects: [(key.clone(), status)].into(),
+            });
+            observed.objects[&key]
+                .condition(READY)
+                .map(|ready| ready.last_transition_time)
         };
         assert_eq!(observe(true, 1), Some(at(1)));
         assert_eq!(observe(true, 2), Some(at(1)));

@@ -20,7 +20,10 @@ const GROUPS: [(BackendKind, &[&str]); 4] = [
 
 /// The canonical name and the backend that `name` means without saying so.
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, BackendKind)> {
-    GROUPS.iter().find(|(_, names)| names.contains(&name)).map(|(backend, names)| (names[0], *backend))
+    GROUPS
+        .iter()
+        .find(|(_, names)| names.contains(&name))
+        .map(|(backend, names)| (names[0], *backend))
 }
 
 /// One name for all its aliases.
@@ -36,7 +39,9 @@ impl Provisioners {
     pub(crate) fn new<'a>(documents: impl Iterator<Item = (&'a str, &'a resource::ClusterChannelProvisioner)>) -> Self {
         let mut all = BTreeMap::new();
         for (name, written) in documents {
-            let Some(backend) = written.backend.or_else(|| built_in(name).map(|(_, backend)| backend)) else { continue };
+            let Some(backend) = written.backend.or_else(|| built_in(name).map(|(_, backend)| backend)) else {
+                continue;
+            };
             let provisioner = Provisioner {
                 name: canonical(name).to_owned(),
                 backend,
@@ -51,7 +56,12 @@ impl Provisioners {
                 continue;
             }
             let config = Value::Object(serde_json::Map::new());
-            let provisioner = Provisioner { name: names[0].to_owned(), backend, config, require_durability: None };
+            let provisioner = Provisioner {
+                name: names[0].to_owned(),
+                backend,
+                config,
+                require_durability: None,
+            };
             all.insert(names[0].to_owned(), Arc::new(provisioner));
         }
         Self(all)
@@ -59,18 +69,28 @@ impl Provisioners {
 
     /// By its name, or by another name of the same backend.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Provisioner>, Unresolved> {
-        let aliases = GROUPS.iter().find(|(_, names)| names.contains(&name)).map_or(&[][..], |(_, names)| names);
+        let aliases = GROUPS
+            .iter()
+            .find(|(_, names)| names.contains(&name))
+            .map_or(&[][..], |(_, names)| names);
         let found = std::iter::once(&name).chain(aliases).find_map(|name| self.0.get(*name));
         found.cloned().ok_or_else(|| {
             let message = if aliases.is_empty() {
                 let meant = suggestion(name, self.0.keys().map(String::as_str));
                 let known: Vec<_> = self.0.keys().map(String::as_str).collect();
-                let known = if meant.is_empty() { format!("; there are: {}", known.join(", ")) } else { meant };
+                let known = if meant.is_empty() {
+                    format!("; there are: {}", known.join(", "))
+                } else {
+                    meant
+                };
                 format!("there is no provisioner `{name}`{known}")
             } else {
                 format!("provisioner `{name}` needs a ClusterChannelProvisioner document with its connection settings")
             };
-            Unresolved { reason: "NotProvisioned", message }
+            Unresolved {
+                reason: "NotProvisioned",
+                message,
+            }
         })
     }
 

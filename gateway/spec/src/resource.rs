@@ -61,7 +61,12 @@ impl Destination {
             return Some(reference.clone());
         }
         let (api_version, kind, name) = (self.api_version.clone()?, self.kind.clone()?, self.name.clone()?);
-        Some(ObjectReference { api_version, kind, name, namespace: self.namespace.clone() })
+        Some(ObjectReference {
+            api_version,
+            kind,
+            name,
+            namespace: self.namespace.clone(),
+        })
     }
 }
 
@@ -312,7 +317,10 @@ impl<'de> Deserialize<'de> for SourceFields {
         Ok(Self {
             sink: written.sink,
             service_account_name: written.service_account_name.or(written.service_account_name_v02),
-            extensions: written.ce_overrides.map(|overrides| overrides.extensions).unwrap_or_default(),
+            extensions: written
+                .ce_overrides
+                .map(|overrides| overrides.extensions)
+                .unwrap_or_default(),
         })
     }
 }
@@ -321,7 +329,11 @@ impl<'de> Deserialize<'de> for SourceFields {
 fn env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Variable>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Object(map) => {
-            let variable = |(name, value): (String, Value)| Variable { name, value: value.as_str().map(str::to_owned), value_from: None };
+            let variable = |(name, value): (String, Value)| Variable {
+                name,
+                value: value.as_str().map(str::to_owned),
+                value_from: None,
+            };
             Ok(map.into_iter().map(variable).collect())
         }
         list => serde_json::from_value(list).map_err(D::Error::custom),

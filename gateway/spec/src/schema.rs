@@ -94,19 +94,34 @@ impl Report {
         self.add_with_reason(at, path, "Invalid", message);
     }
 
-    pub(crate) fn add_with_reason(&mut self, at: Mark, path: &Path<'_>, reason: &'static str, message: impl Into<String>) {
-        let found = Found { secret: self.secret, ..Found::new(at, path.text(), reason, message) };
+    pub(crate) fn add_with_reason(
+        &mut self,
+        at: Mark,
+        path: &Path<'_>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        let found = Found {
+            secret: self.secret,
+            ..Found::new(at, path.text(), reason, message)
+        };
         self.found.push(found);
     }
 
     /// At a path of `root`, or the nearest part above it that is there.
     pub(crate) fn at(&mut self, root: &Node, path: &str, message: impl Into<String>) {
-        let found = Found { secret: self.secret, ..Found::new(root.mark(path), path, "Invalid", message) };
+        let found = Found {
+            secret: self.secret,
+            ..Found::new(root.mark(path), path, "Invalid", message)
+        };
         self.found.push(found);
     }
 
     fn add_secret(&mut self, at: Mark, path: &Path<'_>, message: String) {
-        self.found.push(Found { secret: true, ..Found::new(at, path.text(), "Invalid", message) });
+        self.found.push(Found {
+            secret: true,
+            ..Found::new(at, path.text(), "Invalid", message)
+        });
     }
 }
 
@@ -129,7 +144,11 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
         }
         (Shape::Text(_), Value::Integer(_) | Value::Number(_) | Value::Boolean(_)) => {
             let kind = node.kind();
-            report.add(node.at, path, format!("expected text, found {kind}: put it in quotes if it is meant as text"));
+            report.add(
+                node.at,
+                path,
+                format!("expected text, found {kind}: put it in quotes if it is meant as text"),
+            );
         }
         (Shape::Quantity, Value::Integer(_) | Value::Text(_)) => {
             if let Err(message) = forms::quantity_of(node) {
@@ -152,7 +171,11 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
         }
         (Shape::Object(object), Value::Map(_)) => check_object(object, node, above, path, report),
         (Shape::Object(Object { secret: true, .. }), _) => {
-            let message = format!("expected {}, found {}; name a secret here, never write one down", shape.kind(), node.kind());
+            let message = format!(
+                "expected {}, found {}; name a secret here, never write one down",
+                shape.kind(),
+                node.kind()
+            );
             report.add_secret(above, path, message);
         }
         _ => {
@@ -184,8 +207,16 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
             }
         }
     }
-    for field in object.fields.iter().filter(|field| field.required && node.get(field.name).is_none()) {
-        report.add(above, &Path::Key(path, field.name), format!("`{}` is required: {}", field.name, field.describe));
+    for field in object
+        .fields
+        .iter()
+        .filter(|field| field.required && node.get(field.name).is_none())
+    {
+        report.add(
+            above,
+            &Path::Key(path, field.name),
+            format!("`{}` is required: {}", field.name, field.describe),
+        );
     }
 }
 
@@ -216,24 +247,43 @@ impl Shape {
 
 /// A field that may be absent.
 pub(crate) fn field(name: &'static str, shape: Shape, describe: &'static str) -> Field {
-    Field { name, shape, required: false, describe }
+    Field {
+        name,
+        shape,
+        required: false,
+        describe,
+    }
 }
 
 /// A field that must be there.
 pub(crate) fn required(name: &'static str, shape: Shape, describe: &'static str) -> Field {
-    Field { name, shape, required: true, describe }
+    Field {
+        name,
+        shape,
+        required: true,
+        describe,
+    }
 }
 
 pub(crate) fn object(fields: Vec<Field>) -> Shape {
-    Shape::Object(Object { fields, ..Object::default() })
+    Shape::Object(Object {
+        fields,
+        ..Object::default()
+    })
 }
 
 pub(crate) fn list(of: Shape) -> Shape {
-    Shape::List { of: Box::new(of), min: 0 }
+    Shape::List {
+        of: Box::new(of),
+        min: 0,
+    }
 }
 
 pub(crate) fn filled_list(of: Shape) -> Shape {
-    Shape::List { of: Box::new(of), min: 1 }
+    Shape::List {
+        of: Box::new(of),
+        min: 1,
+    }
 }
 
 pub(crate) fn map(of: Shape) -> Shape {

@@ -22,7 +22,10 @@ impl Folder {
         let path = self.0.as_ref()?.join(&name.namespace).join(&name.name).join(key);
         let length = std::fs::metadata(&path).ok()?.len();
         if length > SECRET_BYTES_MAX {
-            return Some(Err(format!("{} is larger than {SECRET_BYTES_MAX} bytes", path.display())));
+            return Some(Err(format!(
+                "{} is larger than {SECRET_BYTES_MAX} bytes",
+                path.display()
+            )));
         }
         match std::fs::read(&path) {
             Ok(bytes) => Some(Ok(SecretText::new(without_line_break(&bytes).to_vec()))),
@@ -62,7 +65,9 @@ pub(crate) fn find(
             let known: Vec<_> = secret.values.keys().map(String::as_str).collect();
             format!("secret {name} has no key `{key}`; it has: {}", known.join(", "))
         }
-        (None, None) => format!("there is no secret {name}: add a Secret document, or the file {name}/{key} in the --secrets folder"),
+        (None, None) => format!(
+            "there is no secret {name}: add a Secret document, or the file {name}/{key} in the --secrets folder"
+        ),
     };
     Err(Unresolved { reason, message })
 }

@@ -12,8 +12,8 @@ use crate::{
     Kind, ObjectKey, ObjectName,
     document::{Contents, Document},
     fault::{Fault, Warning},
-    provisioners::{Provisioners, canonical},
-    resource::{Reference, Resource},
+    provisioners::{Provisioners, built_in, canonical},
+    resource::{ClusterChannelProvisioner, Reference, Resource},
     schema::{Path, Report, backends, check},
 };
 
@@ -48,7 +48,10 @@ pub(crate) fn merge(
     unread: &BTreeSet<Arc<str>>,
     default_provisioner: &str,
 ) -> (Set, Findings) {
-    let mut findings = Findings { faults: contents.faults, warnings: contents.warnings };
+    let mut findings = Findings {
+        faults: contents.faults,
+        warnings: contents.warnings,
+    };
     // A document without a readable header may be any of its file.
     let mut broken: BTreeSet<Arc<str>> = unread.clone();
     broken.extend(findings.faults.iter().map(|fault| fault.file.clone()));
@@ -57,11 +60,28 @@ pub(crate) fn merge(
     for document in contents.documents {
         wanted.entry(document.key.clone()).or_default().push(document);
     }
-    let mut set = Set { incomplete: !broken.is_empty(), ..Set::default() };
+    let mut set = Set {
+        incomplete: !broken.is_empty(),
+        ..Set::default()
+    };
     // Provisioners first: a channel's arguments are checked for its backend.
-    let (first, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(key, _)| key.kind == Kind::ClusterChannelProvisioner);
+    let (first, rest): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .partition(|(key, _)| key.kind == Kind::ClusterChannelProvisioner);
     for (key, documents) in first {
-        settle(before, key, documents, Vec::new(), &mut set, &mut findings);
+        let chosen = choose(before, &key, &documents);
+        let faults = before
+            .valid
+            .get(&key)
+            .and_then(|entry| immutable(&entry.document, chosen, default_provisioner));
+        settle(
+            before,
+            key,
+            &documents,
+            faults.into_iter().collect(),
+            &mut set,
+            &mut findings,
+        );
     }
     for (key, entry) in &before.valid {
         if key.kind == Kind::ClusterChannelProvisioner && keeps(&set, key, entry, &broken) {
@@ -72,15 +92,22 @@ pub(crate) fn merge(
     for (key, documents) in rest {
         let chosen = choose(before, &key, &documents);
         let mut faults = arguments(chosen, &provisioners, default_provisioner);
-        faults.extend(before.valid.get(&key).and_then(|entry| immutable(&entry.document, chosen, default_provisioner)));
-        settle(before, key, documents, faults, &mut set, &mut findings);
+        faults.extend(
+            before
+                .valid
+                .get(&key)
+                .and_then(|entry| immutable(&entry.document, chosen, default_provisioner)),
+        );
+        settle(before, key, &documents, faults, &mut set, &mut findings);
     }
     for (key, entry) in &before.valid {
         if keeps(&set, key, entry, &broken) {
             set.valid.insert(key.clone(), entry.clone());
         }
     }
-    findings.faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    findings
+        .faults
+        .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     (set, findings)
 }
 
@@ -100,15 +127,21 @@ fn choose<'a>(before: &Set, key: &ObjectKey, documents: &'a [Arc<Document>]) -> 
 fn settle(
     before: &Set,
     key: ObjectKey,
-    documents: Vec<Arc<Document>>,
+    documents: &[Arc<Document>],
     mut faults: Vec<Fault>,
     set: &mut Set,
     findings: &mut Findings,
 ) {
-    let chosen = choose(before, &key, &documents).clone();
+    let chosen = choose(before, &key, documents).clone();
     for other in documents.iter().filter(|other| !Arc::ptr_eq(other, &chosen)) {
-        let message = format!("{key} is written twice: this one is not used, the one at {}:{} is", chosen.file.path, chosen.line());
-        findings.faults.push(other.fault_at("metadata.name", "Duplicate", message));
+        let message = format!(
+            "{key} is written twice: this one is not used, the one at {}:{} is",
+            chosen.file.path,
+            chosen.line()
+        );
+        findings
+            .faults
+            .push(other.fault_at("metadata.name", "Duplicate", message));
         findings.faults.extend(other.faults.iter().cloned());
     }
     faults.extend(chosen.faults.iter().cloned());
@@ -116,26 +149,54 @@ fn settle(
     let valid = faults.is_empty();
     findings.faults.extend(faults);
     if valid {
-        set.valid.insert(key, Entry { document: chosen, faults: told });
+        set.valid.insert(
+            key,
+            Entry {
+                document: chosen,
+                faults: told,
+            },
+        );
         return;
     }
     match before.valid.get(&key) {
-        Some(former) => drop(set.valid.insert(key, Entry { document: former.document.clone(), faults: told })),
-        None => drop(set.invalid.insert(key, Entry { document: chosen, faults: told })),
+        Some(former) => drop(set.valid.insert(
+            key,
+            Entry {
+                document: former.document.clone(),
+                faults: told,
+            },
+        )),
+        None => drop(set.invalid.insert(
+            key,
+            Entry {
+                document: chosen,
+                faults: told,
+            },
+        )),
     }
 }
 
 /// A channel's arguments, for the backend of its provisioner. Without a provisioner nobody can tell.
-fn arguments(document: &Document, provisioners: &Provisioners, default_provisioner: &str) -> Vec<Fault> {
-    let Some(Resource::Channel(channel)) = &document.resource else { return Vec::new() };
+pub(crate) fn arguments(document: &Document, provisioners: &Provisioners, default_provisioner: &str) -> Vec<Fault> {
+    let Some(Resource::Channel(channel)) = &document.resource else {
+        return Vec::new();
+    };
     let name = provisioner_name(channel.provisioner.as_ref(), default_provisioner);
-    let Ok(provisioner) = provisioners.find(name) else { return Vec::new() };
+    let Ok(provisioner) = provisioners.find(name) else {
+        return Vec::new();
+    };
     let written = document.root.get("spec").and_then(|spec| spec.entry("arguments"));
     let Some((key, node)) = written else { return Vec::new() };
     let mut report = Report::default();
     let path = Path::Key(&Path::Root, "spec");
     let path = Path::Key(&path, "arguments");
-    check(&backends::arguments(provisioner.backend), node, key.at, &path, &mut report);
+    check(
+        &backends::arguments(provisioner.backend),
+        node,
+        key.at,
+        &path,
+        &mut report,
+    );
     report.found.into_iter().map(|found| document.fault(found)).collect()
 }
 
@@ -149,19 +210,32 @@ pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
     ObjectName::new(namespace, &reference.name)
 }
 
-/// What may not change while the object lives (API.md 2.3, 2.4).
+/// What may not change while the object lives (API.md 2.3, 2.4), and for the same reason a provisioner's backend.
 fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> Option<Fault> {
     match (before.resource.as_ref()?, after.resource.as_ref()?) {
         (Resource::Subscription(old), Resource::Subscription(new)) => {
             let (old, new) = (named(&old.channel, &before.key), named(&new.channel, &after.key));
-            let message = format!("is immutable, and was {old}: delete the subscription and create it anew, or choose another name");
+            let message = format!(
+                "is immutable, and was {old}: delete the subscription and create it anew, or choose another name"
+            );
             (old != new).then(|| after.fault_at("spec.channel.name", "Immutable", message))
         }
         (Resource::Channel(old), Resource::Channel(new)) => {
             let name = |written| canonical(provisioner_name(written, default_provisioner)).to_owned();
             let (old, new) = (name(old.provisioner.as_ref()), name(new.provisioner.as_ref()));
-            let message = format!("is immutable, and was {old}: delete the channel and create it anew, or choose another name");
+            let message =
+                format!("is immutable, and was {old}: delete the channel and create it anew, or choose another name");
             (old != new).then(|| after.fault_at("spec.provisioner.name", "Immutable", message))
+        }
+        (Resource::ClusterChannelProvisioner(old), Resource::ClusterChannelProvisioner(new)) => {
+            let backend = |written: &ClusterChannelProvisioner| {
+                written
+                    .backend
+                    .or_else(|| built_in(&after.key.name.name).map(|(_, backend)| backend))
+            };
+            let message =
+                "is immutable, for the events of its channels lie in the former one: make another provisioner";
+            (backend(old) != backend(new)).then(|| after.fault_at("spec.backend", "Immutable", message))
         }
         _ => None,
     }
@@ -169,10 +243,13 @@ fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> 
 
 impl Set {
     pub(crate) fn provisioners(&self) -> Provisioners {
-        let documents = self.valid.iter().filter_map(|(key, entry)| match &entry.document.resource {
-            Some(Resource::ClusterChannelProvisioner(written)) => Some((key.name.name.as_str(), written)),
-            _ => None,
-        });
+        let documents = self
+            .valid
+            .iter()
+            .filter_map(|(key, entry)| match &entry.document.resource {
+                Some(Resource::ClusterChannelProvisioner(written)) => Some((key.name.name.as_str(), written)),
+                _ => None,
+            });
         Provisioners::new(documents)
     }
 
@@ -181,3 +258,6 @@ impl Set {
         self.valid.get(&key).and_then(|entry| entry.document.resource.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests;

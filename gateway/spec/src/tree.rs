@@ -59,7 +59,14 @@ pub(crate) fn parse(text: &str, start: usize, line: usize) -> Result<Option<Node
         with_snippet: false,
     };
     let mut node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let at = error.location().map_or(Mark { line: 1, column: 1, ..Mark::default() }, Mark::from);
+        let at = error.location().map_or(
+            Mark {
+                line: 1,
+                column: 1,
+                ..Mark::default()
+            },
+            Mark::from,
+        );
         let mut at = at.found_in(text);
         at.shift(start, line - 1);
         let message = error.without_snippet().render();
@@ -79,9 +86,16 @@ impl Mark {
     fn found_in(self, text: &str) -> Self {
         let before: usize = text.split_inclusive('\n').take(self.line - 1).map(str::len).sum();
         let line = text[before..].split('\n').next().unwrap_or_default();
-        let into = line.char_indices().nth(self.column - 1).map_or(line.len(), |(index, _)| index);
+        let into = line
+            .char_indices()
+            .nth(self.column - 1)
+            .map_or(line.len(), |(index, _)| index);
         let width = line[into..].chars().next().map_or(0, char::len_utf8);
-        Self { start: before + into, end: before + into + width, ..self }
+        Self {
+            start: before + into,
+            end: before + into + width,
+            ..self
+        }
     }
 
     fn shift(&mut self, bytes: usize, lines: usize) {
@@ -96,7 +110,12 @@ impl From<Location> for Mark {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let start = location.span().byte_offset().map_or(0, number);
         let end = start + location.span().byte_len().map_or(0, number);
-        Self { line: number(location.line()).max(1), column: number(location.column()).max(1), start, end }
+        Self {
+            line: number(location.line()).max(1),
+            column: number(location.column()).max(1),
+            start,
+            end,
+        }
     }
 }
 
@@ -118,7 +137,11 @@ impl Node {
     /// The entry of a map, the first of that name; null counts as absent, as an empty `key:` in YAML means nothing.
     pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
         let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|(key, _)| key.name == name).filter(|(_, node)| !node.is_null()).map(|(key, node)| (key, node))
+        entries
+            .iter()
+            .find(|(key, _)| key.name == name)
+            .filter(|(_, node)| !node.is_null())
+            .map(|(key, node)| (key, node))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Self> {
@@ -143,8 +166,14 @@ impl Node {
         let steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
         for step in steps {
             let next = match &node.value {
-                Value::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)).map(|item| (item, item.at)),
-                _ => node.entry(step).map(|(key, value)| (value, if value.is_scalar() { value.at } else { key.at })),
+                Value::List(items) => step
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index))
+                    .map(|item| (item, item.at)),
+                _ => node
+                    .entry(step)
+                    .map(|(key, value)| (value, if value.is_scalar() { value.at } else { key.at })),
             };
             let Some(found) = next else { break };
             (node, at) = found;
@@ -182,7 +211,10 @@ impl Node {
             Value::Number(value) => serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
             Value::Text(text) => Json::String(text.clone()),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(entries) => entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| (key.name.clone(), value.to_json()))
+                .collect(),
         }
     }
 
@@ -192,7 +224,8 @@ impl Node {
             Value::List(items) => items.iter().map(Self::to_json_without_nulls).collect(),
             Value::Map(entries) => {
                 let said = entries.iter().filter(|(_, value)| !value.is_null());
-                said.map(|(key, value)| (key.name.clone(), value.to_json_without_nulls())).collect()
+                said.map(|(key, value)| (key.name.clone(), value.to_json_without_nulls()))
+                    .collect()
             }
             _ => self.to_json(),
         }
@@ -202,7 +235,10 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { at: spanned.referenced.into(), value: spanned.value })
+        Ok(Self {
+            at: spanned.referenced.into(),
+            value: spanned.value,
+        })
     }
 }
 
@@ -269,7 +305,13 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut map = Vec::new();
         // Keys are read as text: `on:`, `y:` and `5:` are names here, whatever YAML 1.1 thinks of them as values.
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
-            map.push((Key { name: key.value, at: key.referenced.into() }, entries.next_value::<Node>()?));
+            map.push((
+                Key {
+                    name: key.value,
+                    at: key.referenced.into(),
+                },
+                entries.next_value::<Node>()?,
+            ));
         }
         Ok(Value::Map(map))
     }
@@ -308,7 +350,10 @@ mod tests {
     #[test]
     fn json_is_read_as_well_and_numbers_stay_numbers() {
         let node = read("{\"a\": [1, -2, 3.5, true, null, \"5\"]}");
-        assert_eq!(node.to_json(), serde_json::json!({ "a": [1, -2, 3.5, true, null, "5"] }));
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({ "a": [1, -2, 3.5, true, null, "5"] })
+        );
     }
 
     #[test]
@@ -322,7 +367,10 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for level in 1..12 {
             let before = level - 1;
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(",")));
+            bomb.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{before}"); 10].join(",")
+            ));
         }
         assert!(parse(&bomb, 0, 1).is_err());
         assert!(parse(&"[".repeat(100_000), 0, 1).is_err());

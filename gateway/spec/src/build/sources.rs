@@ -27,14 +27,24 @@ impl Building<'_> {
                 types => types.to_vec(),
             },
             api_url: written.github_api_url.as_deref().and_then(|url| Url::parse(url).ok()),
-            secret_token: self.token(document, "secretToken", written.secret_token.as_ref(), "SecretTokenNotFound"),
+            secret_token: self.token(
+                document,
+                "secretToken",
+                written.secret_token.as_ref(),
+                "SecretTokenNotFound",
+            ),
             previous_secret_token: self.token(
                 document,
                 "previousSecretToken",
                 written.previous_secret_token.as_ref(),
                 "SecretTokenNotFound",
             ),
-            access_token: self.token(document, "accessToken", written.access_token.as_ref(), "AccessTokenNotFound"),
+            access_token: self.token(
+                document,
+                "accessToken",
+                written.access_token.as_ref(),
+                "AccessTokenNotFound",
+            ),
         };
         self.source(key, document, &written.common, SourceConfig::GitHub(config));
     }
@@ -55,7 +65,8 @@ impl Building<'_> {
         let namespace = &document.key.name.namespace;
         let found = secrets::find(self.set, self.folder, namespace, selector, "", reason);
         if let Err(why) = &found {
-            self.dangling.push(document.dangling(&format!("spec.{field}.secretKeyRef"), why.reason, &why.message));
+            self.dangling
+                .push(document.dangling(&format!("spec.{field}.secretKeyRef"), why.reason, &why.message));
         }
         Some(found)
     }
@@ -63,8 +74,12 @@ impl Building<'_> {
     fn source(&mut self, key: &ObjectKey, document: &Document, common: &SourceFields, config: SourceConfig) {
         let (sink, sink_uri) = match &common.sink {
             None => {
-                let why = Unresolved { reason: "SinkEmpty", message: "the source has no sink: set spec.sink".to_owned() };
-                self.dangling.push(document.dangling("spec.sink", why.reason, &why.message));
+                let why = Unresolved {
+                    reason: "SinkEmpty",
+                    message: "the source has no sink: set spec.sink".to_owned(),
+                };
+                self.dangling
+                    .push(document.dangling("spec.sink", why.reason, &why.message));
                 (Err(why), None)
             }
             Some(written) => match self.target(document, "spec.sink", written) {
@@ -72,7 +87,13 @@ impl Building<'_> {
                 target => self.direct(key, written, target),
             },
         };
-        let source = Source { key: key.clone(), sink, sink_uri, extensions: common.extensions.clone(), config };
+        let source = Source {
+            key: key.clone(),
+            sink,
+            sink_uri,
+            extensions: common.extensions.clone(),
+            config,
+        };
         self.spec.sources.insert(key.clone(), Arc::new(source));
     }
 
@@ -108,7 +129,13 @@ impl Building<'_> {
             limit_age: None,
             limit_bytes: None,
         };
-        let channel = Channel { name: name.clone(), provisioner, arguments, max_event_bytes: None, implicit: true };
+        let channel = Channel {
+            name: name.clone(),
+            provisioner,
+            arguments,
+            max_event_bytes: None,
+            implicit: true,
+        };
         let subscription = Subscription {
             name: name.clone(),
             channel: name.clone(),

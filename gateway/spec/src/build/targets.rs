@@ -31,7 +31,15 @@ impl Targets<'_> {
             (None, None) => Err("names no target".to_owned()),
         };
         // Its form was checked with the document; a fault here is told rather than dropped.
-        url.map_or_else(|message| Target::Unresolved(Unresolved { reason: "SinkEmpty", message }), Target::Uri)
+        url.map_or_else(
+            |message| {
+                Target::Unresolved(Unresolved {
+                    reason: "SinkEmpty",
+                    message,
+                })
+            },
+            Target::Uri,
+        )
     }
 
     fn channel(&self, name: ObjectName) -> Target {
@@ -43,10 +51,18 @@ impl Targets<'_> {
 
     /// Says that it is not there, and what may have been meant.
     pub(super) fn no_channel(&self, name: &ObjectName) -> String {
-        if self.set.invalid.contains_key(&ObjectKey::new(Kind::Channel, name.clone())) {
+        if self
+            .set
+            .invalid
+            .contains_key(&ObjectKey::new(Kind::Channel, name.clone()))
+        {
             return format!("channel {name} has faults of its own");
         }
-        let known = self.set.valid.keys().filter(|key| key.kind == Kind::Channel && key.name.namespace == name.namespace);
+        let known = self
+            .set
+            .valid
+            .keys()
+            .filter(|key| key.kind == Kind::Channel && key.name.namespace == name.namespace);
         let meant = suggestion(&name.name, known.map(|key| key.name.name.as_str()));
         format!("channel {name} does not exist{meant}")
     }
@@ -59,17 +75,23 @@ impl Targets<'_> {
             ("v1", "Service") => self.service(&name, uri),
             (api_version, kind) => Target::Unresolved(Unresolved {
                 reason: "NotFound",
-                message: format!("{api_version} {kind} {name} cannot be resolved: without Kubernetes, targets are Channels, Services (v1) and URIs"),
+                message: format!(
+                    "{api_version} {kind} {name} cannot be resolved: without Kubernetes, targets are Channels, Services (v1) and URIs"
+                ),
             }),
         }
     }
 
     fn service(&self, name: &ObjectName, uri: Option<&str>) -> Target {
         let Some(Resource::Service(service)) = self.set.get(Kind::Service, name) else {
-            return missing(format!("service {name} does not exist: add a Service document with spec.externalName"));
+            return missing(format!(
+                "service {name} does not exist: add a Service document with spec.externalName"
+            ));
         };
         let Some(host) = &service.external_name else {
-            return missing(format!("service {name} has no spec.externalName: without Kubernetes, that is its address"));
+            return missing(format!(
+                "service {name} has no spec.externalName: without Kubernetes, that is its address"
+            ));
         };
         let url = service_url(host, service.ports.first().map(|port| port.port));
         let joined = url.and_then(|url: Url| match uri {
@@ -81,5 +103,8 @@ impl Targets<'_> {
 }
 
 fn missing(message: String) -> Target {
-    Target::Unresolved(Unresolved { reason: "NotFound", message })
+    Target::Unresolved(Unresolved {
+        reason: "NotFound",
+        message,
+    })
 }

@@ -63,8 +63,11 @@ async fn files_that_come_change_and_go_are_seen() {
     assert_eq!(running.specs.borrow().generation, 1, "published before run");
     fs::create_dir(running.path("deep")).unwrap();
     fs::write(running.path("deep/b.yml"), channel("b")).unwrap();
-    fs::write(running.path("c.json"), r#"{"apiVersion":"eventing.knative.dev/v1alpha1","kind":"Channel","metadata":{"name":"c"}}"#)
-        .unwrap();
+    fs::write(
+        running.path("c.json"),
+        r#"{"apiVersion":"eventing.knative.dev/v1alpha1","kind":"Channel","metadata":{"name":"c"}}"#,
+    )
+    .unwrap();
     fs::write(running.path(".hidden.yaml"), channel("hidden")).unwrap();
     fs::write(running.path("d.yaml~"), channel("backup")).unwrap();
     fs::write(running.path("notes.txt"), channel("text")).unwrap();
@@ -82,7 +85,11 @@ async fn a_save_by_rename_and_a_save_by_delete_and_create_lose_nothing() {
     let mut seen = running.specs.clone();
     let watched = tokio::spawn(async move {
         while seen.changed().await.is_ok() {
-            assert_eq!(seen.borrow().subscriptions.len(), 1, "the subscription was gone for a moment");
+            assert_eq!(
+                seen.borrow().subscriptions.len(),
+                1,
+                "the subscription was gone for a moment"
+            );
         }
     });
     for port in 2..5 {
@@ -124,7 +131,11 @@ fn a_document_that_would_disappear_is_a_reason_to_look_again() {
         (channel("a") + "---\n" + &channel("b") + "sepc: {}\n", false),
     ] {
         fs::write(&path, &text).unwrap();
-        assert_eq!(reader.loses(&reader.round(std::slice::from_ref(&path), &before)), loses, "{text}");
+        assert_eq!(
+            reader.loses(&reader.round(std::slice::from_ref(&path), &before)),
+            loses,
+            "{text}"
+        );
     }
 }
 
@@ -150,13 +161,23 @@ async fn a_mounted_config_map_is_followed_over_its_swaps() {
 async fn a_bad_edit_leaves_what_ran_and_says_so() {
     let good = channel("a") + "---\n" + &subscription("s", "a", 1);
     let mut running = Running::start(&[("a.yaml", good.clone())]);
-    fs::write(running.path("a.yaml"), channel("a") + "---\n" + &subscription("s", "a", 1) + "  orderin: key\n").unwrap();
-    let spec = running.until(|spec| spec.objects.values().any(|object| !object.faults.is_empty())).await;
+    fs::write(
+        running.path("a.yaml"),
+        channel("a") + "---\n" + &subscription("s", "a", 1) + "  orderin: key\n",
+    )
+    .unwrap();
+    let spec = running
+        .until(|spec| spec.objects.values().any(|object| !object.faults.is_empty()))
+        .await;
     assert_eq!(names(&spec.subscriptions), ["s"], "the last valid version runs");
     assert!(!spec.incomplete, "the document is known, only invalid");
     fs::write(running.path("a.yaml"), channel("a") + "---\nkind: [\n").unwrap();
     let spec = running.until(|spec| spec.incomplete).await;
-    assert_eq!(names(&spec.subscriptions), ["s"], "nobody can tell whether it was meant to go");
+    assert_eq!(
+        names(&spec.subscriptions),
+        ["s"],
+        "nobody can tell whether it was meant to go"
+    );
     fs::write(running.path("a.yaml"), good).unwrap();
     let spec = running.until(|spec| !spec.incomplete).await;
     assert!(spec.objects.values().all(|object| object.faults.is_empty()));
@@ -171,15 +192,22 @@ async fn a_secret_in_the_folder_is_read_anew_when_it_changes() {
     let mut running = Running::start(&[("a.yaml", channel("a") + "---\n" + source)]);
     let token = |spec: &Spec| {
         let found = spec.sources.values().next().map(|source| source.config.clone());
-        let Some(crate::model::SourceConfig::GitHub(github)) = found else { return None };
-        github.secret_token.and_then(Result::ok).map(|secret| secret.expose().to_vec())
+        let Some(crate::model::SourceConfig::GitHub(github)) = found else {
+            return None;
+        };
+        github
+            .secret_token
+            .and_then(Result::ok)
+            .map(|secret| secret.expose().to_vec())
     };
     assert_eq!(token(&running.specs.borrow()), None, "not there yet");
     let folder = running.path(".secrets/default/hook");
     fs::create_dir_all(&folder).unwrap();
     for value in ["one", "two"] {
         fs::write(folder.join("token"), format!("{value}\n")).unwrap();
-        running.until(|spec| token(spec).as_deref() == Some(value.as_bytes())).await;
+        running
+            .until(|spec| token(spec).as_deref() == Some(value.as_bytes()))
+            .await;
     }
 }
 

@@ -14,7 +14,10 @@ fn count(max: i64) -> Shape {
 }
 
 fn size() -> Shape {
-    Shape::Special { check: special::size, describe: "Bytes, or text such as 512Mi." }
+    Shape::Special {
+        check: special::size,
+        describe: "Bytes, or text such as 512Mi.",
+    }
 }
 
 pub(crate) fn arguments(backend: BackendKind) -> Shape {
@@ -23,17 +26,36 @@ pub(crate) fn arguments(backend: BackendKind) -> Shape {
         BackendKind::Memory => vec![field("capacity", count(CAPACITY_MAX), "Events; default 10 000.")],
         BackendKind::Embedded => {
             let retention = object(vec![
-                field("age", age(), "Settled events are kept this long for replay; default PT24H."),
-                field("bytes", Shape::Quantity, "Settled events are kept up to this size; default 1 GiB."),
+                field(
+                    "age",
+                    age(),
+                    "Settled events are kept this long for replay; default PT24H.",
+                ),
+                field(
+                    "bytes",
+                    Shape::Quantity,
+                    "Settled events are kept up to this size; default 1 GiB.",
+                ),
             ]);
             let limit = object(vec![
-                field("age", Shape::Text(Form::PositiveDuration), "What is older goes, settled or not."),
+                field(
+                    "age",
+                    Shape::Text(Form::PositiveDuration),
+                    "What is older goes, settled or not.",
+                ),
                 field("bytes", size(), "What is beyond this size goes, settled or not."),
             ]);
-            vec![field("retention", retention, "What is kept for replay."), field("limit", limit, "A hard limit.")]
+            vec![
+                field("retention", retention, "What is kept for replay."),
+                field("limit", limit, "A hard limit."),
+            ]
         }
         BackendKind::Kafka => vec![
-            field("NumPartitions", count(i32::MAX.into()), "v0.2's spelling of numPartitions."),
+            field(
+                "NumPartitions",
+                count(i32::MAX.into()),
+                "v0.2's spelling of numPartitions.",
+            ),
             field("numPartitions", count(i32::MAX.into()), "Partitions."),
             field("replicationFactor", count(i16::MAX.into()), "Replicas."),
             field("retention", age(), "The topic's retention."),
@@ -44,20 +66,33 @@ pub(crate) fn arguments(backend: BackendKind) -> Shape {
             field("maxBytes", size(), "The stream's maxBytes."),
         ],
     };
-    fields.push(field("maxEventBytes", max_event_bytes(backend), "Largest event taken, bytes."));
+    fields.push(field(
+        "maxEventBytes",
+        max_event_bytes(backend),
+        "Largest event taken, bytes.",
+    ));
     object(fields)
 }
 
 fn max_event_bytes(backend: BackendKind) -> Shape {
     match backend {
-        BackendKind::Memory | BackendKind::Embedded => Shape::Integer { min: 1, max: EVENT_BYTES_MAX },
+        BackendKind::Memory | BackendKind::Embedded => Shape::Integer {
+            min: 1,
+            max: EVENT_BYTES_MAX,
+        },
         // A broker's limit is its own.
-        BackendKind::Kafka | BackendKind::Nats => Shape::Integer { min: 1, max: i32::MAX.into() },
+        BackendKind::Kafka | BackendKind::Nats => Shape::Integer {
+            min: 1,
+            max: i32::MAX.into(),
+        },
     }
 }
 
 pub(crate) fn config(backend: BackendKind) -> Shape {
-    let addresses = || Shape::Special { check: special::text_or_list, describe: "host:port, one or several." };
+    let addresses = || Shape::Special {
+        check: special::text_or_list,
+        describe: "host:port, one or several.",
+    };
     let secret = || object(vec![required("name", Shape::Text(Form::Name), "the secret's name")]);
     let fields: Vec<Field> = match backend {
         BackendKind::Memory | BackendKind::Embedded => Vec::new(),
@@ -67,7 +102,11 @@ pub(crate) fn config(backend: BackendKind) -> Shape {
             let security = object(vec![
                 field("protocol", Shape::Text(Form::OneOf(protocols)), "Default PLAINTEXT."),
                 field("mechanism", Shape::Text(Form::OneOf(mechanisms)), "Of SASL."),
-                field("secretRef", secret(), "The secret with user and password, or certificates."),
+                field(
+                    "secretRef",
+                    secret(),
+                    "The secret with user and password, or certificates.",
+                ),
             ]);
             vec![
                 required("bootstrapServers", addresses(), "the brokers, as host:port"),
@@ -78,7 +117,11 @@ pub(crate) fn config(backend: BackendKind) -> Shape {
         BackendKind::Nats => vec![
             required("servers", addresses(), "the servers, as nats://host:port"),
             field("streamPrefix", Shape::Text(Form::Free), "Before each stream's name."),
-            field("security", object(vec![field("secretRef", secret(), "The secret with the credentials.")]), "How to connect."),
+            field(
+                "security",
+                object(vec![field("secretRef", secret(), "The secret with the credentials.")]),
+                "How to connect.",
+            ),
         ],
     };
     object(fields)
@@ -93,10 +136,16 @@ mod tests {
     };
 
     fn faults(shape: &Shape, text: &str) -> Vec<String> {
-        let Ok(Some(node)) = tree::parse(text, 0, 1) else { panic!("no document") };
+        let Ok(Some(node)) = tree::parse(text, 0, 1) else {
+            panic!("no document")
+        };
         let mut report = Report::default();
         check(shape, &node, node.at, &Path::Root, &mut report);
-        report.found.into_iter().map(|found| format!("{}: {}", found.path, found.message)).collect()
+        report
+            .found
+            .into_iter()
+            .map(|found| format!("{}: {}", found.path, found.message))
+            .collect()
     }
 
     #[test]
@@ -106,16 +155,28 @@ mod tests {
             (BackendKind::Memory, "{capacity: 0}", false),
             (BackendKind::Memory, "{maxEventBytes: 33554433}", false),
             (BackendKind::Memory, "{retention: {age: PT1H}}", false),
-            (BackendKind::Embedded, "{retention: {age: PT1H, bytes: 1Gi}, limit: {age: P1D, bytes: 5}}", true),
+            (
+                BackendKind::Embedded,
+                "{retention: {age: PT1H, bytes: 1Gi}, limit: {age: P1D, bytes: 5}}",
+                true,
+            ),
             (BackendKind::Embedded, "{retention: {age: 1h}}", false),
             (BackendKind::Embedded, "{limit: {bytes: 0}}", false),
-            (BackendKind::Kafka, "{NumPartitions: 3, replicationFactor: 1, retention: P7D}", true),
+            (
+                BackendKind::Kafka,
+                "{NumPartitions: 3, replicationFactor: 1, retention: P7D}",
+                true,
+            ),
             (BackendKind::Kafka, "{numPartitions: 0}", false),
             (BackendKind::Nats, "{replicas: 3, maxAge: P7D, maxBytes: 1Gi}", true),
             (BackendKind::Nats, "{replicas: 6}", false),
         ];
         for (backend, text, valid) in table {
-            assert_eq!(faults(&arguments(backend), text).is_empty(), valid, "{backend:?} {text}");
+            assert_eq!(
+                faults(&arguments(backend), text).is_empty(),
+                valid,
+                "{backend:?} {text}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum Form {
     Duration,
     /// A duration longer than nothing.
     PositiveDuration,
-    /// An absolute `http` or `https` URL.
+    /// An absolute `http`, `https` or `h2c` URL.
     HttpUrl,
     OneOf(&'static [&'static str]),
     /// DNS-1123 subdomain: names of objects.
@@ -62,7 +62,7 @@ impl Form {
     pub(crate) fn pattern(self) -> Option<&'static str> {
         match self {
             Self::Duration | Self::PositiveDuration => Some(duration::PATTERN),
-            Self::HttpUrl => Some(r"^https?://[^/?#]+"),
+            Self::HttpUrl => Some(r"^(https?|h2c)://[^/?#]+"),
             Self::Filled => Some(r"\S"),
             Self::Name => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
             Self::Label => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
@@ -85,26 +85,38 @@ fn name(text: &str, longest: usize) -> Result<(), String> {
         ends && part.bytes().all(|byte| inner(byte) || byte == b'-')
     };
     if text.len() > longest {
-        return Err(format!("`{}...` is too long for a name: {longest} characters at most", text.chars().take(20).collect::<String>()));
+        return Err(format!(
+            "`{}...` is too long for a name: {longest} characters at most",
+            text.chars().take(20).collect::<String>()
+        ));
     }
     if text.split('.').all(part) {
         return Ok(());
     }
-    Err(format!("`{text}` is no name: small letters, digits and `-`, with a letter or digit at both ends"))
+    Err(format!(
+        "`{text}` is no name: small letters, digits and `-`, with a letter or digit at both ends"
+    ))
 }
 
 /// CloudEvents 1.0, "Naming conventions", and room for the extensions people really use.
 fn attribute(text: &str) -> Result<(), String> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+    if !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    {
         return Ok(());
     }
-    Err(format!("`{text}` is no attribute name: CloudEvents has small letters and digits only"))
+    Err(format!(
+        "`{text}` is no attribute name: CloudEvents has small letters and digits only"
+    ))
 }
 
 /// What Kubernetes takes; nothing that leads out of a folder.
 fn secret_key(text: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if !text.is_empty() && !text.starts_with("..") && text != "." && text.len() <= NAME_MAX && text.bytes().all(allowed) {
+    if !text.is_empty() && !text.starts_with("..") && text != "." && text.len() <= NAME_MAX && text.bytes().all(allowed)
+    {
         return Ok(());
     }
     Err("a key of a secret has letters, digits, `-`, `_` and `.`".to_owned())
@@ -127,7 +139,8 @@ fn owner_and_repository(text: &str) -> Result<(), String> {
 pub(crate) fn http_url(text: &str) -> Result<Url, String> {
     const WANTED: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
     let url = Url::parse(text).map_err(|error| format!("{WANTED}: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
+    // `h2c` is HTTP/2 without TLS (CONTRACT DL-1).
+    if !matches!(url.scheme(), "http" | "https" | "h2c") {
         return Err(format!("{WANTED}: the scheme is `{}`", url.scheme()));
     }
     // The parser forgives `http:host` and `http:///host`; a person who wrote that meant something else.
@@ -167,10 +180,16 @@ pub(crate) fn quantity(text: &str) -> Result<u64, String> {
         ("G", 1_000_000_000),
         ("T", 1_000_000_000_000),
     ];
-    let found = UNITS.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits, *factor)));
+    let found = UNITS
+        .iter()
+        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits, *factor)));
     let (digits, factor) = found.unwrap_or((text, 1));
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let value = if plain { digits.parse::<u64>().ok().and_then(|value| value.checked_mul(factor)) } else { None };
+    let value = if plain {
+        digits.parse::<u64>().ok().and_then(|value| value.checked_mul(factor))
+    } else {
+        None
+    };
     value.ok_or_else(|| format!("`{text}` is no size: expected bytes, such as 1073741824, 512Mi or 1Gi"))
 }
 
@@ -181,12 +200,32 @@ mod tests {
     #[test]
     fn each_form_takes_what_it_names_and_nothing_else() {
         let table: [(Form, &[&str], &[&str]); 9] = [
-            (Form::Name, &["orders", "a.b-c", "9"], &["Orders", "-a", "a-", "a..b", "", "a_b", "a/b"]),
+            (
+                Form::Name,
+                &["orders", "a.b-c", "9"],
+                &["Orders", "-a", "a-", "a..b", "", "a_b", "a/b"],
+            ),
             (Form::Label, &["default", "team-1"], &["a.b", "A", ""]),
-            (Form::HttpUrl, &["http://h", "https://h:1/p?q"], &["ftp://h/", "h:80", "/p", "", "http://", "http:///p", "http:h"]),
-            (Form::OwnerAndRepository, &["org", "org/repo", "a-b/c.d_e"], &["", "a/b/c", "/b", "a/", "a b"]),
-            (Form::Attribute, &["type", "partitionkey", "x1"], &["Type", "a-b", "", "a.b"]),
-            (Form::Timestamp, &["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00"], &["2026-01-31", "now", "2026-01-31T12:00:00"]),
+            (
+                Form::HttpUrl,
+                &["http://h", "https://h:1/p?q", "h2c://h:1/p"],
+                &["ftp://h/", "h:80", "/p", "", "http://", "http:///p", "http:h"],
+            ),
+            (
+                Form::OwnerAndRepository,
+                &["org", "org/repo", "a-b/c.d_e"],
+                &["", "a/b/c", "/b", "a/", "a b"],
+            ),
+            (
+                Form::Attribute,
+                &["type", "partitionkey", "x1"],
+                &["Type", "a-b", "", "a.b"],
+            ),
+            (
+                Form::Timestamp,
+                &["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00"],
+                &["2026-01-31", "now", "2026-01-31T12:00:00"],
+            ),
             (Form::PositiveDuration, &["PT1S"], &["PT0S", "1s"]),
             (Form::OneOf(&["none", "key"]), &["key"], &["Key", ""]),
             (Form::Filled, &["x"], &["", "  "]),
@@ -204,7 +243,10 @@ mod tests {
 
     #[test]
     fn a_size_is_bytes_or_a_whole_quantity() {
-        assert_eq!((quantity("10"), quantity("512Mi"), quantity("1G")), (Ok(10), Ok(512 << 20), Ok(1_000_000_000)));
+        assert_eq!(
+            (quantity("10"), quantity("512Mi"), quantity("1G")),
+            (Ok(10), Ok(512 << 20), Ok(1_000_000_000))
+        );
         for text in ["", "Mi", "1.5Gi", "-1", "99999999999Ti", "1 Gi"] {
             assert!(quantity(text).is_err(), "{text}");
         }

@@ -7,7 +7,9 @@ use super::{Object, Shape};
 pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
     let mut schema = match shape {
         Shape::Any => json!({ "x-kubernetes-preserve-unknown-fields": true }),
-        Shape::Special { describe, .. } => json!({ "x-kubernetes-preserve-unknown-fields": true, "description": describe }),
+        Shape::Special { describe, .. } => {
+            json!({ "x-kubernetes-preserve-unknown-fields": true, "description": describe })
+        }
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => json!({ "type": "integer", "format": "int64", "minimum": min, "maximum": max }),
         Shape::Quantity => json!({ "x-kubernetes-int-or-string": true, "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)?$" }),
@@ -42,19 +44,31 @@ pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
 
 fn object_schema(object: &Object) -> Value {
     let mut schema = json!({ "type": "object" });
-    let properties: Map<String, Value> =
-        object.fields.iter().map(|field| (field.name.to_owned(), openapi(&field.shape, field.describe))).collect();
+    let properties: Map<String, Value> = object
+        .fields
+        .iter()
+        .map(|field| (field.name.to_owned(), openapi(&field.shape, field.describe)))
+        .collect();
     if !properties.is_empty() {
         schema["properties"] = properties.into();
     }
-    let required: Vec<_> = object.fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    let required: Vec<_> = object
+        .fields
+        .iter()
+        .filter(|field| field.required)
+        .map(|field| field.name)
+        .collect();
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
     if object.open {
         schema["x-kubernetes-preserve-unknown-fields"] = json!(true);
     }
-    let rules: Vec<_> = object.rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect();
+    let rules: Vec<_> = object
+        .rules
+        .iter()
+        .map(|(rule, message)| json!({ "rule": rule, "message": message }))
+        .collect();
     if !rules.is_empty() {
         schema["x-kubernetes-validations"] = rules.into();
     }

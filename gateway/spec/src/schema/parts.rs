@@ -22,7 +22,11 @@ fn reference_fields() -> Vec<super::Field> {
         field("apiVersion", Shape::Text(Form::Filled), "The target's apiVersion."),
         field("kind", Shape::Text(Form::Filled), "The target's kind."),
         field("name", Shape::Text(Form::Name), "The target's name."),
-        field("namespace", Shape::Text(Form::Label), "The target's namespace, when it is another one."),
+        field(
+            "namespace",
+            Shape::Text(Form::Label),
+            "The target's namespace, when it is another one.",
+        ),
     ];
     fields.extend(unread());
     fields
@@ -36,7 +40,11 @@ fn reference_to(kind: &'static [&'static str], namespaced: bool) -> Shape {
         required("name", Shape::Text(Form::Name), "its name"),
     ];
     if namespaced {
-        fields.push(field("namespace", Shape::Text(Form::Label), "Its namespace, when it is another one."));
+        fields.push(field(
+            "namespace",
+            Shape::Text(Form::Label),
+            "Its namespace, when it is another one.",
+        ));
     }
     fields.extend(unread());
     object(fields)
@@ -50,8 +58,10 @@ pub(crate) fn provisioner_reference() -> Shape {
     reference_to(&["ClusterChannelProvisioner"], false)
 }
 
-const DNS_NAME_ALONE: (&str, &str) =
-    ("!has(self.dnsName) || !(has(self.ref) || has(self.uri) || has(self.name))", "dnsName stands alone");
+const DNS_NAME_ALONE: (&str, &str) = (
+    "!has(self.dnsName) || !(has(self.ref) || has(self.uri) || has(self.name))",
+    "dnsName stands alone",
+);
 
 fn target_fields() -> Vec<super::Field> {
     let mut nested = reference_fields();
@@ -61,8 +71,16 @@ fn target_fields() -> Vec<super::Field> {
     let mut fields = reference_fields();
     fields.extend([
         field("ref", object(nested), "The target as an object."),
-        field("uri", Shape::Text(Form::Filled), "A URL; with ref, relative to the ref's."),
-        field("dnsName", Shape::Text(Form::Filled), "v0.2: a host with or without a port, or a URL."),
+        field(
+            "uri",
+            Shape::Text(Form::Filled),
+            "A URL; with ref, relative to the ref's.",
+        ),
+        field(
+            "dnsName",
+            Shape::Text(Form::Filled),
+            "v0.2: a host with or without a port, or a URL.",
+        ),
     ]);
     fields
 }
@@ -70,38 +88,87 @@ fn target_fields() -> Vec<super::Field> {
 /// `sink`, `subscriber`, `deadLetterSink` (API.md 2.1).
 pub(crate) fn destination() -> Shape {
     let rules = vec![
-        ("has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)", "one of ref, uri and dnsName is needed"),
+        (
+            "has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)",
+            "one of ref, uri and dnsName is needed",
+        ),
         DNS_NAME_ALONE,
     ];
-    Shape::Object(Object { fields: target_fields(), rules, ..Object::default() })
+    Shape::Object(Object {
+        fields: target_fields(),
+        rules,
+        ..Object::default()
+    })
 }
 
 /// A destination, or v0.2's `channel`.
 pub(crate) fn reply() -> Shape {
     let mut fields = target_fields();
-    fields.push(field("channel", channel_reference(), "v0.2: the channel that takes the answers."));
+    fields.push(field(
+        "channel",
+        channel_reference(),
+        "v0.2: the channel that takes the answers.",
+    ));
     let rules = vec![
         (
             "has(self.channel) || has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)",
             "one of channel, ref and uri is needed",
         ),
-        ("!has(self.channel) || !(has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name))", "channel stands alone"),
+        (
+            "!has(self.channel) || !(has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name))",
+            "channel stands alone",
+        ),
         DNS_NAME_ALONE,
     ];
-    Shape::Object(Object { fields, rules, ..Object::default() })
+    Shape::Object(Object {
+        fields,
+        rules,
+        ..Object::default()
+    })
 }
 
 pub(crate) fn delivery() -> Shape {
     object(vec![
-        field("retry", Shape::Integer { min: 0, max: RETRY_MAX }, "Attempts after the first; default 10."),
-        field("backoffPolicy", Shape::Text(Form::OneOf(&["exponential", "linear"])), "Default exponential."),
+        field(
+            "retry",
+            Shape::Integer { min: 0, max: RETRY_MAX },
+            "Attempts after the first; default 10.",
+        ),
+        field(
+            "backoffPolicy",
+            Shape::Text(Form::OneOf(&["exponential", "linear"])),
+            "Default exponential.",
+        ),
         field("backoffDelay", Shape::Text(Form::Duration), "Default PT0.2S."),
         field("backoffMax", Shape::Text(Form::Duration), "Default PT1M."),
-        field("timeout", Shape::Text(Form::PositiveDuration), "Per attempt, head and body; default PT30S."),
-        field("format", Shape::Text(Form::OneOf(&["binary", "json"])), "Default binary."),
-        field("maxReplyBytes", Shape::Integer { min: 1, max: EVENT_BYTES_MAX }, "Default 1048576."),
-        field("retryAfterMax", Shape::Text(Form::Duration), "Cap on a sink's Retry-After; default PT5M."),
-        field("deadLetterSink", destination(), "Where undeliverable events go; absent means the channel's own dead-letter log."),
+        field(
+            "timeout",
+            Shape::Text(Form::PositiveDuration),
+            "Per attempt, head and body; default PT30S.",
+        ),
+        field(
+            "format",
+            Shape::Text(Form::OneOf(&["binary", "json"])),
+            "Default binary.",
+        ),
+        field(
+            "maxReplyBytes",
+            Shape::Integer {
+                min: 1,
+                max: EVENT_BYTES_MAX,
+            },
+            "Default 1048576.",
+        ),
+        field(
+            "retryAfterMax",
+            Shape::Text(Form::Duration),
+            "Cap on a sink's Retry-After; default PT5M.",
+        ),
+        field(
+            "deadLetterSink",
+            destination(),
+            "Where undeliverable events go; absent means the channel's own dead-letter log.",
+        ),
     ])
 }
 
@@ -114,11 +181,23 @@ pub(crate) fn secret_selector(key_required: bool) -> Shape {
         key,
         field("optional", Shape::Any, "Not read."),
     ];
-    Shape::Object(Object { fields, secret: true, ..Object::default() })
+    Shape::Object(Object {
+        fields,
+        secret: true,
+        ..Object::default()
+    })
 }
 
 /// `{secretKeyRef: {name, key}}`.
 pub(crate) fn token() -> Shape {
-    let fields = vec![required("secretKeyRef", secret_selector(true), "name and key of the secret that has it")];
-    Shape::Object(Object { fields, secret: true, ..Object::default() })
+    let fields = vec![required(
+        "secretKeyRef",
+        secret_selector(true),
+        "name and key of the secret that has it",
+    )];
+    Shape::Object(Object {
+        fields,
+        secret: true,
+        ..Object::default()
+    })
 }

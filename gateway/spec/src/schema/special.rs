@@ -12,11 +12,23 @@ const DIALECTS: [&str; 6] = ["exact", "prefix", "suffix", "all", "any", "not"];
 /// One filter of the CloudEvents Subscriptions API: a map of exactly one dialect.
 pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
     let Value::Map(entries) = &node.value else {
-        return report.add(node.at, path, format!("expected a map of one of {}, found {}", DIALECTS.join(", "), node.kind()));
+        return report.add(
+            node.at,
+            path,
+            format!(
+                "expected a map of one of {}, found {}",
+                DIALECTS.join(", "),
+                node.kind()
+            ),
+        );
     };
     twice(node, path, report);
     if entries.is_empty() {
-        return report.add(node.at, path, format!("the filter is empty: it needs one of {}", DIALECTS.join(", ")));
+        return report.add(
+            node.at,
+            path,
+            format!("the filter is empty: it needs one of {}", DIALECTS.join(", ")),
+        );
     }
     if let [_, (second, _), ..] = entries.as_slice() {
         let message = "a filter has one dialect: write a second filter, or put both under `all` or `any`";
@@ -39,7 +51,11 @@ pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
                 }
             }
             ("exact" | "prefix" | "suffix", _) => {
-                report.add(key.at, &here, format!("expected a map of attribute to text, found {}", value.kind()));
+                report.add(
+                    key.at,
+                    &here,
+                    format!("expected a map of attribute to text, found {}", value.kind()),
+                );
             }
             ("all" | "any", Value::List(items)) => {
                 if items.is_empty() {
@@ -49,15 +65,24 @@ pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
                     filter(item, &Path::Index(&here, index), report);
                 }
             }
-            ("all" | "any", _) => report.add(key.at, &here, format!("expected a list of filters, found {}", value.kind())),
+            ("all" | "any", _) => report.add(
+                key.at,
+                &here,
+                format!("expected a list of filters, found {}", value.kind()),
+            ),
             ("not", _) => filter(value, &here, report),
             ("cesql" | "sql", _) => {
-                let message = "expressions are not supported yet: use exact, prefix, suffix, all, any, not";
+                let message =
+                    "NotSupportedYet: this release has no CESQL expressions; use exact, prefix, suffix, all, any, not";
                 report.add_with_reason(key.at, &here, "NotSupportedYet", message);
             }
             (name, _) => {
                 let meant = suggestion(name, DIALECTS);
-                let meant = if meant.is_empty() { format!("; known: {}", DIALECTS.join(", ")) } else { meant };
+                let meant = if meant.is_empty() {
+                    format!("; known: {}", DIALECTS.join(", "))
+                } else {
+                    meant
+                };
                 report.add(key.at, &here, format!("unknown filter dialect `{name}`{meant}"));
             }
         }
@@ -76,7 +101,11 @@ pub(crate) fn start_from(node: &Node, path: &Path<'_>, report: &mut Report) {
         Value::Map(entries) => {
             let form = object(vec![
                 field("time", Shape::Text(Form::Timestamp), "A time."),
-                field("offset", Shape::Integer { min: 0, max: i64::MAX }, "A place in the channel."),
+                field(
+                    "offset",
+                    Shape::Integer { min: 0, max: i64::MAX },
+                    "A place in the channel.",
+                ),
             ]);
             check(&form, node, node.at, path, report);
             if entries.len() != 1 {
@@ -101,7 +130,11 @@ pub(crate) fn env(node: &Node, path: &Path<'_>, report: &mut Report) {
             }
         }
         Value::Map(_) => check(&super::map(Shape::Text(Form::Free)), node, node.at, path, report),
-        _ => report.add(node.at, path, format!("expected a list of {{name, value}} or a map, found {}", node.kind())),
+        _ => report.add(
+            node.at,
+            path,
+            format!("expected a list of {{name, value}} or a map, found {}", node.kind()),
+        ),
     }
 }
 
