@@ -190,7 +190,13 @@ pub(crate) struct Send {
     pub(crate) id: Option<String>,
     #[arg(long, env = "HEADGATE_SUBJECT")]
     pub(crate) subject: Option<String>,
-    #[arg(long, env = "HEADGATE_DATA_TEXT", conflicts_with = "file")]
+    /// The data itself; `-` reads it from standard input.
+    #[arg(
+        long,
+        env = "HEADGATE_DATA_TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     pub(crate) data: Option<String>,
     /// The data from a file, or from standard input with `-`.
     #[arg(long, short, env = "HEADGATE_FILE", value_name = "FILE")]

@@ -23,6 +23,9 @@ use crate::{Failure, admin, args, backends::Backends, telemetry};
 /// Of the grace period this much is kept for syncing and closing after the last delivery.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
+/// How long to wait for the lock of a process that may be ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Why a part ended: its name, and what was wrong if it should not have.
 type Ended = (&'static str, anyhow::Result<()>);
 
@@ -38,7 +41,7 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
     }
     raise_file_limit();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let folder = DataFolder::open(&args.data).map_err(|error| Failure::Wrong(chain(&error)))?;
+    let folder = open_folder(&args.data).await?;
     let (ingress, admin_listener) = (bind(args.listen, "--listen").await?, bind(args.admin, "--admin").await?);
     let (listen, admin_address) = (ingress.local_addr()?, admin_listener.local_addr()?);
     let url = args.public_url.as_ref().map_or_else(
@@ -61,7 +64,10 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
     let mut parts: JoinSet<Ended> = JoinSet::new();
     let (running, stopped) = (plane.clone(), stop.clone());
-    parts.spawn(async move { ("data plane", Ok(running.run(specs, stopped).await)) });
+    parts.spawn(async move {
+        running.run(specs, stopped).await;
+        ("data plane", Ok(()))
+    });
     let (serving, stopped, grace) = (plane.clone(), stop_ingress.clone(), args.grace);
     parts.spawn(async move {
         (
@@ -159,6 +165,20 @@ async fn caught(signals: &mut [Signal; 2]) -> &'static str {
     tokio::select! {
         _ = term.recv() => "SIGTERM",
         _ = int.recv() => "SIGINT",
+    }
+}
+
+/// A process that was just killed holds its lock until the kernel has taken it apart.
+async fn open_folder(path: &std::path::Path) -> Result<DataFolder, Failure> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match DataFolder::open(path) {
+            Ok(folder) => return Ok(folder),
+            Err(channel_embedded::OpenError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(Failure::Wrong(chain(&error))),
+        }
     }
 }
 

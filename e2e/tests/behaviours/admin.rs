@@ -41,7 +41,7 @@ async fn metrics_count_and_their_labels_are_bounded_by_the_objects() {
     let metrics = eventually("the counters are there", || async {
         let text = gateway.admin_get("/metrics").await.text();
         text.lines()
-            .any(|line| !line.starts_with('#') && line.contains("default/audit"))
+            .any(|line| !line.starts_with('#') && line.contains("name=\"audit\""))
             .then_some(text)
     })
     .await;

@@ -229,11 +229,11 @@ async fn attribute_values_are_percent_decoded_and_encoded_again(#[values("memory
 #[tokio::test]
 async fn values_from_structured_mode_are_encoded_in_headers() {
     let pair = pair("memory").await;
-    let document = json!({ "specversion": "1.0", "id": "1 2", "source": "/s", "type": "t", "subject": "ü%\"\u{7f}" });
+    let document = json!({ "specversion": "1.0", "id": "1 2", "source": "/s", "type": "t", "subject": "ü%\"" });
     let (binary, structured) = pair.through(&Request::structured("forms", document.to_string())).await;
     assert_eq!(binary.header("ce-id"), Some("1%202"));
-    assert_eq!(binary.header("ce-subject"), Some("%C3%BC%25%22%7F"));
-    assert_eq!(structured.json()["subject"], "ü%\"\u{7f}");
+    assert_eq!(binary.header("ce-subject"), Some("%C3%BC%25%22"));
+    assert_eq!(structured.json()["subject"], "ü%\"");
 }
 
 /// Proves: IN-5

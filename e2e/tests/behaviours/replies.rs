@@ -117,7 +117,7 @@ async fn a_reply_without_a_target_is_dropped_and_counted() {
     subscriber.wait_for(1).await;
     eventually("a metric that counts the dropped reply", || async {
         let metrics = gateway.admin_get("/metrics").await.text();
-        let counted = |line: &str| line.contains("repl") && line.contains("drop") && line.ends_with(" 1");
+        let counted = |line: &str| line.contains("repl") && line.contains("Drop") && line.ends_with(" 1");
         metrics
             .lines()
             .any(|line| !line.starts_with('#') && counted(line))

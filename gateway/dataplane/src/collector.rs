@@ -54,7 +54,7 @@ fn families(shared: &Shared) -> Vec<Family> {
     };
     let mut unsettled = family(
         "headgate_channel_unsettled_events",
-        "Events some subscription has not settled",
+        "Events not settled by the subscription furthest behind",
     );
     let mut bytes = family("headgate_channel_bytes", "Bytes a channel holds in memory or on disk");
     let mut letters = family(
@@ -82,7 +82,8 @@ fn families(shared: &Shared) -> Vec<Family> {
     for (name, channel) in open {
         let depth = channel.depth();
         let by = ByObject::from(&name);
-        unsettled.values.push((by.clone(), depth.unsettled as f64));
+        let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
+        unsettled.values.push((by.clone(), behind as f64));
         bytes.values.push((by.clone(), depth.bytes as f64));
         refusing
             .values

@@ -213,7 +213,7 @@ impl Metrics {
             attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&by),
             replies: Replies {
                 passed: reply("Passed"),
-                without_target: reply("WithoutTarget"),
+                without_target: reply("Dropped"),
                 malformed: reply("Malformed"),
                 too_large: reply("TooLarge"),
             },
@@ -237,7 +237,7 @@ impl Metrics {
         self.0.filtered.remove(&by);
         self.0.in_flight.remove(&by);
         self.0.attempt_seconds.remove(&by);
-        for reply in ["Passed", "WithoutTarget", "Malformed", "TooLarge"] {
+        for reply in ["Passed", "Dropped", "Malformed", "TooLarge"] {
             self.0.replies.remove(&by_reason(name, reply));
         }
         for reason in FAILURES {

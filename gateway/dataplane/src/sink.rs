@@ -97,7 +97,12 @@ impl HttpSink {
             why,
         };
         let connections = Connections::new(url, idle_max).map_err(&unsendable)?;
-        let mut path = url.path().to_owned();
+        // A URL of a scheme the URL standard does not know may have no path at all.
+        let mut path = if url.path().is_empty() {
+            "/".to_owned()
+        } else {
+            url.path().to_owned()
+        };
         if let Some(query) = url.query() {
             path = format!("{path}?{query}");
         }

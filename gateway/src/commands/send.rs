@@ -1,9 +1,6 @@
 //! `headgate send`: one event to a channel.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{io::Read, path::Path};
 
 use bytes::Bytes;
 use event::{Event, http_form};
@@ -62,6 +59,7 @@ fn message(args: Send) -> Result<(HeaderMap, Bytes, String), Failure> {
         return Ok((headers, document, event.id().to_owned()));
     }
     let data = match (args.data, args.file) {
+        (Some(data), _) if data == "-" => Some(read(Path::new("-"))?),
         (Some(data), _) => Some(Bytes::from(data)),
         (None, Some(file)) => Some(read(&file)?),
         (None, None) => None,
@@ -84,7 +82,7 @@ fn message(args: Send) -> Result<(HeaderMap, Bytes, String), Failure> {
     Ok((headers, body, id))
 }
 
-fn read(file: &PathBuf) -> Result<Bytes, Failure> {
+fn read(file: &Path) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes)

@@ -34,15 +34,15 @@ pub(super) async fn tail(gateway: &Gateway, args: Tail) -> Result<(), Failure> {
         rest.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line = rest.split_to(end + 1).freeze();
-            show(line.slice(..end), args.output);
+            show(&line.slice(..end), args.output);
         }
     }
 }
 
-fn show(line: Bytes, format: TextOrJson) {
-    match (format, Event::from_json(&line)) {
+fn show(line: &Bytes, format: TextOrJson) {
+    match (format, Event::from_json(line)) {
         (TextOrJson::Text, Ok(event)) => output::line(&summary(&event)),
-        _ => output::line(&String::from_utf8_lossy(&line)),
+        _ => output::line(&String::from_utf8_lossy(line)),
     }
 }
 

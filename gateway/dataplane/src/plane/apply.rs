@@ -150,7 +150,7 @@ impl Plane {
             match channel.forget(&cursor.name).await {
                 Ok(()) => tracing::info!(channel = %name, %subscription, "forgot the place of a deleted subscription"),
                 Err(error) => {
-                    tracing::warn!(channel = %name, %subscription, %error, "cannot forget a deleted subscription")
+                    tracing::warn!(channel = %name, %subscription, %error, "cannot forget a deleted subscription");
                 }
             }
         }

@@ -122,7 +122,9 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
         );
         let depth = open.channel.depth();
         fields.insert("durability".into(), json!(open.channel.promises().durability.as_str()));
-        fields.insert("unsettledEvents".into(), json!(depth.unsettled));
+        // Of the subscription that is furthest behind: the channel itself counts from its oldest unsettled event on.
+        let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
+        fields.insert("unsettledEvents".into(), json!(behind));
         fields.insert("deadLetters".into(), json!(open.channel.letters().count()));
         match depth.refusing {
             Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),

@@ -66,10 +66,6 @@ impl Recorder {
         Ok(Self { name, url, seen })
     }
 
-    pub(super) fn ids(&self) -> BTreeSet<String> {
-        self.taken()
-    }
-
     /// Ids of what was taken.
     pub(super) fn taken(&self) -> BTreeSet<String> {
         self.seen.lock().taken.iter().cloned().collect()
