@@ -1,26 +1,26 @@
 //! From documents to what we run: references resolved, defaults filled in, implicit objects made.
 
+mod settings;
 mod sources;
 mod targets;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use event::filter::Filter;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::{
     Kind, ObjectKey, ObjectName, Spec,
     document::Document,
     fault::Fault,
-    model::{self, Arguments, BackendKind, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
+    model::{self, Arguments, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
     provisioners::Provisioners,
-    resource::{self, BackoffPolicy, Resource, Subscriber},
+    resource::{self, BackoffPolicy, Resource},
     schema::forms::http_url,
     secrets::Folder,
     set::{Entry, Set, named, provisioner_name},
     validate::SUBSCRIBER_PART,
 };
+use settings::{arguments, filter, identity, start_from};
 use targets::Targets;
 
 /// Defaults of API.md 2.3 and 2.4.
@@ -101,7 +101,7 @@ fn redact(json: &mut serde_json::Value) {
     for part in ["data", "stringData"] {
         match json.get_mut(part) {
             Some(serde_json::Value::Object(values)) => {
-                values.values_mut().for_each(|value| *value = "<redacted>".into())
+                values.values_mut().for_each(|value| *value = "<redacted>".into());
             }
             Some(other) => *other = "<redacted>".into(),
             None => {}
@@ -297,77 +297,5 @@ impl Building<'_> {
             max_reply_bytes: own.max_reply_bytes.or(above.max_reply_bytes).unwrap_or(MAX_REPLY_BYTES),
             dead_letter_sink,
         }
-    }
-}
-
-/// `None`: they do not fit the backend.
-fn arguments(backend: BackendKind, written: &serde_json::Map<String, serde_json::Value>) -> Option<Arguments> {
-    let part = |group: &str, name: &str| written.get(group).and_then(|group| group.get(name));
-    let age = |group: &str| match part(group, "age") {
-        Some(value) => value
-            .as_str()
-            .and_then(|text| crate::duration::parse(text).ok())
-            .map(Some),
-        None => Some(None),
-    };
-    let bytes = |group: &str| match part(group, "bytes") {
-        Some(value) => resource::bytes(value).map(Some),
-        None => Some(None),
-    };
-    Some(match backend {
-        BackendKind::Memory => {
-            let capacity = match written.get("capacity") {
-                Some(value) => usize::try_from(value.as_u64()?).ok()?,
-                None => CAPACITY,
-            };
-            Arguments::Memory { capacity }
-        }
-        BackendKind::Embedded => Arguments::Embedded {
-            retention_age: age("retention")?.unwrap_or(RETENTION_AGE),
-            retention_bytes: bytes("retention")?.unwrap_or(RETENTION_BYTES),
-            limit_age: age("limit")?,
-            limit_bytes: bytes("limit")?,
-        },
-        BackendKind::Kafka | BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
-    })
-}
-
-/// Letters of the digest in a name: enough that two subscribers of one channel never share them.
-const IDENTITY_LETTERS: usize = 12;
-
-fn identity(subscriber: &Subscriber) -> String {
-    let part = |uri: &Option<String>| uri.clone().unwrap_or_default();
-    let digest = Sha256::digest(format!(
-        "{}\n{}",
-        part(&subscriber.subscriber_uri),
-        part(&subscriber.reply_uri)
-    ));
-    hex::encode(digest)[..IDENTITY_LETTERS].to_owned()
-}
-
-fn filter(written: &resource::Filter) -> Filter {
-    let pairs = |pairs: &BTreeMap<String, String>| {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    };
-    match written {
-        resource::Filter::Exact(wanted) => Filter::Exact(pairs(wanted)),
-        resource::Filter::Prefix(wanted) => Filter::Prefix(pairs(wanted)),
-        resource::Filter::Suffix(wanted) => Filter::Suffix(pairs(wanted)),
-        resource::Filter::All(filters) => Filter::All(filters.iter().map(filter).collect()),
-        resource::Filter::Any(filters) => Filter::Any(filters.iter().map(filter).collect()),
-        resource::Filter::Not(inner) => Filter::Not(Box::new(filter(inner))),
-    }
-}
-
-fn start_from(written: Option<&resource::StartFrom>) -> StartFrom {
-    match written {
-        Some(resource::StartFrom::Earliest) => StartFrom::Earliest,
-        Some(resource::StartFrom::Offset(offset)) => StartFrom::Offset(*offset),
-        // The form was checked; a time that is none after all is as good as not written.
-        Some(resource::StartFrom::Time(text)) => text.parse().map_or(StartFrom::Latest, StartFrom::Time),
-        Some(resource::StartFrom::Latest) | None => StartFrom::Latest,
     }
 }

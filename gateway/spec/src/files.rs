@@ -4,15 +4,10 @@
 //! document disappear is believed only when it is still so a second later, because a save may delete and create. What is
 //! told by the file system is a hint to look: every couple of seconds it is looked anyway, for network mounts tell nothing.
 
-use std::{
-    collections::BTreeSet,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod watching;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::ModifyKind};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
@@ -21,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Spec,
-    load::{FilesSettings, Listing, Loaded, PathUnreadable, Reader, Round, is_document, listing, walk},
+    listing::{Listing, listing},
+    load::{FilesSettings, Loaded, PathUnreadable, Reader, Round},
 };
+use watching::{Fingerprint, Watching, fingerprint};
 
 /// Longer than the gaps within one save; short enough that a person does not notice.
 const QUIET: Duration = Duration::from_millis(150);
@@ -239,83 +236,6 @@ async fn quiet(hints: &mut mpsc::Receiver<()>) {
     while let Ok(Some(())) = timeout_at((Instant::now() + QUIET).min(end), hints.recv()).await {
         if Instant::now() >= end {
             return;
-        }
-    }
-}
-
-/// What `stat` tells of every file that matters: enough to notice a change without reading.
-type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64, u64)>;
-
-fn fingerprint(settings: &FilesSettings) -> Fingerprint {
-    let mut files = listing(settings).files;
-    if let Some(folder) = &settings.secrets_dir {
-        // Not there yet is a state like any other.
-        let _ = walk(folder, 0, |_| true, &mut files);
-    }
-    let stat = |path: PathBuf| match std::fs::metadata(&path) {
-        Ok(metadata) => (path, metadata.modified().ok(), metadata.len(), metadata.ino()),
-        Err(_) => (path, None, 0, 0),
-    };
-    files.into_iter().map(stat).collect()
-}
-
-/// Reading is no change, and we read. Bytes written matter where documents or secrets are; the data folder may well lie
-/// among them, and is written to all the time.
-fn matters(event: &notify::Event, secrets: Option<&Path>) -> bool {
-    match event.kind {
-        EventKind::Access(_) => false,
-        EventKind::Modify(ModifyKind::Data(_)) => {
-            let matters =
-                |path: &PathBuf| is_document(path) || secrets.is_some_and(|secrets| path.starts_with(secrets));
-            event.paths.iter().any(matters)
-        }
-        _ => true,
-    }
-}
-
-/// The file system's hints. Without them (no inotify left, a strange mount) looking is enough.
-struct Watching {
-    watcher: Option<RecommendedWatcher>,
-}
-
-impl Watching {
-    fn start(settings: &FilesSettings, hint: mpsc::Sender<()>) -> Self {
-        let secrets = settings.secrets_dir.clone();
-        let told = move |event: notify::Result<notify::Event>| {
-            // An error means that something was missed: a reason to look, too.
-            if event.map_or(true, |event| matters(&event, secrets.as_deref())) {
-                // Full means that a hint is waiting already, which is all that one more would say.
-                let _ = hint.try_send(());
-            }
-        };
-        let watcher = notify::recommended_watcher(told)
-            .inspect_err(
-                |error| tracing::warn!(%error, "files are looked at every two seconds, for they cannot be watched"),
-            )
-            .ok();
-        let mut this = Self { watcher };
-        this.again(settings);
-        this
-    }
-
-    /// Watches what is there now: a folder that was replaced is another one.
-    fn again(&mut self, settings: &FilesSettings) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for path in settings.paths.iter().chain(&settings.secrets_dir) {
-            let (path, mode) = if path.is_dir() {
-                (path.as_path(), RecursiveMode::Recursive)
-            } else {
-                // A save that renames replaces the file: its folder sees that.
-                (
-                    path.parent()
-                        .filter(|parent| *parent != Path::new(""))
-                        .unwrap_or(Path::new(".")),
-                    RecursiveMode::NonRecursive,
-                )
-            };
-            if let Err(error) = watcher.watch(path, mode) {
-                tracing::debug!(path = %path.display(), %error, "path is not watched, only looked at");
-            }
         }
     }
 }

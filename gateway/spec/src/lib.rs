@@ -11,6 +11,7 @@ mod documents;
 mod duration;
 mod fault;
 mod files;
+mod listing;
 mod load;
 pub mod model;
 pub mod nearest;

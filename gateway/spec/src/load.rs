@@ -13,6 +13,7 @@ use crate::{
     build::{Built, build},
     document::{Contents, read},
     fault::{Fault, File, Found, Warning},
+    listing::{Listing, listing},
     resource::Resource,
     secrets::Folder,
     set::{Findings, Set, merge},
@@ -72,78 +73,6 @@ pub fn load(settings: &FilesSettings) -> Result<Loaded, PathUnreadable> {
 
 /// Files larger than this are no configuration, and reading them would only cost memory.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-
-/// Deeper folders are a link that leads back, not a configuration.
-const DEPTH_MAX: usize = 16;
-
-/// The files that are meant now.
-pub(crate) struct Listing {
-    /// Each once, in a stable order.
-    pub(crate) files: Vec<PathBuf>,
-    /// Paths of the settings that are not there.
-    pub(crate) lost: Vec<PathUnreadable>,
-}
-
-pub(crate) fn listing(settings: &FilesSettings) -> Listing {
-    let (mut files, mut lost) = (Vec::new(), Vec::new());
-    for path in &settings.paths {
-        let found = match std::fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => walk(path, 0, is_document, &mut files),
-            Ok(_) => {
-                files.push(path.clone());
-                Ok(())
-            }
-            Err(cause) => Err(cause),
-        };
-        if let Err(cause) = found {
-            lost.push(PathUnreadable {
-                path: path.clone(),
-                cause,
-            });
-        }
-    }
-    // A file may be named and lie in a named folder as well.
-    let mut seen = BTreeSet::new();
-    files.retain(|file| seen.insert(std::fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
-    Listing { files, lost }
-}
-
-/// Files below `folder` that `wanted` takes, by name within each folder.
-pub(crate) fn walk(
-    folder: &Path,
-    depth: usize,
-    wanted: fn(&Path) -> bool,
-    files: &mut Vec<PathBuf>,
-) -> std::io::Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .collect();
-    entries.sort();
-    for entry in entries.into_iter().filter(|entry| !is_hidden(entry)) {
-        // Follows links: a mounted ConfigMap is made of them. What vanished meanwhile is not there.
-        let Ok(metadata) = std::fs::metadata(&entry) else {
-            continue;
-        };
-        if metadata.is_dir() && depth < DEPTH_MAX {
-            // A folder inside that cannot be read is none of ours to stop for.
-            let _ = walk(&entry, depth + 1, wanted, files);
-        } else if metadata.is_file() && wanted(&entry) {
-            files.push(entry);
-        }
-    }
-    Ok(())
-}
-
-/// Hidden files, `..data` of a mounted ConfigMap, and what editors leave beside a file.
-fn is_hidden(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    name.starts_with(['.', '#']) || name.ends_with('~')
-}
-
-pub(crate) fn is_document(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy());
-    extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&&*extension))
-}
 
 /// Reads again and again, and remembers what was valid.
 pub(crate) struct Reader {

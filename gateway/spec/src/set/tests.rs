@@ -3,6 +3,8 @@
 
 use std::path::Path as FilePath;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{document::read, fault::File};
 
@@ -223,4 +225,47 @@ fn arguments_follow_the_backend_of_a_provisioner_that_comes_with_them() {
     );
     let channel = built.spec.channels.values().next().unwrap();
     assert_eq!(channel.provisioner.as_ref().unwrap_err().reason, "ArgumentsInvalid");
+}
+
+/// Documents of every kind, as material for what a person might do to them.
+fn material() -> String {
+    let samples = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/samples");
+    let mut all: Vec<_> = std::fs::read_dir(samples)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    all.sort();
+    all.iter()
+        .map(|path| std::fs::read_to_string(path).unwrap() + "\n---\n")
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Cut, doubled and overwritten anywhere, documents are told about and never end the process.
+    #[test]
+    fn no_text_whatever_makes_it_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..30, "[-\\[\\]{}:,#&*!|>'\"%@` \n\tTé05a-f.]{0,6}"), 1..12),
+    ) {
+        let mut text: Vec<char> = material().chars().collect();
+        for (at, length, put) in edits {
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let (set, findings) = merge(&Set::default(), contents(&[("a", &text), ("b.json", &text)]), &BTreeSet::new(), "embedded");
+        for fault in &findings.faults {
+            prop_assert!(fault.line >= 1 && fault.column >= 1 && !fault.to_string().is_empty());
+            prop_assert!(fault.line <= text.lines().count() + 1);
+        }
+        for warning in &findings.warnings {
+            prop_assert!(!warning.to_string().is_empty());
+        }
+        let built = crate::build::build(&set, &crate::secrets::Folder::default(), "embedded", &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
+        for fault in &built.dangling {
+            prop_assert!(!fault.to_string().is_empty());
+        }
+    }
 }

@@ -1,0 +1,87 @@
+//! Single settings, from what was written to what is run.
+
+use std::collections::BTreeMap;
+
+use event::filter::Filter;
+use sha2::{Digest, Sha256};
+
+use super::{CAPACITY, RETENTION_AGE, RETENTION_BYTES};
+use crate::{
+    model::{Arguments, BackendKind, StartFrom},
+    resource::{self, Subscriber},
+};
+
+/// `None`: they do not fit the backend.
+pub(super) fn arguments(
+    backend: BackendKind,
+    written: &serde_json::Map<String, serde_json::Value>,
+) -> Option<Arguments> {
+    let part = |group: &str, name: &str| written.get(group).and_then(|group| group.get(name));
+    let age = |group: &str| match part(group, "age") {
+        Some(value) => value
+            .as_str()
+            .and_then(|text| crate::duration::parse(text).ok())
+            .map(Some),
+        None => Some(None),
+    };
+    let bytes = |group: &str| match part(group, "bytes") {
+        Some(value) => resource::bytes(value).map(Some),
+        None => Some(None),
+    };
+    Some(match backend {
+        BackendKind::Memory => {
+            let capacity = match written.get("capacity") {
+                Some(value) => usize::try_from(value.as_u64()?).ok()?,
+                None => CAPACITY,
+            };
+            Arguments::Memory { capacity }
+        }
+        BackendKind::Embedded => Arguments::Embedded {
+            retention_age: age("retention")?.unwrap_or(RETENTION_AGE),
+            retention_bytes: bytes("retention")?.unwrap_or(RETENTION_BYTES),
+            limit_age: age("limit")?,
+            limit_bytes: bytes("limit")?,
+        },
+        BackendKind::Kafka | BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
+    })
+}
+
+/// Letters of the digest in a name: enough that two subscribers of one channel never share them.
+const IDENTITY_LETTERS: usize = 12;
+
+pub(super) fn identity(subscriber: &Subscriber) -> String {
+    let part = |uri: &Option<String>| uri.clone().unwrap_or_default();
+    let digest = Sha256::digest(format!(
+        "{}\n{}",
+        part(&subscriber.subscriber_uri),
+        part(&subscriber.reply_uri)
+    ));
+    hex::encode(digest)[..IDENTITY_LETTERS].to_owned()
+}
+
+pub(super) fn filter(written: &resource::Filter) -> Filter {
+    let pairs = |pairs: &BTreeMap<String, String>| {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    match written {
+        resource::Filter::Exact(wanted) => Filter::Exact(pairs(wanted)),
+        resource::Filter::Prefix(wanted) => Filter::Prefix(pairs(wanted)),
+        resource::Filter::Suffix(wanted) => Filter::Suffix(pairs(wanted)),
+        resource::Filter::All(filters) => Filter::All(filters.iter().map(filter).collect()),
+        resource::Filter::Any(filters) => Filter::Any(filters.iter().map(filter).collect()),
+        resource::Filter::Not(inner) => Filter::Not(Box::new(filter(inner))),
+    }
+}
+
+pub(super) fn start_from(written: Option<&resource::StartFrom>) -> StartFrom {
+    match written {
+        Some(resource::StartFrom::Earliest) => StartFrom::Earliest,
+        Some(resource::StartFrom::Offset(offset)) => StartFrom::Offset(*offset),
+        // The form was checked; a time that is none after all is as good as not written.
+        Some(resource::StartFrom::Time(text)) => text.parse().map_or(StartFrom::Latest, StartFrom::Time),
+        Some(resource::StartFrom::Latest) | None => StartFrom::Latest,
+    }
+}

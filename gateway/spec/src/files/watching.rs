@@ -1,0 +1,92 @@
+//! How a change is noticed: hints of the file system, and what `stat` tells.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::ModifyKind};
+use tokio::sync::mpsc;
+
+use crate::{
+    listing::{is_document, listing, walk},
+    load::FilesSettings,
+};
+
+/// What `stat` tells of every file that matters: enough to notice a change without reading.
+pub(super) type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64, u64)>;
+
+pub(super) fn fingerprint(settings: &FilesSettings) -> Fingerprint {
+    let mut files = listing(settings).files;
+    if let Some(folder) = &settings.secrets_dir {
+        // Not there yet is a state like any other.
+        let _ = walk(folder, |_| true, &mut files);
+    }
+    let stat = |path: PathBuf| match std::fs::metadata(&path) {
+        Ok(metadata) => (path, metadata.modified().ok(), metadata.len(), metadata.ino()),
+        Err(_) => (path, None, 0, 0),
+    };
+    files.into_iter().map(stat).collect()
+}
+
+/// Reading is no change, and we read. Bytes written matter where documents or secrets are; the data folder may well lie
+/// among them, and is written to all the time.
+fn matters(event: &notify::Event, secrets: Option<&Path>) -> bool {
+    match event.kind {
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            let matters =
+                |path: &PathBuf| is_document(path) || secrets.is_some_and(|secrets| path.starts_with(secrets));
+            event.paths.iter().any(matters)
+        }
+        _ => true,
+    }
+}
+
+/// The file system's hints. Without them (no inotify left, a strange mount) looking is enough.
+pub(super) struct Watching {
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Watching {
+    pub(super) fn start(settings: &FilesSettings, hint: mpsc::Sender<()>) -> Self {
+        let secrets = settings.secrets_dir.clone();
+        let told = move |event: notify::Result<notify::Event>| {
+            // An error means that something was missed: a reason to look, too.
+            if event.map_or(true, |event| matters(&event, secrets.as_deref())) {
+                // Full means that a hint is waiting already, which is all that one more would say.
+                let _ = hint.try_send(());
+            }
+        };
+        let watcher = notify::recommended_watcher(told)
+            .inspect_err(
+                |error| tracing::warn!(%error, "files are looked at every two seconds, for they cannot be watched"),
+            )
+            .ok();
+        let mut this = Self { watcher };
+        this.again(settings);
+        this
+    }
+
+    /// Watches what is there now: a folder that was replaced is another one.
+    pub(super) fn again(&mut self, settings: &FilesSettings) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for path in settings.paths.iter().chain(&settings.secrets_dir) {
+            let (path, mode) = if path.is_dir() {
+                (path.as_path(), RecursiveMode::Recursive)
+            } else {
+                // A save that renames replaces the file: its folder sees that.
+                (
+                    path.parent()
+                        .filter(|parent| *parent != Path::new(""))
+                        .unwrap_or(Path::new(".")),
+                    RecursiveMode::NonRecursive,
+                )
+            };
+            if let Err(error) = watcher.watch(path, mode) {
+                tracing::debug!(path = %path.display(), %error, "path is not watched, only looked at");
+            }
+        }
+    }
+}
