@@ -45,7 +45,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("octocrab", &["adapter-github"]),
     ("google-cloud-*", &["adapter-gcp-pubsub"]),
     ("bollard", &["adapter-containers"]),
-    ("serde-saphyr", &["spec"]),
+    ("serde-saphyr", &["spec", "headgate"]),
     ("clap*", &["headgate"]),
     ("axum", &["headgate"]),
     ("anyhow", &["headgate", "e2e"]),
