@@ -754,6 +754,7 @@ fn what_a_later_release_runs_is_valid_and_warned_about() {
     );
 }
 
+/// Proves: SR-6
 #[test]
 fn secrets_and_services_are_checked_without_showing_a_value() {
     let head = "apiVersion: v1\nkind: Secret\nmetadata: {name: g}\n";

@@ -308,6 +308,7 @@ fn missing_tokens_are_called_as_in_v02() {
     );
 }
 
+/// Proves: SR-6
 #[test]
 fn a_secret_may_lie_in_the_folder_and_values_are_never_shown() {
     let text = github("{uri: 'http://h/'}").replace("kind: Secret", "kind: ConfigMap");

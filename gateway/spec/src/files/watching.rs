@@ -90,3 +90,49 @@ impl Watching {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
+    use notify::event::{AccessKind, CreateKind, DataChange};
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_and_what_is_written_elsewhere_is_no_hint() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        for (kind, path, hints) in [
+            (written, "/d/a.yaml", true),
+            (written, "/d/headgate-data/000.log", false),
+            (written, "/secrets/default/x/token", true),
+            (EventKind::Create(CreateKind::Any), "/d/folder", true),
+            (EventKind::Access(AccessKind::Any), "/d/a.yaml", false),
+        ] {
+            let event = notify::Event::new(kind).add_path(path.into());
+            assert_eq!(matters(&event, Some(Path::new("/secrets"))), hints, "{kind:?} {path}");
+        }
+    }
+
+    /// What is left on a mount that gives no hints.
+    #[test]
+    fn looking_notices_changes_of_documents_and_secrets_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("secrets");
+        let settings = FilesSettings::new([folder.path().join("d")], Some(secrets.clone()));
+        fs::create_dir_all(folder.path().join("d")).unwrap();
+        let mut before = fingerprint(&settings);
+        let mut changes = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            let now = fingerprint(&settings);
+            std::mem::replace(&mut before, now.clone()) != now
+        };
+        assert!(changes("d/a.yaml", "a"));
+        assert!(changes("d/a.yaml", "ab"));
+        assert!(changes("secrets/default/x/token", "t"));
+        assert!(!changes("d/notes.txt", "n"));
+    }
+}

@@ -11,7 +11,14 @@ pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
             json!({ "x-kubernetes-preserve-unknown-fields": true, "description": describe })
         }
         Shape::Boolean => json!({ "type": "boolean" }),
-        Shape::Integer { min, max } => json!({ "type": "integer", "format": "int64", "minimum": min, "maximum": max }),
+        Shape::Integer { min, max } => {
+            let mut number = json!({ "type": "integer", "format": "int64", "minimum": min });
+            // The largest there is is no bound, and no float64 holds it, which JSON schema's bounds are.
+            if *max < i64::MAX {
+                number["maximum"] = json!(max);
+            }
+            number
+        }
         Shape::Quantity => json!({ "x-kubernetes-int-or-string": true, "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)?$" }),
         Shape::Text(form) => {
             let mut text = json!({ "type": "string" });
