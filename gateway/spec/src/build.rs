@@ -78,6 +78,8 @@ fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
     let mut json = document.root.to_json();
     if key.kind == Kind::Secret {
         redact(&mut json);
+    } else {
+        redact_misplaced(&mut json);
     }
     if !key.kind.is_cluster_scoped() {
         json["metadata"]["namespace"] = key.name.namespace.clone().into();
@@ -112,6 +114,30 @@ fn redact(json: &mut serde_json::Value) {
     }
     if let Some(map) = json.as_object_mut() {
         map.retain(|name, _| ["apiVersion", "kind", "metadata", "type", "data", "stringData"].contains(&name.as_str()));
+    }
+}
+
+/// A token written down where a secret should be named makes the document invalid; it is not shown for that.
+fn redact_misplaced(json: &mut serde_json::Value) {
+    const NAME_SECRETS: [&str; 6] = [
+        "accessToken",
+        "secretToken",
+        "previousSecretToken",
+        "privateKey",
+        "secretKeyRef",
+        "gcpCredsSecret",
+    ];
+    match json {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                if NAME_SECRETS.contains(&name.as_str()) && !value.is_object() {
+                    *value = "<redacted>".into();
+                }
+                redact_misplaced(value);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(redact_misplaced),
+        _ => {}
     }
 }
 

@@ -788,6 +788,19 @@ fn secrets_and_services_are_checked_without_showing_a_value() {
         let told = format!("{:?} {}", loaded, loaded.faults[0]);
         assert!(!told.contains("hunter2"), "{told}");
     }
+    for body in [
+        "secretToken: hunter2",
+        "secretToken: {secretKeyRef: hunter2}",
+        "secretToken: [hunter2]",
+        "app: {privateKey: hunter2}",
+    ] {
+        let loaded = loaded(&format!(
+            "{}  ownerAndRepository: o/r\n  {body}\n",
+            source("GitHubSource")
+        ));
+        let told = format!("{:?} {}", loaded, loaded.faults[0]);
+        assert!(!told.contains("hunter2"), "{told}");
+    }
     each(
         "apiVersion: v1\nkind: Service\nmetadata: {name: g}\nspec:\n",
         &[

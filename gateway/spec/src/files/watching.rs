@@ -119,8 +119,7 @@ mod tests {
     #[test]
     fn looking_notices_changes_of_documents_and_secrets_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let secrets = folder.path().join("secrets");
-        let settings = FilesSettings::new([folder.path().join("d")], Some(secrets.clone()));
+        let settings = FilesSettings::new([folder.path().join("d")], Some(folder.path().join("secrets")));
         fs::create_dir_all(folder.path().join("d")).unwrap();
         let mut before = fingerprint(&settings);
         let mut changes = |path: &str, text: &str| {
