@@ -135,6 +135,16 @@ fn read_document(file: &File, root: Node, contents: &mut Contents) {
 
 fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Document {
     let resource = typed(&root, &key, &mut report);
+    // Another fault of the same line would show what this one hides.
+    let hidden: Vec<usize> = report
+        .found
+        .iter()
+        .filter(|found| found.secret)
+        .map(|found| found.at.line)
+        .collect();
+    for found in &mut report.found {
+        found.secret |= hidden.contains(&found.at.line);
+    }
     let faults: Vec<Fault> = report
         .found
         .into_iter()
