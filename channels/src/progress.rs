@@ -36,16 +36,12 @@ pub struct Progress<T> {
 impl<T: Ord + Copy> Progress<T> {
     /// A new cursor: nothing below `start` concerns it.
     pub fn new(start: Offset) -> Self {
-        Self::restore(Watermark::new(start), BTreeMap::new(), |_| None)
+        Self::restore(Watermark::new(start), BTreeMap::new())
     }
 
-    /// A cursor as it was stored: whatever was in flight or given back is due again, tried events when `due` says
-    /// (`None`: now).
-    pub fn restore(
-        settled: Watermark,
-        attempts: BTreeMap<Offset, Attempts>,
-        due: impl Fn(&Attempts) -> Option<T>,
-    ) -> Self {
+    /// A cursor as it was stored: whatever was in flight, in backoff or given back is due again, in stored order. The wait
+    /// of a tried event is its holder's to keep, who alone knows which others must wait behind it (CH-6).
+    pub fn restore(settled: Watermark, attempts: BTreeMap<Offset, Attempts>) -> Self {
         let tried = attempts.last_key_value().map_or(Offset(0), |(place, _)| place.next());
         let mut progress = Self {
             position: settled.top().max(tried),
@@ -58,9 +54,6 @@ impl<T: Ord + Copy> Progress<T> {
         for (place, attempts) in attempts {
             if progress.settled.is_settled(place) {
                 continue;
-            }
-            if let Some(time) = due(&attempts) {
-                progress.waiting.insert((time, place));
             }
             progress.attempts.insert(place, attempts);
         }
@@ -209,7 +202,7 @@ mod tests {
 
     /// Proves: CH-3
     #[test]
-    fn what_was_in_flight_and_what_waits_survives_a_restart_each_in_its_way() {
+    fn what_was_in_flight_and_what_was_tried_survives_a_restart_in_stored_order() {
         let mut settled = Watermark::new(Offset(2));
         settled.settle_range(Offset(4)..Offset(6));
         let attempts = [3, 7]
@@ -223,10 +216,8 @@ mod tests {
                 )
             })
             .into();
-        let mut progress = Progress::restore(settled, attempts, |_| Some(10));
-        assert_eq!(take_all(&mut progress, 9, 9), [2, 6, 8]);
-        assert_eq!(progress.next_due(), Some(10));
-        assert_eq!(take_all(&mut progress, 10, 9), [3, 7]);
+        let mut progress = Progress::<u32>::restore(settled, attempts);
+        assert_eq!(take_all(&mut progress, 0, 9), [2, 3, 6, 7, 8]);
         assert_eq!(progress.attempts_of(Offset(7)).failed, 1);
     }
 

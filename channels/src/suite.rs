@@ -105,7 +105,7 @@ macro_rules! cases {
             /// Proves: CH-1, CH-4
             cursors_and_their_absence_survive_a_crash;
             /// Proves: DL-4
-            attempts_survive_a_restart_and_their_time_is_waited_for;
+            attempts_survive_a_restart_and_keep_their_place;
         }
     };
     (@ $backend:expr; $($(#[$doc:meta])* $case:ident;)*) => {

@@ -9,7 +9,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -66,18 +66,13 @@ impl Shared {
         Self::with(store, id, name, Progress::new(start))
     }
 
-    /// A cursor as it was saved. What is due in the future is waited for.
+    /// A cursor as it was saved.
     pub(crate) fn restore(store: Weak<Store>, id: u32, saved: SavedCursor) -> Self {
-        let (wall, now) = (SystemTime::now(), Instant::now());
-        let due = |attempts: &Attempts| {
-            let ahead = attempts.next_at?.duration_since(wall).ok()?;
-            Some(now + ahead.min(RELEASE_MAX))
-        };
         Self::with(
             store,
             id,
             CursorName::new(saved.name),
-            Progress::restore(saved.settled, saved.attempts, due),
+            Progress::restore(saved.settled, saved.attempts),
         )
     }
 

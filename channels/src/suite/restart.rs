@@ -100,8 +100,8 @@ pub async fn cursors_and_their_absence_survive_a_crash(backend: &dyn Backend) {
     assert_eq!(drain(&mut cursor, 3).await, [3, 4, 5]);
 }
 
-/// An event in backoff comes with its attempts, when it is due.
-pub async fn attempts_survive_a_restart_and_their_time_is_waited_for(backend: &dyn Backend) {
+/// An event in backoff comes back with its attempts and in its place: waiting for its time is the holder's.
+pub async fn attempts_survive_a_restart_and_keep_their_place(backend: &dyn Backend) {
     let channel = backend.open().await;
     if !channel.promises().remembers_attempts {
         return;
@@ -121,17 +121,12 @@ pub async fn attempts_survive_a_restart_and_their_time_is_waited_for(backend: &d
     channel.close().await;
     drop(channel);
     let channel = backend.open().await;
-    tokio::time::pause();
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
-    assert_eq!(drain(&mut cursor, 2).await, [1, 2]);
-    nothing(&mut cursor, wait - Duration::from_secs(60)).await;
-    let again = tokio::time::timeout(Duration::from_secs(120), take(&mut cursor, 1))
-        .await
-        .expect("in time");
+    let again = take(&mut cursor, 3).await;
     let attempts = again[0].attempts();
     assert_eq!(
         (numbers(&again), attempts.failed, attempts.last_status),
-        (vec![0], 4, Some(502))
+        (vec![0, 1, 2], 4, Some(502))
     );
     let close = |a: Option<SystemTime>, b: SystemTime| {
         a.is_some_and(|a| a.duration_since(b).unwrap_or_else(|error| error.duration()) <= Duration::from_millis(2))

@@ -107,3 +107,26 @@ async fn order_per_key_holds_when_answers_are_slow_and_uneven(#[values("memory",
         assert!(before.is_none_or(|before| before < n), "{key}: {n} after {before:?}");
     }
 }
+
+/// Proves: CH-6, DL-4
+#[tokio::test]
+async fn an_event_in_backoff_holds_its_key_back_over_a_kill() {
+    let sink = Sink::start().await;
+    sink.next([Response::status(503)]);
+    let more =
+        json!({ "ordering": "key", "delivery": { "retry": 4, "backoffPolicy": "linear", "backoffDelay": "PT1S" } });
+    let mut gateway = Gateway::with([
+        channel("orders", "embedded"),
+        subscription("audit", "orders", &sink.url(), more),
+    ])
+    .await;
+    for id in ["first", "second"] {
+        send(&gateway, id, Some("key")).await;
+    }
+    // Long enough for the failed attempt to be kept, short enough for the backoff not to end.
+    sink.stays_at(1, Duration::from_millis(200)).await;
+    gateway.kill().await;
+    gateway.start_again().await;
+    sink.wait_for(3).await;
+    assert_eq!(sink.ids(), ["first", "first", "second"]);
+}
