@@ -35,10 +35,10 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
             "NotSupportedYet: this release runs standalone; run it with files and folders of YAML documents".into(),
         ));
     }
-    for path in &args.paths {
-        let found = std::fs::metadata(path);
-        found.map_err(|error| Failure::Wrong(format!("cannot read {}: {error}", path.display())))?;
-    }
+    let (publish, specs) = watch::channel(Arc::new(Spec::default()));
+    // A path that is not there ends this before anything else is touched.
+    let files = spec::FilesSettings::new(args.paths.clone(), args.secrets.clone());
+    let files = spec::Files::open(files, publish).map_err(|error| Failure::Wrong(chain(&error)))?;
     raise_file_limit();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let folder = open_folder(&args.data).await?;
@@ -58,8 +58,6 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
     };
     let backends = Arc::new(Backends::new(folder));
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
-    let (publish, specs) = watch::channel(Arc::new(Spec::default()));
-    let files = spec::FilesSettings::new(args.paths.clone(), args.secrets.clone());
 
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
     let mut parts: JoinSet<Ended> = JoinSet::new();
@@ -95,12 +93,7 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
         )
     });
     let stopped = stop.clone();
-    parts.spawn(async move {
-        (
-            "documents",
-            spec::files(files, publish, stopped).await.context("watching documents"),
-        )
-    });
+    parts.spawn(async move { ("documents", files.run(stopped).await.context("watching documents")) });
 
     tracing::info!(ingress = %listen, admin = %admin_address, data = %args.data.display(), %url, version = env!("CARGO_PKG_VERSION"), "gateway is listening");
     let mut signals = {
@@ -205,7 +198,7 @@ fn raise_file_limit() {
 }
 
 /// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

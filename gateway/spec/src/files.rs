@@ -164,9 +164,9 @@ impl Files {
         tracing::info!(
             generation = spec.generation,
             objects = spec.objects.len(),
-            added = %changes.added.join(", "),
-            changed = %changes.changed.join(", "),
-            removed = %changes.removed.join(", "),
+            added = %some(&changes.added),
+            changed = %some(&changes.changed),
+            removed = %some(&changes.removed),
             "documents loaded"
         );
         self.out.send_replace(Arc::new(spec));
@@ -227,6 +227,22 @@ impl Changes {
         let gone = before.objects.keys().filter(|key| !after.objects.contains_key(*key));
         changes.removed.extend(gone.map(ToString::to_string));
         changes
+    }
+}
+
+/// Names in one log line at most: who changed more knows what it was.
+const NAMES_MAX: usize = 8;
+
+fn some(names: &[String]) -> String {
+    let listed = names
+        .iter()
+        .take(NAMES_MAX)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
     }
 }
 
