@@ -6,6 +6,10 @@
 //!
 //! Two shapes: an [`Adapter`] runs and pulls; a [`Hook`] is called by an HTTP request that the gateway's listener received.
 
+#[cfg(feature = "suite")]
+pub mod suite;
+mod unready;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -13,6 +17,8 @@ use bytes::Bytes;
 use channel::Stored;
 use event::Event;
 use tokio_util::sync::CancellationToken;
+
+pub use unready::Unready;
 
 /// Proof that events passed the ingress and are stored.
 #[derive(Clone, Copy, Debug)]

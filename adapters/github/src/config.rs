@@ -24,15 +24,17 @@ impl fmt::Debug for Secret {
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `NAMESPACE/NAME`, for logs.
+    /// `NAMESPACE/NAME`, for logs and metrics.
     pub name: String,
     /// `source` of the events: `https://github.com/OWNER/REPOSITORY`, or the Enterprise host's.
     pub source: String,
     /// Names of GitHub events; `*` takes all.
     pub event_types: Vec<String>,
-    /// A delivery must be signed with one of them; none means that unsigned deliveries are taken.
+    /// A delivery must be signed with one of them: the current one, and the previous one while it is being replaced. None at
+    /// all means that the source was written without `secretToken` and takes unsigned deliveries. A secret that is named and
+    /// cannot be found must not become an empty list: such a source is [`adapter::Unready`]. An empty secret signs nothing.
     pub secrets: Vec<Secret>,
-    /// `ceOverrides.extensions`.
+    /// `ceOverrides.extensions`, laid over every event.
     pub extensions: BTreeMap<String, String>,
 }
 
