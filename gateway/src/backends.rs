@@ -6,26 +6,33 @@ use std::{
 };
 
 use adapter::{Hook, Outlet};
-use adapter_github::{Config, GitHubHook, Secret};
+use adapter_github::{Config, GitHubHook, Metrics, Secret};
 use async_trait::async_trait;
 use channel::Channel;
-use channel_embedded::{DataFolder, EmbeddedChannel};
+use channel_embedded::DataFolder;
 use channel_memory::MemoryChannel;
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use spec::{ObjectName, model};
+
+use crate::log_metrics::{LogMetrics, OpenLogs};
 
 pub(crate) struct Backends {
     folder: DataFolder,
     memory: Mutex<HashMap<ObjectName, Weak<MemoryChannel>>>,
-    embedded: Mutex<HashMap<ObjectName, Weak<EmbeddedChannel>>>,
+    embedded: OpenLogs,
+    deliveries: Metrics,
 }
 
 impl Backends {
-    pub(crate) fn new(folder: DataFolder) -> Self {
+    pub(crate) fn new(folder: DataFolder, registry: &mut Registry) -> Self {
+        let embedded = OpenLogs::default();
+        registry.register_collector(Box::new(LogMetrics(embedded.clone())));
         Self {
             folder,
             memory: Mutex::default(),
-            embedded: Mutex::default(),
+            embedded,
+            deliveries: Metrics::registered(registry),
         }
     }
 
@@ -38,7 +45,9 @@ impl Backends {
             ..defaults
         };
         let mut open = self.memory.lock();
-        if let Some(channel) = open.get(&wanted.name).and_then(Weak::upgrade) {
+        let found = open.get(&wanted.name).and_then(Weak::upgrade);
+        // A reader may still hold one that was closed: its channel was deleted and is made anew.
+        if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
             channel.configure(settings);
             return channel;
         }
@@ -52,7 +61,8 @@ impl Backends {
         wanted: &model::Channel,
         settings: channel_embedded::Settings,
     ) -> Result<Arc<dyn Channel>, model::Unresolved> {
-        if let Some(channel) = self.embedded.lock().get(&wanted.name).and_then(Weak::upgrade) {
+        let found = self.embedded.lock().get(&wanted.name).and_then(Weak::upgrade);
+        if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
             channel.configure(settings);
             return Ok(channel);
         }
@@ -105,7 +115,8 @@ impl dataplane::Backends for Backends {
     fn hook(&self, source: &model::Source, outlet: Outlet) -> Option<Result<Arc<dyn Hook>, model::Unresolved>> {
         match &source.config {
             model::SourceConfig::GitHub(config) => {
-                Some(github(source, config).map(|config| Arc::new(GitHubHook::new(config, outlet)) as Arc<dyn Hook>))
+                let hook = |config| Arc::new(GitHubHook::counted(config, outlet, &self.deliveries)) as Arc<dyn Hook>;
+                Some(github(source, config).map(hook))
             }
             model::SourceConfig::NotSupportedYet => None,
         }

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
         ingress_url: url.clone(),
         state_dir: Some(args.data.clone()),
     };
-    let backends = Arc::new(Backends::new(folder));
+    let backends = Arc::new(Backends::new(folder, &mut registry));
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
 
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());

@@ -122,6 +122,11 @@ impl EmbeddedChannel {
         self.store.log.gaps()
     }
 
+    /// After [`Channel::close`]; its folder may be opened again.
+    pub fn is_closed(&self) -> bool {
+        self.store.log.is_closed()
+    }
+
     /// What the channel counted since it was opened.
     pub fn stats(&self) -> Stats {
         self.store.log.stats()

@@ -106,6 +106,11 @@ impl MemoryChannel {
         }
     }
 
+    /// After [`Channel::close`].
+    pub fn is_closed(&self) -> bool {
+        self.inner.ring.lock().closed
+    }
+
     /// Changes the sizes of a channel in use. A smaller bound refuses new events until the ring fits; nothing held is
     /// dropped.
     pub fn configure(&self, settings: Settings) {

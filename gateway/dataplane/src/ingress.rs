@@ -192,21 +192,18 @@ impl Ingress {
 /// A source's way in: its sink's door, found per call, because a channel may be opened again.
 pub(crate) struct SourceOutlet {
     pub(crate) ingress: Arc<Ingress>,
-    /// `NAMESPACE/NAME` of the channel.
-    pub(crate) channel: String,
+    /// `NAMESPACE/NAME` of the channel; `None` while the sink is not there.
+    pub(crate) channel: Option<String>,
 }
 
 #[async_trait]
 impl Accept for SourceOutlet {
     async fn accept(&self, events: Vec<Event>) -> Result<Accepted, Refused> {
-        let door = {
+        let door = self.channel.as_ref().and_then(|channel| {
             let doors = self.ingress.doors();
-            doors
-                .channels
-                .get(&self.channel)
-                .or_else(|| doors.implicit.get(&self.channel))
-                .cloned()
-        };
+            let door = doors.channels.get(channel).or_else(|| doors.implicit.get(channel));
+            door.cloned()
+        });
         match door {
             Some(door) => door.store(events).await,
             None => Err(Refused::NoChannel),

@@ -140,7 +140,7 @@ pub(crate) struct RunningSubscription {
 
 pub(crate) struct RunningSource {
     pub(crate) model: Arc<model::Source>,
-    /// `None`: sources of this kind are not called.
+    /// `None`: sources of this kind are not called. An error answers 503, so that upstream records a failed delivery.
     pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
 }
 

@@ -83,9 +83,12 @@ impl Plane {
             channels.insert(name.clone(), open.channel.clone());
         }
         for (key, source) in &state.sources {
-            if let Some(Ok(hook)) = &source.hook {
-                doors.hooks.insert(key.name.to_string(), hook.clone());
-            }
+            let door = match &source.hook {
+                Some(Ok(door)) => door.clone(),
+                Some(Err(_)) => Arc::new(HookDoor::new(Arc::new(adapter::Unready))),
+                None => continue,
+            };
+            doors.hooks.insert(key.name.to_string(), door);
         }
         drop(state);
         self.0.channels.publish(channels);
@@ -249,14 +252,12 @@ impl Plane {
     }
 
     fn hook(&self, model: Arc<model::Source>) {
-        let hook = model.sink.as_ref().ok().and_then(|sink| {
-            let outlet = SourceOutlet {
-                ingress: self.0.ingress.clone(),
-                channel: sink.to_string(),
-            };
-            let built = self.0.backends.hook(&model, Arc::new(outlet))?;
-            Some(built.map(|hook| Arc::new(HookDoor::new(hook))))
-        });
+        let outlet = SourceOutlet {
+            ingress: self.0.ingress.clone(),
+            channel: model.sink.as_ref().ok().map(ToString::to_string),
+        };
+        let built = self.0.backends.hook(&model, Arc::new(outlet));
+        let hook = built.map(|built| built.map(|hook| Arc::new(HookDoor::new(hook))));
         self.0
             .state
             .lock()

@@ -274,6 +274,10 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     conditions.note("WebhookConfigured", Truth::Unknown, "Info", "NotSupportedYet", &by_hand);
     let running = state.sources.get(&found.key).and_then(|running| running.hook.as_ref());
     let deployed = match running {
+        Some(Ok(_)) if sink.is_err() => Err(why(
+            "SinkEmpty",
+            "deliveries are refused with 503 until the sink is there",
+        )),
         Some(Ok(hook)) => {
             if let Some(time) = hook.last_delivery() {
                 fields.insert("lastDeliveryTime".into(), json!(time));
@@ -281,7 +285,6 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
             Ok(())
         }
         Some(Err(why)) => Err(why.clone()),
-        None if sink.is_err() => Err(why("SinkEmpty", "deliveries are refused until the sink is there")),
         None => Err(why("Deploying", "the receiver is being set up")),
     };
     conditions

@@ -1,0 +1,76 @@
+//! What each embedded channel's log counted, asked for when metrics are scraped.
+
+use std::{collections::HashMap, fmt, sync::Arc, sync::Weak};
+
+use channel_embedded::{EmbeddedChannel, SYNC_BUCKETS_SECONDS, Stats};
+use parking_lot::Mutex;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use spec::ObjectName;
+
+/// The logs that are open, by the channel they belong to.
+pub(crate) type OpenLogs = Arc<Mutex<HashMap<ObjectName, Weak<EmbeddedChannel>>>>;
+
+#[derive(Debug)]
+pub(crate) struct LogMetrics(pub(crate) OpenLogs);
+
+impl Collector for LogMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut logs: Vec<(ObjectName, Stats)> = {
+            let open = self.0.lock();
+            let alive = open
+                .iter()
+                .filter_map(|(name, log)| Some((name.clone(), log.upgrade()?)));
+            alive.map(|(name, log)| (name, log.stats())).collect()
+        };
+        logs.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut family = |name, help, metric: fn(&Stats) -> Box<dyn EncodeMetric>| {
+            let kind = metric(&Stats::default()).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (channel, stats) in &logs {
+                let labels = [("namespace", &*channel.namespace), ("name", &*channel.name)];
+                metric(stats).encode(family.encode_family(&labels)?)?;
+            }
+            Ok(())
+        };
+        family("headgate_log_written_bytes", "Bytes written for events", |stats| {
+            Box::new(ConstCounter::new(stats.appended_bytes))
+        })?;
+        family(
+            "headgate_log_writes_failed",
+            "Writes that failed, a full disk included",
+            |stats| Box::new(ConstCounter::new(stats.failed_writes)),
+        )?;
+        family("headgate_log_segments", "Files that hold events", |stats| {
+            Box::new(ConstGauge::new(stats.segments))
+        })?;
+        family(
+            "headgate_log_cut_bytes",
+            "Bytes of an unfinished write cut off when the log was opened",
+            |stats| Box::new(ConstGauge::new(stats.cut_bytes)),
+        )?;
+        family(
+            "headgate_log_sync_seconds",
+            "Duration of syncs, one for each write of a batch",
+            |stats| Box::new(Syncs(stats.clone())),
+        )
+    }
+}
+
+/// A histogram that was counted elsewhere.
+struct Syncs(Stats);
+
+impl EncodeMetric for Syncs {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let bounds = SYNC_BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.0.sync_buckets).collect();
+        encoder.encode_histogram::<NoLabelSet>(self.0.sync_seconds_sum, self.0.syncs, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
