@@ -58,6 +58,9 @@ pub(super) struct Connections {
     idle_max: usize,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
+    /// Held while a connection with prior knowledge is made: a burst waits for it instead of making one each. What TLS
+    /// negotiates is not known before, so there a burst may make a few that are dropped after their first request.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 enum Kind {
@@ -95,6 +98,7 @@ impl Connections {
             idle_max,
             idle: Mutex::default(),
             shared: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -119,8 +123,12 @@ impl Connections {
 
     /// On the shared HTTP/2 connection, else on a new one.
     async fn send_elsewhere(&self, mut request: Request<RequestBody>) -> Result<(Response<Incoming>, Used), NoAnswer> {
-        let shared = self.shared.lock().clone();
-        if let Some(mut sender) = shared.filter(|sender| !sender.is_closed()) {
+        let mut turn = match self.kind {
+            Kind::PriorKnowledge(_) if self.open().is_none() => Some(self.connecting.lock().await),
+            _ => None,
+        };
+        if let Some(mut sender) = self.open() {
+            turn = None;
             absolute(&mut request, &self.uri);
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Used(None))),
@@ -137,11 +145,16 @@ impl Connections {
             }
             Sender::Http2(mut sender) => {
                 *self.shared.lock() = Some(sender.clone());
+                drop(turn);
                 absolute(&mut request, &self.uri);
                 let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
                 Ok((response, Used(None)))
             }
         }
+    }
+
+    fn open(&self) -> Option<http2::SendRequest<RequestBody>> {
+        self.shared.lock().clone().filter(|sender| !sender.is_closed())
     }
 
     /// Keeps the connection for the next request. One whose answer was not read to its end is closing and is dropped when
