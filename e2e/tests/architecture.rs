@@ -32,6 +32,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What tests and examples of a package may use besides: real channels under the data plane, a `Stored` for an adapter.
 const TEST_ARROWS: &[(&str, &[&str])] = &[
+    // Itself with the feature `interop`.
+    ("event", &["event"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-github", &["channel"]),
 ];
@@ -407,7 +409,7 @@ fn reach(path: &Path, reached: &mut BTreeSet<String>) {
     }
     let folder = path.parent().expect("a file is in a folder");
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let is_root = ["lib", "main", "mod", "build"].contains(&stem.as_str()) || is_target_root(path);
+    let is_root = ["lib", "main", "mod"].contains(&stem.as_str()) || is_target_root(path);
     let inside = if is_root { folder.to_owned() } else { folder.join(&stem) };
     let text = read(path);
     let mut named_path = None;

@@ -30,10 +30,11 @@ async fn hooked(kind: &str, event_types: &[&str]) -> (Gateway, Sink) {
     (gateway, sink)
 }
 
-/// Waits until the source takes deliveries: then a bare GET is refused for its method, not for its name.
+/// Waits until the source takes deliveries: before, it is unknown (404) or not ready (503).
 async fn listening(gateway: &Gateway) {
     eventually("the hook's path is known", || async {
-        (gateway.send(&unsigned("hello", "ping", "0", b"{}")).await.status != 404).then_some(())
+        let status = gateway.send(&unsigned("hello", "ping", "0", b"{}")).await.status;
+        (status != 404 && status != 503).then_some(())
     })
     .await;
 }
@@ -240,9 +241,45 @@ async fn a_missing_secret_is_a_condition_with_its_old_reason() {
         condition(&object, "SecretsProvided").expect("a condition")["reason"],
         "SecretTokenNotFound"
     );
-    // Nothing may come in that cannot be verified.
-    let status = gateway.send(&unsigned("hello", "push", "1", PUSH)).await.status;
-    assert!((400..600).contains(&status), "{status}");
+    // Nothing may come in that cannot be verified; a 503 makes GitHub keep it as a failed delivery.
+    let refused = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;
+    assert!(refused.is(503).header("retry-after").is_some());
+    gateway.apply(&secret("github", json!({ "secretToken": SECRET })));
+    eventually("the delivery is taken once the secret is there", || async {
+        let again = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;
+        (again.status == 202).then_some(())
+    })
+    .await;
+}
+
+/// Proves: SR-1, OP-3
+#[tokio::test]
+async fn a_missing_sink_asks_github_to_come_again() {
+    let mut gateway = Gateway::set_up()
+        .documents([
+            secret("github", json!({ "secretToken": SECRET })),
+            github_source("hello", &["push"], &channel_reference("github")),
+        ])
+        .prepare();
+    gateway.start_again().await;
+    gateway
+        .wait_object("githubsource", "hello", |object| {
+            condition(object, "SinkProvided").is_some_and(|found| found["status"] == "False")
+        })
+        .await;
+    listening(&gateway).await;
+    let refused = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;
+    assert!(refused.is(503).header("retry-after").is_some());
+    gateway.send(&unsigned("hello", "push", "1", PUSH)).await.is(401);
+    gateway.apply(&channel("github", "memory"));
+    eventually("the delivery is taken once the sink is there", || async {
+        let again = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;
+        (again.status == 202).then_some(())
+    })
+    .await;
+    let metrics = gateway.admin_get("/metrics").await.text();
+    let stored = r#"headgate_github_deliveries_total{namespace="default",name="hello",result="Stored"} 1"#;
+    assert!(metrics.contains(stored), "{metrics}");
 }
 
 /// Proves: SR-1, SR-5, DL-5
