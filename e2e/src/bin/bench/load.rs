@@ -16,6 +16,7 @@ use rustix::{
         Timespec,
         epoll::{self, CreateFlags, EventData, EventFlags},
     },
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
 };
 
 use crate::{histogram::Histogram, process::now};
@@ -41,6 +42,8 @@ pub(crate) struct Sent {
 }
 
 const DIGITS: usize = 12;
+/// Connections are told from the timer by their number.
+const TIMER: u64 = u64::MAX;
 const PATH: &str = "/default/bench";
 
 /// The request, and where its id and time are written into it.
@@ -99,6 +102,8 @@ pub(crate) fn run(load: &Load, first: u64) -> io::Result<Sent> {
 struct Runner<'a> {
     load: &'a Load,
     epoll: OwnedFd,
+    /// Wakes the loop when a request is due: epoll's own time-out knows milliseconds only.
+    timer: OwnedFd,
     connections: Vec<Connection>,
     idle: Vec<usize>,
     template: Template,
@@ -110,6 +115,11 @@ struct Runner<'a> {
 impl<'a> Runner<'a> {
     fn open(load: &'a Load, first: u64) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        epoll::add(&epoll, timer.as_fd(), EventData::new_u64(TIMER), EventFlags::IN)?;
         let mut connections = Vec::new();
         for at in 0..load.connections {
             let stream = TcpStream::connect(load.to)?;
@@ -128,6 +138,7 @@ impl<'a> Runner<'a> {
         Ok(Self {
             load,
             epoll,
+            timer,
             connections,
             idle,
             template,
@@ -147,18 +158,44 @@ impl<'a> Runner<'a> {
             if !sending && self.idle.len() == self.connections.len() {
                 break;
             }
+            if self.load.rate.is_some() {
+                self.wake_after(wait)?;
+            }
             events.clear();
-            let wait = Timespec {
+            let longest = Timespec {
                 tv_sec: 0,
-                tv_nsec: i64::try_from(wait.min(50_000_000)).expect("small"),
+                tv_nsec: 50_000_000,
             };
-            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait))?;
-            for event in &events {
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&longest))?;
+            for event in events.iter().filter(|event| event.data.u64() != TIMER) {
                 self.ready(usize::try_from(event.data.u64()).expect("an index"), event.flags)?;
             }
         }
         self.sent.seconds = (now() - start) as f64 / 1e9;
         Ok(self.sent)
+    }
+
+    /// Sets the timer; what is later than the loop's own time-out needs none.
+    fn wake_after(&self, nanoseconds: u64) -> io::Result<()> {
+        let nanoseconds = i64::try_from(nanoseconds).unwrap_or(0);
+        let off = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = if nanoseconds < 50_000_000 {
+            Timespec {
+                tv_sec: 0,
+                tv_nsec: nanoseconds,
+            }
+        } else {
+            off
+        };
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec {
+                it_interval: off,
+                it_value,
+            },
+        )?;
+        Ok(())
     }
 
     /// Sends on idle connections; gives nanoseconds until the next request is due.

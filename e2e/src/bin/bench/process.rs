@@ -11,13 +11,20 @@ pub(crate) fn now() -> u64 {
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
-/// CPU time of a process so far, user and system, microseconds. The kernel counts in ticks of 10 ms.
+/// CPU time of a process so far, user and system, microseconds.
+///
+/// Summed over its threads from the scheduler's own account, which counts nanoseconds: `/proc/PID/stat` samples in ticks
+/// of 10 ms, and is off by a factor for a process that wakes briefly and often. Threads that have ended are missing:
+/// a server's workers do not end.
 pub(crate) fn cpu_micros(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold spaces: fields are counted after it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    (ticks(11) + ticks(12)) * 1_000_000 / rustix::param::clock_ticks_per_second()
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return 0;
+    };
+    let nanoseconds = threads.flatten().filter_map(|thread| {
+        let account = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        account.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    nanoseconds.sum::<u64>() / 1000
 }
 
 /// A line of /proc/PID/status in MiB: `VmHWM` is the peak, `VmRSS` what is resident now.

@@ -65,12 +65,15 @@ const fn open(system: &'static str, spoiled: bool) -> Scenario {
 }
 
 const SCENARIOS: &[Scenario] = &[
+    closed("answer", 1, 1, 0),
     closed("answer", 16, 1, 0),
     closed("answer", 64, 1, 0),
+    closed("proxy", 1, 1, 1),
     closed("proxy", 16, 1, 1),
     closed("proxy", 64, 1, 1),
     closed("proxy", 16, 30, 1),
     open("proxy", false),
+    closed("log", 1, 1, 0),
     closed("log", 16, 1, 0),
     closed("log", 64, 1, 0),
     closed("log", 16, 30, 0),
