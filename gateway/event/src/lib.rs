@@ -6,6 +6,8 @@
 mod attributes;
 pub mod filter;
 pub mod http_form;
+#[cfg(feature = "interop")]
+mod interop;
 mod json;
 mod percent;
 mod rules;
