@@ -186,7 +186,7 @@ pub(crate) fn write(event: &Event, out: &mut Vec<u8>) {
 fn data(event: &Event, out: &mut Vec<u8>) {
     let content_type = event.text(CONTENT_TYPE);
     let version = event.spec_version();
-    if is_json(content_type) && serde_json::from_slice::<IgnoredAny>(&event.data).is_ok() {
+    if is_json(content_type) && is_json_text(&event.data) {
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(&event.data);
         return;
@@ -203,6 +203,11 @@ fn data(event: &Event, out: &mut Vec<u8>) {
         SpecVersion::V03 => out.extend_from_slice(b",\"datacontentencoding\":\"base64\",\"data\":"),
     }
     string(&BASE64_STANDARD.encode(&event.data), out);
+}
+
+/// Whether it may stand in a document as it is. What is skipped is not checked for UTF-8, so that is asked first.
+fn is_json_text(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 fn string(text: &str, out: &mut Vec<u8>) {
