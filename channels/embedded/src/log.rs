@@ -225,6 +225,10 @@ impl Log {
         self.gathering.lock().closed = true;
         self.room.notify_waiters();
         while self.commit() {}
+        if let Err(error) = self.writer.lock().trim() {
+            // The next opening finds the last record all the same.
+            tracing::debug!(path = %self.dir.display(), %error, "log is closed untrimmed");
+        }
         self.grown.notify_waiters();
     }
 

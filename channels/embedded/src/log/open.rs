@@ -30,6 +30,9 @@ use crate::{
 /// How much is read at once: recovery is bound by the checksums, not by the reads.
 const RECOVERY_CHUNK: usize = 1 << 20;
 
+/// How much of the room behind the records is read at once; there is little of it.
+const BLANK_CHUNK: usize = 64 << 10;
+
 /// What a log is opened with.
 pub(crate) struct Opening {
     pub(crate) storage: Arc<dyn Storage>,
@@ -82,8 +85,19 @@ impl Opening {
             }
             segment.set_length(found.length);
             segment.saw(found.last_ms);
-            if length > found.length {
-                counters.cut_bytes.store(length - found.length, Ordering::Relaxed);
+            // Zeros are room for the next records; anything else is a write that was never finished.
+            let cut = match self.is_blank(&segment, found.length, length)? {
+                true => 0,
+                false => length - found.length,
+            };
+            if found.records > 0 || cut > 0 {
+                tracing::info!(
+                    path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
+                    missing = found.missing.len(), "log recovered"
+                );
+            }
+            if cut > 0 {
+                counters.cut_bytes.store(cut, Ordering::Relaxed);
                 poisoned = !self.cut(&segment, found.length)?;
             }
             break;
@@ -183,13 +197,6 @@ impl Opening {
             found.length = 0;
         }
         self.write_again(segment, position, found.length);
-        let cut = length.saturating_sub(found.length);
-        if found.records > 0 || cut > 0 {
-            tracing::info!(
-                path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
-                missing = found.missing.len(), "log recovered"
-            );
-        }
         Ok(found)
     }
 
@@ -215,6 +222,20 @@ impl Opening {
             tracing::warn!(path = %segment.path.display(), %error, "what was recovered cannot be synced again");
             segment.distrust();
         }
+    }
+
+    fn is_blank(&self, segment: &Segment, from: u64, to: u64) -> io::Result<bool> {
+        let file = segment.file(&*self.storage)?;
+        let (mut at, mut bytes) = (from, vec![0; BLANK_CHUNK]);
+        while at < to {
+            let wanted = usize::try_from(to - at).unwrap_or(usize::MAX).min(bytes.len());
+            let read = file.read_at(&mut bytes[..wanted], at)?;
+            if read == 0 || bytes[..read].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += read as u64;
+        }
+        Ok(true)
     }
 
     /// Cuts off what was never finished; `false` when the disk is read-only, and the segment must not be written again.

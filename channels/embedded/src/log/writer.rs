@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +22,13 @@ use crate::{
 const VERIFY_CHUNK: usize = 1 << 20;
 /// Bytes between the marks offered while writing; the segment keeps those that are far enough apart.
 const MARK_STRIDE: usize = 64 << 10;
+
+/// Zeros written ahead of the records at most. A sync of overwritten bytes is one write to the disk; a sync of a file that
+/// grew is two or three, for its length and its blocks: 35 us of CPU against 69 us, 0.14 ms against 0.25 ms for 13 kB on ext4.
+/// With 1 MiB the one sync that carries the zeros takes back half of that.
+const RESERVE_MAX: u64 = 256 << 10;
+/// Less is not worth a write. A log never reserves more than it holds: there may be hundreds of them.
+const RESERVE_MIN: u64 = 1 << 10;
 
 /// A write waits for a crowd at most this fraction of what the last sync took: it may gain a whole sync.
 const PATIENCE_FRACTION: u32 = 2;
@@ -47,6 +54,10 @@ struct Active {
     file: Arc<dyn File>,
     /// Its name in the folder is not durable yet.
     unsynced_name: bool,
+    /// Length of the file: zeros behind the last record are room for the next.
+    reserved: u64,
+    /// The disk was too full for zeros.
+    unreserved: bool,
 }
 
 impl Writer {
@@ -97,7 +108,8 @@ impl Writer {
             self.reopen(log)?;
         }
         let length = batch.bytes.len() as u64;
-        let active = self.active(log, length)?;
+        let limit = log.segment_bytes.load(Ordering::Relaxed);
+        let active = self.active(log, length, limit)?;
         let at = active.segment.length();
         if let Err(error) = active.file.write_at(&batch.bytes, at) {
             // A full disk is no broken one: what was written is taken back, and the file is as before.
@@ -105,6 +117,9 @@ impl Writer {
                 true => error,
                 false => self.give_up(error),
             });
+        }
+        if let Err(error) = active.reserve(at + length, limit) {
+            return Err(self.give_up(error));
         }
         let started = Instant::now();
         let synced = active.file.sync().and_then(|()| match active.unsynced_name {
@@ -153,9 +168,8 @@ impl Writer {
     }
 
     /// The file to write to: the last segment, or a new one when that is full.
-    fn active(&mut self, log: &Log, length: u64) -> io::Result<&mut Active> {
+    fn active(&mut self, log: &Log, length: u64, limit: u64) -> io::Result<&mut Active> {
         let last = log.segments.lock().last().cloned();
-        let limit = log.segment_bytes.load(std::sync::atomic::Ordering::Relaxed);
         match last {
             Some(segment) if segment.is_empty() || (!self.roll && segment.length() + length <= limit) => {
                 if self
@@ -164,11 +178,13 @@ impl Writer {
                     .is_none_or(|active| !Arc::ptr_eq(&active.segment, &segment))
                 {
                     let file = log.storage.open(&segment.path, Mode::Existing)?;
-                    // An earlier process may have been killed between making the file and syncing its name.
                     self.active = Some(Active {
                         segment,
+                        reserved: file.length()?,
                         file,
+                        // An earlier process may have been killed between making the file and syncing its name.
                         unsynced_name: true,
+                        unreserved: false,
                     });
                 }
             }
@@ -181,6 +197,7 @@ impl Writer {
 
     /// Creates the segment that begins at the next place.
     fn begin(&mut self, log: &Log) -> io::Result<()> {
+        self.trim()?;
         self.active = None;
         // Until it succeeds: a file of that name may be left behind, and then the segment before ends where it begins.
         self.roll = true;
@@ -209,8 +226,18 @@ impl Writer {
             segment,
             file,
             unsynced_name: true,
+            reserved: SEGMENT_HEADER as u64,
+            unreserved: false,
         });
         Ok(())
+    }
+
+    /// Gives back the room behind the last record: the segment is finished, or the log is closed.
+    pub(super) fn trim(&mut self) -> io::Result<()> {
+        match &mut self.active {
+            Some(active) if active.reserved > active.segment.length() => active.take_back(),
+            _ => Ok(()),
+        }
     }
 
     /// After a failed write or sync: opens the segment anew, takes back what may have been written, reads all of it,
@@ -239,10 +266,36 @@ impl Writer {
 }
 
 impl Active {
-    /// Cuts off what a failed write left, durably.
-    fn take_back(&self) -> io::Result<()> {
+    /// Cuts off what is behind the last record, durably.
+    fn take_back(&mut self) -> io::Result<()> {
         self.file.truncate(self.segment.length())?;
+        self.reserved = self.segment.length();
         self.file.sync()
+    }
+
+    /// Writes zeros behind `end`, where the file grew with the last write. A disk that is too full for them still has room for
+    /// the records.
+    fn reserve(&mut self, end: u64, limit: u64) -> io::Result<()> {
+        if end <= self.reserved {
+            return Ok(());
+        }
+        self.reserved = end;
+        let room = end.min(RESERVE_MAX).min(limit.saturating_sub(end));
+        if room < RESERVE_MIN || self.unreserved {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(room).unwrap_or_default()];
+        match self.file.write_at(&zeros, end) {
+            Ok(()) => {
+                self.reserved = end + room;
+                Ok(())
+            }
+            Err(error) if is_full(&error) => {
+                self.unreserved = true;
+                self.file.truncate(end)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Leaves marks for seeking.

@@ -1,5 +1,7 @@
 //! A disk that is full, broken, read-only or damaged.
 
+use std::path::PathBuf;
+
 use channel::{AppendError, Channel, CursorName, GapReason, Offset, Start};
 
 use super::{
@@ -65,6 +67,61 @@ async fn after_a_failed_sync_the_log_goes_on_in_a_new_segment_and_trusts_nothing
     let channel = mount(&twin).channel("c", Settings::default()).unwrap();
     assert_eq!(kept(&channel).await, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     assert_eq!(channel.gaps(), []);
+}
+
+/// Room for coming records is zeros: no part of the log, and no damage after a kill.
+///
+/// Proves: OP-2
+#[tokio::test]
+async fn room_behind_the_records_is_used_after_a_kill_and_given_back_at_the_end() {
+    let log = |twin: &Twin| {
+        let log = |(path, _): &(PathBuf, usize)| path.ends_with("00000000000000000000.log");
+        twin.files().into_iter().find(log).unwrap().1
+    };
+    let mut twin = Twin::new(9);
+    let folder = mount(&twin);
+    let channel = folder.channel("c", Settings::default()).unwrap();
+    append(&channel, 0..20).await;
+    let reserved = log(&twin);
+    assert!(reserved as u64 > channel.depth().bytes, "{reserved}");
+    twin = twin.kill();
+    drop((channel, folder));
+    let folder = mount(&twin);
+    let channel = folder.channel("c", Settings::default()).unwrap();
+    assert_eq!((channel.stats().cut_bytes, channel.gaps()), (0, vec![]));
+    assert_eq!(log(&twin), reserved);
+    append(&channel, 20..21).await;
+    assert_eq!(log(&twin), reserved, "the room is used");
+    assert_eq!(kept(&channel).await, (0..21).collect::<Vec<_>>());
+    channel.close().await;
+    assert!(log(&twin) < reserved, "a closed log ends with its last record");
+    drop((channel, folder));
+    let channel = mount(&twin).channel("c", Settings::default()).unwrap();
+    assert_eq!(channel.stats().recovered_records, 0, "a clean end needs no recovery");
+    assert_eq!(kept(&channel).await, (0..21).collect::<Vec<_>>());
+}
+
+/// Proves: OP-4
+#[tokio::test]
+async fn a_disk_with_room_for_the_record_alone_takes_it() {
+    let twin = Twin::new(10);
+    let channel = mount(&twin).channel("c", Settings::default()).unwrap();
+    append(&channel, 0..1).await;
+    // The next write of the record goes through, the one of the room behind it does not.
+    while twin
+        .files()
+        .iter()
+        .any(|(path, length)| path.ends_with("00000000000000000000.log") && *length < 3000)
+    {
+        append(&channel, 1..2).await;
+    }
+    twin.fail(Some(Fault::Full), 1);
+    let _ = channel.append(&[event(2, 8000)]).await.unwrap();
+    twin.fail(None, 0);
+    append(&channel, 3..6).await;
+    let kept = kept(&channel).await;
+    assert_eq!(kept[kept.len() - 4..], [2, 3, 4, 5]);
+    assert_eq!(channel.stats().failed_writes, 0);
 }
 
 /// Proves: OP-4
