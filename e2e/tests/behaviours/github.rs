@@ -70,6 +70,12 @@ async fn a_signed_push_becomes_an_event(#[values("memory", "embedded")] kind: &s
     assert!(event.attribute("time").is_some());
     assert_eq!(event.header("content-type"), Some("application/json"));
     assert_eq!(&event.body[..], PUSH, "the payload's bytes are passed on as received");
+    let sink_uri = format!("http://{}/default/github", gateway.listen());
+    gateway
+        .wait_object("githubsource", "hello", |object| {
+            object["status"]["sinkUri"] == sink_uri
+        })
+        .await;
 }
 
 /// Proves: SR-3

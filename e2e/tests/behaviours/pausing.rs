@@ -24,6 +24,8 @@ async fn a_paused_subscription_keeps_its_place(#[values("memory", "embedded")] k
     gateway.cli(&["pause", "audit"]).await.exits(0);
     gateway.accept("orders", ["2", "3"]).await;
     sink.stays_at(1, Duration::from_millis(500)).await;
+    let shown = gateway.cli(&["get", "subscriptions"]).await.stdout;
+    assert!(shown.contains("True    Paused"), "{shown}");
     gateway.cli(&["resume", "audit"]).await.exits(0);
     sink.wait_for(3).await;
     let mut ids = sink.ids();

@@ -181,6 +181,8 @@ impl Plane {
             if wanted.generation > 0 {
                 whole = self.apply(wanted).await;
                 self.0.applied.store(true, Ordering::Relaxed);
+                // Transitions are dated by whoever looks first.
+                let _ = self.observe();
             }
             let again = async {
                 match whole {

@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::field::{DisplayValue, display};
 
 use crate::{
     Spec,
@@ -164,9 +165,9 @@ impl Files {
         tracing::info!(
             generation = spec.generation,
             objects = spec.objects.len(),
-            added = %some(&changes.added),
-            changed = %some(&changes.changed),
-            removed = %some(&changes.removed),
+            added = some(&changes.added),
+            changed = some(&changes.changed),
+            removed = some(&changes.removed),
             "documents loaded"
         );
         self.out.send_replace(Arc::new(spec));
@@ -233,17 +234,20 @@ impl Changes {
 /// Names in one log line at most: who changed more knows what it was.
 const NAMES_MAX: usize = 8;
 
-fn some(names: &[String]) -> String {
+fn some(names: &[String]) -> Option<DisplayValue<String>> {
+    if names.is_empty() {
+        return None;
+    }
     let listed = names
         .iter()
         .take(NAMES_MAX)
         .map(String::as_str)
         .collect::<Vec<_>>()
         .join(", ");
-    match names.len().saturating_sub(NAMES_MAX) {
+    Some(display(match names.len().saturating_sub(NAMES_MAX) {
         0 => listed,
         more => format!("{listed} and {more} more"),
-    }
+    }))
 }
 
 /// Waits for a pause between hints, but not for ever. Cancel safe: a hint is only a reason to look.

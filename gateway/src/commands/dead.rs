@@ -39,8 +39,8 @@ pub(super) async fn dead(gateway: &Gateway, args: Dead) -> Result<(), Failure> {
             let answer = gateway.post(&path(&subscription, "redrive"), &body).await?;
             let matched = answer["matched"].as_u64().unwrap_or_default();
             output::line(&match dry_run {
-                true => format!("{matched} letters would be delivered again"),
-                false => format!("{matched} letters are being delivered again"),
+                true => format!("letters to deliver again: {matched}"),
+                false => format!("letters being delivered again: {matched}"),
             });
             Ok(())
         }
@@ -145,7 +145,7 @@ async fn drop_letters(
         .post(&path(subscription, "drop"), &json!({ "ids": ids, "all": all }))
         .await?;
     output::line(&format!(
-        "{} letters dropped",
+        "letters dropped: {}",
         answer["dropped"].as_u64().unwrap_or_default()
     ));
     Ok(())

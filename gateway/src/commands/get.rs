@@ -103,6 +103,16 @@ fn columns(kind: &str, wide: bool) -> Vec<Column> {
     columns
 }
 
+/// Why it is not ready; of what is ready, what else is wrong with it: paused, a sink that fails, a full channel.
+fn reason(conditions: &[Value], ready: Option<&Value>) -> String {
+    let why = ready.map(|ready| cell(&ready["reason"])).unwrap_or_default();
+    if !why.is_empty() {
+        return why;
+    }
+    let wrong = conditions.iter().find(|condition| condition["status"] == "False");
+    wrong.map_or_else(String::new, |wrong| cell(&wrong["reason"]))
+}
+
 fn table(items: &[Value], kind: &str, many: bool, wide: bool) -> Table {
     let columns = columns(kind, wide);
     let spaces = items.iter().any(|item| {
@@ -129,11 +139,13 @@ fn table(items: &[Value], kind: &str, many: bool, wide: bool) -> Table {
         } else {
             name
         });
-        let ready = item["status"]["conditions"]
+        let conditions = item["status"]["conditions"]
             .as_array()
-            .and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
         cells.push(ready.map_or_else(String::new, |ready| cell(&ready["status"])));
-        cells.push(ready.map_or_else(String::new, |ready| cell(&ready["reason"])));
+        cells.push(reason(conditions, ready));
         cells.extend(
             columns
                 .iter()

@@ -233,7 +233,11 @@ fn unresolved(found: &model::Subscription) -> Option<model::Unresolved> {
 
 fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     let mut fields = Map::new();
-    if let Some(uri) = &found.sink_uri {
+    let channel = || {
+        let channel = found.sink.as_ref().ok()?;
+        Some(address(shared, channel))
+    };
+    if let Some(uri) = found.sink_uri.clone().or_else(channel) {
         fields.insert("sinkUri".into(), json!(uri));
     }
     let sink = match &found.sink {
