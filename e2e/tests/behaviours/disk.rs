@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use e2e::{
     Gateway, Request, Response, Sink,
-    documents::{channel, subscription},
+    documents::{channel, channel_with, subscription},
     eventually,
 };
 use serde_json::json;
@@ -100,4 +100,49 @@ async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
         sink.ids().contains(&"after".to_owned()).then_some(())
     })
     .await;
+}
+
+/// Proves: CH-9
+#[tokio::test]
+async fn a_hard_limit_leaves_a_gap_that_is_shown() {
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        channel_with(
+            "orders",
+            "embedded",
+            json!({ "arguments": { "limit": { "bytes": 524_288 } } }),
+        ),
+        subscription("audit", "orders", &sink.url(), json!({ "paused": true })),
+    ])
+    .await;
+    for n in 0..30 {
+        let body = vec![b'x'; 100_000];
+        gateway
+            .send(&Request::event("orders", &n.to_string()).body(body))
+            .await
+            .is(202);
+    }
+    let object = gateway
+        .wait_object("channel", "orders", |object| {
+            object["status"]["missingEvents"]
+                .as_u64()
+                .is_some_and(|missing| missing > 0)
+        })
+        .await;
+    assert!(
+        object["status"]["conditions"].to_string().contains("EventsMissing"),
+        "{object}"
+    );
+    let missing = object["status"]["missingEvents"].as_u64().expect("a number");
+    let resumed = json!({ "paused": false });
+    gateway.apply(&subscription("audit", "orders", &sink.url(), resumed));
+    let kept = usize::try_from(30 - missing).expect("small");
+    sink.wait_for(kept).await;
+    assert!(
+        gateway
+            .admin_get("/metrics")
+            .await
+            .text()
+            .contains("headgate_channel_missing_events")
+    );
 }

@@ -62,6 +62,10 @@ fn families(shared: &Shared) -> Vec<Family> {
         "Letters in a channel's dead-letter log",
     );
     let mut refusing = family("headgate_channel_refusing", "1 while a channel refuses events");
+    let mut missing = family(
+        "headgate_channel_missing_events",
+        "Events that are gone although not everybody had settled them",
+    );
     let mut lag = family(
         "headgate_subscription_unsettled_events",
         "Events a subscription has not settled",
@@ -88,6 +92,8 @@ fn families(shared: &Shared) -> Vec<Family> {
         refusing
             .values
             .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
+        let gone: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
+        missing.values.push((by.clone(), gone as f64));
         letters.values.push((by, channel.letters().count() as f64));
         for cursor in depth.cursors {
             let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
@@ -102,5 +108,5 @@ fn families(shared: &Shared) -> Vec<Family> {
             age.values.push((by, oldest.as_secs_f64()));
         }
     }
-    vec![unsettled, bytes, letters, refusing, lag, age]
+    vec![unsettled, bytes, letters, refusing, missing, lag, age]
 }

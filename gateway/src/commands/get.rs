@@ -97,6 +97,7 @@ fn columns(kind: &str, wide: bool) -> Vec<Column> {
                 ("REPLY", &["status", "physicalSubscription", "replyURI"] as &[&str]),
                 ("UNSETTLED", &["status", "unsettledEvents"]),
             ]),
+            _ if kind.ends_with("Source") => columns.push(("UNSETTLED", &["status", "unsettledEvents"])),
             _ => {}
         }
     }

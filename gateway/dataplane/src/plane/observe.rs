@@ -126,6 +126,17 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
         let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
         fields.insert("unsettledEvents".into(), json!(behind));
         fields.insert("deadLetters".into(), json!(open.channel.letters().count()));
+        if let Some(gap) = depth.gaps.last() {
+            let missing: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
+            fields.insert("missingEvents".into(), json!(missing));
+            let message = format!(
+                "{missing} events are gone although not everybody had settled them, the last of them at places {} to {} ({})",
+                gap.from.0,
+                gap.to.0 - 1,
+                gap.reason.as_str()
+            );
+            conditions.note("Complete", Truth::False, "Warning", "EventsMissing", &message);
+        }
         match depth.refusing {
             Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),
             None => conditions.note("Accepting", Truth::True, "Warning", "", ""),
@@ -239,6 +250,18 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     };
     if let Some(uri) = found.sink_uri.clone().or_else(channel) {
         fields.insert("sinkUri".into(), json!(uri));
+    }
+    // Of its outbox, which has no object of its own to show it.
+    let outbox = found.sink.as_ref().ok().and_then(|channel| state.channels.get(channel));
+    if let Some(outbox) = outbox.filter(|channel| channel.model.implicit) {
+        let behind = outbox
+            .channel
+            .depth()
+            .cursors
+            .iter()
+            .map(|cursor| cursor.unsettled)
+            .max();
+        fields.insert("unsettledEvents".into(), json!(behind.unwrap_or(0)));
     }
     let sink = match &found.sink {
         Ok(channel) if state.channels.contains_key(channel) => Ok(()),
