@@ -1,6 +1,6 @@
 //! The benchmark: what the gateway costs, beside baselines of the same run.
 //!
-//! `cargo run --release -p e2e --bin bench -- [--quick | --full] [--only TEXT]`. Quick is the default and takes about
+//! `cargo run --release -p e2e --bin bench -- [--quick | --full | --seconds N] [--only TEXT]`. Quick is the default and takes about
 //! two minutes; `--full` takes longer rounds and writes docs/performance.md. Everything runs on this machine and on
 //! loopback addresses only; load, sinks and the gateway share its cores, so absolute rates say little and ratios to
 //! the baselines of the same run say much. CPU is counted for the gateway's process alone.
@@ -66,8 +66,9 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
             "--quick" => options.seconds = 1.5,
             "--full" => (options.seconds, options.writes) = (5.0, true),
             "--write" => options.writes = true,
+            "--seconds" => options.seconds = rest.next().context("--seconds N")?.parse().context("--seconds N")?,
             "--only" => options.only = Some(rest.next().context("--only TEXT")?.clone()),
-            other => anyhow::bail!("{other}: the options are --quick, --full, --write and --only TEXT"),
+            other => anyhow::bail!("{other}: the options are --quick, --full, --seconds N, --write and --only TEXT"),
         }
     }
     Ok(options)
