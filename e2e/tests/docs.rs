@@ -2,16 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
 };
 
 use e2e::{
-    Gateway, Request, Response, Sink,
+    Gateway, Request, Sink,
     binary::workspace,
     documents::{channel, channel_reference, github_source, secret, subscription},
-    eventually,
-    tree::{Source, rust_files, text_files},
+    eventually, ports,
+    tree::{Source, read, rust_files, text_files},
 };
 use serde_json::json;
 
@@ -72,8 +71,140 @@ const OTHER_WORDS: &[&str] = &[
 /// Of v0.2, and the one reason that begins in lower case.
 const LOWER_CASE: &str = "emptyHostname";
 
-fn page(path: &str) -> String {
-    fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+#[test]
+fn every_reason_has_a_page_and_a_line_in_the_index() {
+    let mut told: BTreeMap<String, String> = BTreeMap::new();
+    for source in rust_files().iter().filter(|source| !source.is_test()) {
+        if TELL_REASONS.iter().any(|path| source.path.starts_with(path)) {
+            told.extend(words(source).into_iter().map(|word| (word, source.path.clone())));
+        }
+    }
+    told.retain(|word, _| !OTHER_WORDS.contains(&word.as_str()));
+    told.insert(LOWER_CASE.into(), "gateway/dataplane/src/plane/observe.rs".into());
+    let pages = pages();
+    for (word, path) in &told {
+        assert!(
+            pages.contains_key(word),
+            "{path} says {word}: write docs/reasons/{word}.md, or add a line to OTHER_WORDS when it is no reason"
+        );
+    }
+    let stale: Vec<_> = pages.keys().filter(|word| !told.contains_key(*word)).collect();
+    assert!(
+        stale.is_empty(),
+        "docs/reasons has pages about words nothing says: {stale:?}"
+    );
+    let index = read(&workspace().join("docs/reasons/README.md"));
+    let listed: Vec<&str> = index
+        .lines()
+        .filter_map(|line| line.strip_prefix("| [")?.split(']').next())
+        .collect();
+    let mut sorted: Vec<&str> = told.keys().map(String::as_str).collect();
+    sorted.sort_by_key(|reason| reason.to_lowercase());
+    assert_eq!(
+        listed, sorted,
+        "the index lists each reason once, in alphabetical order"
+    );
+}
+
+#[test]
+fn a_page_says_what_to_do_and_how_to_look() {
+    for (reason, text) in pages() {
+        let problem = [
+            (
+                !text.starts_with(&format!("# {reason}\n\nShows in: ")),
+                "its title, then `Shows in: `",
+            ),
+            (!text.contains("\n- "), "a list of causes or remedies"),
+            (!text.contains("\n```sh\n"), "a command to look with"),
+        ];
+        for (lacks, what) in problem {
+            assert!(!lacks, "docs/reasons/{reason}.md lacks {what}");
+        }
+    }
+}
+
+/// Every series of a scrape is in the table, and every row of the table in the scrape, with its type and its labels.
+#[tokio::test]
+async fn docs_metrics_md_lists_what_a_scrape_shows() {
+    let sink = Sink::start().await;
+    let refusing = format!("http://{}/", ports::free());
+    let gateway = Gateway::with([
+        channel("quick", "memory"),
+        channel("kept", "embedded"),
+        subscription("taken", "kept", &sink.url(), json!({})),
+        subscription("lost", "quick", &refusing, json!({ "delivery": { "retry": 0 } })),
+        secret("github", json!({ "secretToken": "s" })),
+        github_source("hello", &["push"], &channel_reference("kept")),
+    ])
+    .await;
+    // What was never refused, tried in vain or dead-lettered has no series, and its metric is not in a scrape.
+    gateway.send(&Request::event("nowhere", "1")).await.is(404);
+    gateway.accept("quick", ["1"]).await;
+    let scraped = eventually("the event is dead-lettered", || async {
+        let scraped = scraped(&gateway.admin_get("/metrics").await.text());
+        scraped
+            .contains_key("headgate_events_dead_lettered_total")
+            .then_some(scraped)
+    })
+    .await;
+    let documented = documented();
+    let names: BTreeSet<&String> = documented.keys().chain(scraped.keys()).collect();
+    let differing: Vec<String> = names
+        .into_iter()
+        .filter(|name| documented.get(*name) != scraped.get(*name))
+        .map(|name| {
+            format!(
+                "{name}: {:?} in the page, {:?} in a scrape",
+                documented.get(name),
+                scraped.get(name)
+            )
+        })
+        .collect();
+    assert!(differing.is_empty(), "docs/metrics.md is not true: {differing:#?}");
+}
+
+#[test]
+fn metrics_that_pages_name_are_in_the_list() {
+    let documented = documented();
+    for page in pages_for_people() {
+        let words = page
+            .text
+            .split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        for word in words.filter(|word| word.starts_with("headgate_")) {
+            let family = ["_bucket", "_sum", "_count"]
+                .into_iter()
+                .find_map(|part| word.strip_suffix(part))
+                .unwrap_or(word);
+            assert!(
+                documented.contains_key(word) || documented.contains_key(family),
+                "{} names {word}, which docs/metrics.md does not list",
+                page.path
+            );
+        }
+    }
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    let mut broken = Vec::new();
+    for page in pages_for_people() {
+        let folder = workspace().join(&page.path);
+        let folder = folder.parent().expect("a file is in a folder");
+        for link in links(&page.text) {
+            let path = link.split('#').next().unwrap_or_default();
+            let elsewhere = link.contains("://") || link.starts_with("mailto:") || path.is_empty();
+            if !elsewhere && !folder.join(path).exists() {
+                broken.push(format!("{}: {link}", page.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn links_are_read_outside_of_code() {
+    let text = "[a](b.md) and [c (d)](e/f.md#g \"title\")\n```sh\nx[1](no)\n```\n`[x](no)` ![i](j.png)\n";
+    assert_eq!(links(text), ["b.md", "e/f.md#g", "j.png"]);
 }
 
 /// String literals of shipped code that are one capitalised word.
@@ -93,87 +224,82 @@ fn words(source: &Source) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
-fn every_reason_has_its_section_and_every_section_a_reason() {
-    let mut told: BTreeMap<String, String> = BTreeMap::new();
-    for source in rust_files().iter().filter(|source| !source.is_test()) {
-        if TELL_REASONS.iter().any(|path| source.path.starts_with(path)) {
-            told.extend(words(source).into_iter().map(|word| (word, source.path.clone())));
-        }
-    }
-    told.retain(|word, _| !OTHER_WORDS.contains(&word.as_str()));
-    told.insert(LOWER_CASE.into(), "gateway/dataplane/src/plane/observe.rs".into());
-    let text = page("docs/reasons/README.md");
-    let sections: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-    for (word, path) in &told {
-        assert!(
-            sections.contains(word.as_str()),
-            "{path} says {word}: give it a section in docs/reasons/README.md, or a line in OTHER_WORDS when it is no reason"
-        );
-    }
-    let stale: Vec<_> = sections
-        .iter()
-        .filter(|section| !told.contains_key(**section))
-        .collect();
-    assert!(
-        stale.is_empty(),
-        "docs/reasons/README.md has sections nothing says: {stale:?}"
-    );
-}
-
-#[tokio::test]
-async fn docs_metrics_md_lists_what_is_exported_and_nothing_else() {
-    // Families of rare things are there once one has happened: a dead letter, a request to no channel.
-    let (sink, refuses) = (Sink::start().await, Sink::start().await);
-    refuses.always(Response::status(400));
-    let gateway = Gateway::with([
-        channel("orders", "embedded"),
-        channel("quick", "memory"),
-        subscription("audit", "orders", &sink.url(), json!({})),
-        subscription("refused", "quick", &refuses.url(), json!({})),
-        secret("github", json!({ "secretToken": "s" })),
-        github_source("hello", &["push"], &channel_reference("orders")),
-    ])
-    .await;
-    gateway.send(&Request::event("nowhere", "1")).await.is(404);
-    gateway.accept("orders", ["1"]).await;
-    gateway.accept("quick", ["1"]).await;
-    sink.wait_for(1).await;
-    let scraped = eventually("the dead letter is counted", || async {
-        let scraped = gateway.admin_get("/metrics").await.text();
-        scraped
-            .contains("headgate_events_dead_lettered_total{")
-            .then_some(scraped)
-    })
-    .await;
-    let exported: BTreeSet<String> = scraped
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .map(|(name, kind)| match kind {
-            "counter" => format!("{name}_total"),
-            _ => name.to_owned(),
+/// Reason -> text of its page.
+fn pages() -> BTreeMap<String, String> {
+    let folder = "docs/reasons/";
+    text_files()
+        .into_iter()
+        .filter_map(|file| {
+            let name = file.path.strip_prefix(folder)?.strip_suffix(".md")?.to_owned();
+            (name != "README").then_some((name, file.text))
         })
-        .collect();
-    let text = page("docs/metrics.md");
-    let listed: BTreeSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    assert_eq!(listed, exported, "docs/metrics.md (left) and /metrics (right) differ");
+        .collect()
 }
 
-#[test]
-fn every_link_leads_to_a_file() {
-    for file in text_files().iter().filter(|file| file.path.ends_with(".md")) {
-        let folder = Path::new(&file.path).parent().unwrap_or(Path::new(""));
-        for target in file.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") {
-                continue;
-            }
-            let leads_to = workspace().join(folder).join(path);
-            assert!(leads_to.exists(), "{}: the link {target} leads nowhere", file.path);
+/// What is written to be read: the pages of the root, and docs/.
+fn pages_for_people() -> impl Iterator<Item = Source> {
+    text_files().into_iter().filter(|file| {
+        let in_docs = file.path.starts_with("docs/") && file.path.ends_with(".md");
+        in_docs || ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].contains(&file.path.as_str())
+    })
+}
+
+/// Type and labels of a metric.
+type Shape = (String, BTreeSet<String>);
+
+/// The rows of docs/metrics.md: `| name | type | labels | ...`.
+fn documented() -> BTreeMap<String, Shape> {
+    let page = read(Path::new(&workspace().join("docs/metrics.md")));
+    page.lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let labels = cells[2].split(',').map(str::trim).filter(|label| !label.is_empty());
+            let shape = (cells[1].to_owned(), labels.map(str::to_owned).collect());
+            (cells[0].trim_end_matches('`').to_owned(), shape)
+        })
+        .collect()
+}
+
+/// What a scrape has: a family's name as its samples have it, with `_total` for counters and without a histogram's parts.
+fn scraped(text: &str) -> BTreeMap<String, Shape> {
+    let mut families: BTreeMap<String, Shape> = BTreeMap::new();
+    let mut family = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(told) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = told.split_once(' ').expect("a name and a type");
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            family = (format!("{name}{suffix}"), kind.to_owned());
+            families.insert(family.0.clone(), (kind.to_owned(), BTreeSet::new()));
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(&family.0), "{line:?} is no sample of {}", family.0);
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest);
+            let labels = labels.rsplit_once('}').map_or("", |(labels, _)| labels);
+            let names = labels.split("\",").filter_map(|label| label.split_once("=\""));
+            let names = names.map(|(name, _)| name.to_owned()).filter(|name| name != "le");
+            families.entry(family.0.clone()).or_default().1.extend(names);
         }
     }
+    families
+}
+
+/// Targets of `[text](target)`, fenced blocks and code spans left out.
+fn links(text: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+            continue;
+        }
+        if fenced {
+            continue;
+        }
+        let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
+        for (at, _) in prose.match_indices("](") {
+            let target = prose[at + 2..].split([')', ' ']).next().unwrap_or_default();
+            links.push(target.to_owned());
+        }
+    }
+    links
 }
