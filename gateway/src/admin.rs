@@ -18,7 +18,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{self, DefaultBodyLimit, Path, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -110,7 +110,36 @@ fn router(state: State) -> Router {
         .nest("/api/v1", changing.merge(reading))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "NotFound", "no such path: see docs/admin-api.md") })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::map_response(as_refusal))
         .with_state(state)
+}
+
+/// What the framework refuses by itself, as our own refusals are: JSON with a reason.
+async fn as_refusal(answer: Response) -> Response {
+    let status = answer.status();
+    let is_ours = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
+    let reason = match status {
+        _ if is_ours => return answer,
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
+        _ if status.is_client_error() => "BadRequest",
+        _ => return answer,
+    };
+    let (head, body) = answer.into_parts();
+    let said = axum::body::to_bytes(body, BODY_MAX_BYTES).await.unwrap_or_default();
+    let message = match &said[..] {
+        [] => status.to_string(),
+        said => String::from_utf8_lossy(said).into_owned(),
+    };
+    let mut refusal = Refusal::new(status, reason, message).into_response();
+    if let Some(allowed) = head.headers.get(header::ALLOW) {
+        refusal.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    refusal
 }
 
 /// An error as JSON: `{"reason": ..., "message": ...}`.
@@ -147,7 +176,7 @@ impl From<LetterError> for Refusal {
             LetterError::NotRunning(_) => (StatusCode::CONFLICT, "NotRunning"),
             LetterError::Read(_) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
         };
-        Self::new(status, reason, error.to_string())
+        Self::new(status, reason, dataplane::chain(&error))
     }
 }
 
@@ -216,6 +245,10 @@ fn switched(result: Result<(), SwitchError>) -> Response {
 
 /// Guards what changes state.
 async fn may_change(extract::State(state): extract::State<State>, request: Request<Body>, next: Next) -> Response {
+    // Another method is refused by the route.
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
     match check(&state, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

@@ -70,7 +70,7 @@ impl Backends {
         let opened = self.folder.channel(&wanted.name.to_string(), settings);
         let channel = Arc::new(opened.map_err(|error| model::Unresolved {
             reason: "DataFolderUnusable",
-            message: format!("{error}: check the folder given by --data"),
+            message: format!("{}: check the folder given by --data", dataplane::chain(&error)),
         })?);
         self.embedded
             .lock()

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use channel_embedded::DataFolder;
-use dataplane::{Plane, Settings};
+use dataplane::{Plane, Settings, chain};
 use spec::Spec;
 use tokio::{
     net::TcpListener,
@@ -195,16 +195,4 @@ fn raise_file_limit() {
     if setrlimit(Resource::Nofile, raised).is_err() {
         tracing::debug!("the limit of open files stays as it is");
     }
-}
-
-/// The error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -93,12 +93,12 @@ impl GitHubHook {
         if !outcome.is_refusal() {
             return;
         }
-        let (source, status, message) = (&self.config.name, answer.status.as_u16(), &answer.message);
+        let (source, status, detail) = (&self.config.name, answer.status.as_u16(), &answer.message);
         let reason = outcome.as_str();
         if self.warnings.is_due(*outcome) {
-            tracing::warn!(source, reason, status, message, "delivery refused");
+            tracing::warn!(source, reason, status, detail, "delivery refused");
         } else {
-            tracing::debug!(source, reason, status, message, "delivery refused");
+            tracing::debug!(source, reason, status, detail, "delivery refused");
         }
     }
 }

@@ -85,3 +85,39 @@ async fn a_metrics_series_goes_with_its_object() {
     })
     .await;
 }
+
+/// Whoever refuses: an answer of the admin API is JSON with a reason.
+///
+/// Proves: OP-3
+#[tokio::test]
+async fn every_refusal_of_the_admin_api_has_a_reason() {
+    let gateway = Gateway::with([channel("orders", "memory")]).await;
+    let pause = "/api/v1/subscriptions/default/audit/pause";
+    let json = |path: &str, body: &str| {
+        Request::post(path)
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let drop = "/api/v1/subscriptions/default/audit/deadletters/drop";
+    let cases = [
+        (Request::new("GET", "/api/v1/nothing"), 404, "NotFound"),
+        (Request::new("GET", "/api/v1/deadletters?limit=x"), 400, "BadRequest"),
+        (Request::new("GET", "/api/v1/objects?kind=x"), 400, "UnknownKind"),
+        (Request::new("GET", pause), 405, "MethodNotAllowed"),
+        (Request::post(pause), 415, "UnsupportedMediaType"),
+        (json(pause, "{}"), 404, "NotFound"),
+        (json(drop, "{}"), 400, "BadRequest"),
+        (json(drop, "{"), 400, "BadRequest"),
+        (
+            json(pause, "{}").header("host", "elsewhere.example"),
+            403,
+            "ForeignHost",
+        ),
+    ];
+    for (request, status, reason) in cases {
+        let what = format!("{} {}", request.method, request.path);
+        let answer = request.send(gateway.admin()).await;
+        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        assert_eq!(answer.json()["reason"], reason, "{what}: {}", answer.text());
+    }
+}

@@ -250,6 +250,11 @@ async fn a_missing_secret_is_a_condition_with_its_old_reason() {
     // Nothing may come in that cannot be verified; a 503 makes GitHub keep it as a failed delivery.
     let refused = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;
     assert!(refused.is(503).header("retry-after").is_some());
+    let metrics = gateway.admin_get("/metrics").await.text();
+    assert!(
+        metrics.contains(r#"headgate_requests_refused_total{reason="SourceNotReady"}"#),
+        "{metrics}"
+    );
     gateway.apply(&secret("github", json!({ "secretToken": SECRET })));
     eventually("the delivery is taken once the secret is there", || async {
         let again = gateway.send(&delivery("hello", "push", "1", PUSH, SECRET)).await;

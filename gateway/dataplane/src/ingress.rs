@@ -96,13 +96,18 @@ fn refusal(error: AppendError) -> Refused {
             reason: source.to_string(),
             retry_after,
         },
-        AppendError::Closed => Refused::Draining { retry_after: SOON },
+        AppendError::Closed => Refused::Unavailable {
+            reason: "it is being closed".to_owned(),
+            retry_after: SOON,
+        },
     }
 }
 
 /// A source that is called by HTTP.
 pub(crate) struct HookDoor {
     pub(crate) hook: Arc<dyn Hook>,
+    /// False while the source's secret is not there: no adapter counts its deliveries.
+    pub(crate) is_ready: bool,
     /// Milliseconds since 1970 of the last call that was answered 2xx; zero before the first.
     last_delivery_ms: AtomicI64,
 }
@@ -111,7 +116,16 @@ impl HookDoor {
     pub(crate) fn new(hook: Arc<dyn Hook>) -> Self {
         Self {
             hook,
+            is_ready: true,
             last_delivery_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// Of a source that is known and cannot take deliveries.
+    pub(crate) fn unready() -> Self {
+        Self {
+            is_ready: false,
+            ..Self::new(Arc::new(adapter::Unready))
         }
     }
 

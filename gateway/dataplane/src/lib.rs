@@ -29,4 +29,5 @@ mod switches;
 mod tests;
 
 pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
+pub use failure::chain;
 pub use plane::{Backends, Plane, Readiness, Settings, SwitchError};

@@ -136,7 +136,7 @@ impl Metrics {
         );
         registry.register(
             "headgate_requests_refused",
-            "Requests to no channel at all",
+            "Requests that reached no channel",
             f.requests_refused.clone(),
         );
         registry.register(

@@ -63,6 +63,8 @@ pub(crate) struct Route {
     pub(crate) manner: Manner,
     /// Why nothing is delivered: a target that is not there. Events wait in the channel meanwhile.
     pub(crate) blocked: Option<model::Unresolved>,
+    /// Why letters go to the channel's log although there is a dead-letter sink.
+    pub(crate) unsendable: Option<model::Unresolved>,
 }
 
 impl Route {
@@ -81,10 +83,12 @@ impl Route {
         let reply = resolve(&subscription.reply);
         let delivery = &subscription.delivery;
         // A dead-letter sink that is not there does not stop deliveries: letters go to the channel's log meanwhile.
-        let dead_letter = delivery
-            .dead_letter_sink
-            .as_ref()
-            .and_then(|target| Outbound::new(target, idle_max).ok());
+        let dead_letter = delivery.dead_letter_sink.as_ref();
+        let dead_letter = dead_letter.map(|target| Outbound::new(target, idle_max)).transpose();
+        let (dead_letter, unsendable) = match dead_letter {
+            Ok(outbound) => (outbound, None),
+            Err(why) => (None, Some(why)),
+        };
         let manner = Manner {
             format: delivery.format,
             timeout: delivery.timeout,
@@ -97,6 +101,7 @@ impl Route {
             dead_letter,
             manner,
             blocked,
+            unsendable,
         }
     }
 

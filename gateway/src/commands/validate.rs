@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) fn validate(args: &Validate) -> Result<(), Failure> {
     let settings = settings(args);
-    let loaded = spec::load(&settings).map_err(|error| Failure::Wrong(crate::run::chain(&error)))?;
+    let loaded = spec::load(&settings).map_err(|error| Failure::Wrong(dataplane::chain(&error)))?;
     let (faults, warnings) = (loaded.faults.len(), loaded.warnings.len());
     match args.output {
         TextOrJson::Text => {

@@ -11,6 +11,7 @@ use super::{OpenChannel, Plane, RunningSource, RunningSubscription};
 use crate::{
     context::Context,
     dispatcher::{Dispatcher, Stop},
+    failure::chain,
     ingress::{Doors, HookDoor, SourceOutlet},
     plan::{Change, may_return, plan},
     route::Route,
@@ -85,7 +86,7 @@ impl Plane {
         for (key, source) in &state.sources {
             let door = match &source.hook {
                 Some(Ok(door)) => door.clone(),
-                Some(Err(_)) => Arc::new(HookDoor::new(Arc::new(adapter::Unready))),
+                Some(Err(_)) => Arc::new(HookDoor::unready()),
                 None => continue,
             };
             doors.hooks.insert(key.name.to_string(), door);
@@ -113,7 +114,7 @@ impl Plane {
                 let worth_another_try = why.reason != "NotSupportedYet" && why.reason != "DurabilityNotMet";
                 let mut state = self.0.state.lock();
                 if state.channel_failures.get(&name) != Some(&why) {
-                    tracing::error!(channel = %name, reason = why.reason, message = why.message, "channel cannot be opened");
+                    tracing::error!(channel = %name, reason = why.reason, detail = why.message, "channel cannot be opened");
                 }
                 state.channel_failures.insert(name, why);
                 return !worth_another_try;
@@ -171,7 +172,7 @@ impl Plane {
                 tracing::error!(subscription = %name, %error, "subscription cannot start, trying again");
                 let why = model::Unresolved {
                     reason: "CursorUnavailable",
-                    message: error.to_string(),
+                    message: chain(&error),
                 };
                 self.0.state.lock().subscription_failures.insert(name, why);
                 return false;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use spec::{Condition, Kind, ObjectKey, ObjectName, Observed, Status, model, observed::Truth};
 
-use super::{Shared, State};
+use super::{RunningSubscription, Shared, State};
 use crate::{
     route::{Outbound, Route},
     sink::without_credentials,
@@ -196,7 +196,11 @@ fn subscription(found: &model::Subscription, state: &State) -> Status {
         json!({ "subscriberURI": uris.0, "replyURI": uris.1, "deadLetterURI": uris.2 }),
     );
     let mut conditions = Conditions::default();
-    let resolved = unresolved(found).or_else(|| running.and_then(|running| running.context.route().blocked.clone()));
+    let of_route = |running: &RunningSubscription| {
+        let route = running.context.route();
+        route.blocked.clone().or_else(|| route.unsendable.clone())
+    };
+    let resolved = unresolved(found).or_else(|| running.and_then(of_route));
     let resolved = resolved.map_or(Ok(()), Err);
     let switched = running.is_some_and(|running| running.switch.is_paused());
     let paused = match (found.paused, switched) {
@@ -300,19 +304,19 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         format!("this release does not register webhooks: add one on GitHub that posts application/json to {url}");
     conditions.note("WebhookConfigured", Truth::Unknown, "Info", "NotSupportedYet", &by_hand);
     let running = state.sources.get(&found.key).and_then(|running| running.hook.as_ref());
-    let deployed = match running {
-        Some(Ok(_)) if sink.is_err() => Err(why(
-            "SinkEmpty",
+    let deployed = match (running, &sink) {
+        (Some(Ok(_)), Err(missing)) => Err(why(
+            missing.reason,
             "deliveries are refused with 503 until the sink is there",
         )),
-        Some(Ok(hook)) => {
+        (Some(Ok(hook)), Ok(())) => {
             if let Some(time) = hook.last_delivery() {
                 fields.insert("lastDeliveryTime".into(), json!(time));
             }
             Ok(())
         }
-        Some(Err(why)) => Err(why.clone()),
-        None => Err(why("Deploying", "the receiver is being set up")),
+        (Some(Err(why)), _) => Err(why.clone()),
+        (None, _) => Err(why("Deploying", "the receiver is being set up")),
     };
     conditions
         .put("SecretsProvided", missing.map_or(Ok(()), Err))

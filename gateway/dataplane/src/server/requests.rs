@@ -122,6 +122,9 @@ async fn call(request: Request<Incoming>, ingress: &Ingress, door: &HookDoor) ->
     if answer.status.is_success() {
         door.delivered();
     }
+    if !door.is_ready {
+        ingress.metrics.request_refused("SourceNotReady");
+    }
     match answer.retry_after {
         Some(after) => retry(answer.status, &answer.message, after),
         None => text(answer.status, &answer.message),

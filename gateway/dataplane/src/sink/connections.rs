@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::NoAnswer;
+use crate::failure::chain;
 
 type RequestBody = Full<Bytes>;
 
@@ -258,16 +259,4 @@ fn absolute(request: &mut Request<RequestBody>, base: &Uri) {
 
 fn broken(error: &hyper::Error) -> NoAnswer {
     NoAnswer::Broken(chain(error))
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
