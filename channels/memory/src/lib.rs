@@ -299,11 +299,25 @@ impl Channel for MemoryChannel {
     }
 
     fn depth(&self) -> Depth {
-        let ring = self.inner.ring.lock();
-        let (earliest, next) = (ring.earliest(), ring.next());
+        let (mut depth, cursors) = {
+            let ring = self.inner.ring.lock();
+            let (earliest, next) = (ring.earliest(), ring.next());
+            let depth = Depth {
+                earliest,
+                next,
+                unsettled: next.0 - earliest.0,
+                bytes: ring.bytes() as u64,
+                refusing: ring.refusing(),
+                ..Depth::default()
+            };
+            (depth, ring.cursors())
+        };
+        // A cursor that takes events locks itself and then the ring: never the other way round.
         let status = |cursor: &Arc<Shared>| {
-            let (settled_below, unsettled) = cursor.status(next);
-            let oldest = (unsettled > 0).then(|| ring.stored_at(settled_below)).flatten();
+            let (settled_below, unsettled) = cursor.status(depth.next);
+            let oldest = (unsettled > 0)
+                .then(|| self.inner.ring.lock().stored_at(settled_below))
+                .flatten();
             CursorStatus {
                 name: cursor.name.clone(),
                 settled_below,
@@ -311,15 +325,8 @@ impl Channel for MemoryChannel {
                 oldest,
             }
         };
-        Depth {
-            earliest,
-            next,
-            unsettled: next.0 - earliest.0,
-            bytes: ring.bytes() as u64,
-            cursors: ring.cursors().iter().map(status).collect(),
-            gaps: Vec::new(),
-            refusing: ring.refusing(),
-        }
+        depth.cursors = cursors.iter().map(status).collect();
+        depth
     }
 
     async fn close(&self) {

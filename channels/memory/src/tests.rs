@@ -201,3 +201,32 @@ async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
     assert_eq!(cursor.next(10).await.unwrap().len(), 2);
     assert_eq!((faulty.depth().next.0, faulty.letters().count()), (2, 1));
 }
+
+/// Looking at a channel must never stop it: its locks are taken in one order.
+///
+/// Proves: CH-2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_can_be_looked_at_while_it_works() {
+    const EVENTS: usize = 20_000;
+    let channel = small(1000);
+    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let watched = channel.clone();
+    let watcher = std::thread::spawn(move || while watched.depth().next.0 < EVENTS as u64 {});
+    let filled = channel.clone();
+    let filler = tokio::spawn(async move {
+        for _ in 0..EVENTS {
+            while filled.append(&[event(1)]).await.is_err() {}
+        }
+    });
+    let mut taken = 0;
+    while taken < EVENTS {
+        for delivery in cursor.next(64).await.unwrap() {
+            delivery
+                .ack(Disposition::Accepted(Delivered::by_status(202).unwrap()))
+                .unwrap();
+            taken += 1;
+        }
+    }
+    filler.await.unwrap();
+    watcher.join().unwrap();
+}

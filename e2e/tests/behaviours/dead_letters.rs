@@ -172,6 +172,8 @@ async fn an_undeliverable_event_lies_in_the_channels_log(
     assert!(letter.to_string().contains("default/audit"), "{letter}");
     assert_eq!(dead.count(), if with_sink { 2 } else { 0 });
     if kind == "embedded" {
+        // A settlement is durable milliseconds after the letter (CH-5): a kill in between makes a second one.
+        sink.stays_at(2, std::time::Duration::from_millis(300)).await;
         gateway.kill().await;
         gateway.start_again().await;
         assert_eq!(letters(&gateway, 1).await.len(), 1, "the log survives a kill");
