@@ -9,6 +9,7 @@ pub mod http_form;
 #[cfg(feature = "interop")]
 mod interop;
 mod json;
+pub mod kafka_form;
 mod percent;
 mod rules;
 

@@ -1,0 +1,285 @@
+//! CloudEvents in Kafka records (Kafka protocol binding 1.0.2): written in binary mode, read in binary and structured mode.
+//!
+//! Attributes are record headers `ce_NAME` in UTF-8, `datacontenttype` is the header `content-type`, the record's value is
+//! the data, its key the attribute `partitionkey`. The binding has only strings; so that an event comes back as it was, the
+//! names of attributes that were numbers or booleans go along in one header more ([`TYPES_HEADER`]), which others ignore.
+
+use std::{borrow::Cow, fmt::Write};
+
+use bytes::Bytes;
+
+use crate::{Event, ValueKind, attributes, http_form::DecodeError, json};
+
+/// Names the attributes that are not strings: `i:NAME` and `b:NAME`, separated by commas. Only there when one is.
+pub const TYPES_HEADER: &str = "headgate_types";
+
+const CONTENT_TYPE: &str = "content-type";
+const PREFIX: &str = "ce_";
+
+/// A record's headers for an event, in the order of its attributes.
+pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let named = event.attributes().map(|(name, value)| {
+        let header = match name {
+            "datacontenttype" => Cow::Borrowed(CONTENT_TYPE),
+            "specversion" => Cow::Borrowed("ce_specversion"),
+            "id" => Cow::Borrowed("ce_id"),
+            "source" => Cow::Borrowed("ce_source"),
+            "type" => Cow::Borrowed("ce_type"),
+            "time" => Cow::Borrowed("ce_time"),
+            _ => Cow::Owned(format!("{PREFIX}{name}")),
+        };
+        (header, Cow::Borrowed(value.text))
+    });
+    named.chain(types(event).map(|types| (Cow::Borrowed(TYPES_HEADER), Cow::Owned(types))))
+}
+
+/// A record's key for an event.
+pub fn key(event: &Event) -> Option<&str> {
+    event.text("partitionkey")
+}
+
+fn types(event: &Event) -> Option<String> {
+    let mut types = String::new();
+    for (name, value) in event.attributes() {
+        let kind = match value.kind {
+            ValueKind::String => continue,
+            ValueKind::Integer => 'i',
+            ValueKind::Boolean => 'b',
+        };
+        let comma = if types.is_empty() { "" } else { "," };
+        // Writing into a string cannot fail.
+        let _ = write!(types, "{comma}{kind}:{name}");
+    }
+    (!types.is_empty()).then_some(types)
+}
+
+/// Reads a record, whoever wrote it. A missing value is an event without data; a key becomes `partitionkey` where the
+/// record has no such header and the key is text.
+pub fn decode<'a>(
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    key: Option<&'a [u8]>,
+    value: Bytes,
+) -> Result<Event, DecodeError> {
+    let mut entries: Vec<(&str, &str)> = Vec::with_capacity(12);
+    let mut types = "";
+    for (header, value) in headers {
+        let name = match header.strip_prefix(PREFIX) {
+            Some("datacontenttype") => {
+                return Err(invalid(
+                    "header ce_datacontenttype: in binary mode content-type carries it",
+                ));
+            }
+            Some(name) => name,
+            None if header.eq_ignore_ascii_case(CONTENT_TYPE) => "datacontenttype",
+            None if header == TYPES_HEADER => TYPES_HEADER,
+            None => continue,
+        };
+        // A header without a value says that the attribute is not there.
+        let Some(value) = value else { continue };
+        let value = std::str::from_utf8(value).map_err(|_| invalid(format!("header {header} is not UTF-8")))?;
+        if name == TYPES_HEADER {
+            types = value;
+            continue;
+        }
+        if entries.iter().any(|(known, _)| *known == name) {
+            return Err(invalid(format!("header {header} is there twice")));
+        }
+        entries.push((name, value));
+    }
+    let find = |wanted: &str| {
+        entries
+            .iter()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| *value)
+    };
+    let key = key
+        .and_then(|key| std::str::from_utf8(key).ok())
+        .filter(|key| !key.is_empty());
+    if let Some(content_type) = find("datacontenttype").filter(|value| is_structured(value)) {
+        return structured(content_type, key, &value);
+    }
+    if find("specversion").is_none() {
+        return Err(invalid(
+            "this record is no CloudEvent: it needs the headers ce_specversion, ce_id, ce_source and ce_type, or content-type application/cloudevents+json",
+        ));
+    }
+    if let Some(key) = key.filter(|_| find("partitionkey").is_none()) {
+        entries.push(("partitionkey", key));
+    }
+    let all = entries
+        .iter()
+        .map(|(name, value)| (*name, *value, kind(types, name, value)));
+    let attributes = attributes::write(all, entries.len()).map_err(|error| invalid(error.to_string()))?;
+    Ok(Event {
+        attributes,
+        data: value,
+    })
+}
+
+fn is_structured(content_type: &str) -> bool {
+    const START: &str = "application/cloudevents";
+    content_type
+        .get(..START.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(START))
+}
+
+fn structured(content_type: &str, key: Option<&str>, document: &Bytes) -> Result<Event, DecodeError> {
+    let media = json::media_type(content_type).to_ascii_lowercase();
+    if !matches!(&*media, "application/cloudevents" | "application/cloudevents+json") {
+        return Err(DecodeError::UnsupportedFormat(media));
+    }
+    let event = json::read(document)?;
+    match key {
+        Some(key) if event.text("partitionkey").is_none() => event
+            .edit()
+            .set("partitionkey", key)
+            .finish()
+            .map_err(|error| invalid(error.to_string())),
+        _ => Ok(event),
+    }
+}
+
+/// The type an attribute had, if the writer said so and the value is one.
+fn kind(types: &str, name: &str, value: &str) -> ValueKind {
+    let named = |letter: &str| {
+        types
+            .split(',')
+            .any(|entry| entry.split_once(':') == Some((letter, name)))
+    };
+    if types.is_empty() {
+        ValueKind::String
+    } else if named("i") && value.parse::<i32>().is_ok() {
+        ValueKind::Integer
+    } else if named("b") && (value == "true" || value == "false") {
+        ValueKind::Boolean
+    } else {
+        ValueKind::String
+    }
+}
+
+fn invalid(what: impl Into<String>) -> DecodeError {
+    DecodeError::Invalid(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn round(event: &Event) -> Event {
+        let headers: Vec<_> = headers(event)
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        let headers = headers.iter().map(|(name, value)| (&**name, Some(value.as_bytes())));
+        decode(headers, key(event).map(str::as_bytes), event.data().clone()).unwrap()
+    }
+
+    fn record(headers: &[(&str, Option<&str>)], key: Option<&[u8]>, value: &str) -> Result<Event, DecodeError> {
+        let headers = headers.iter().map(|(name, value)| (*name, value.map(str::as_bytes)));
+        decode(headers, key, Bytes::from(value.to_owned()))
+    }
+
+    const REQUIRED: [(&str, Option<&str>); 4] = [
+        ("ce_type", Some("t")),
+        ("ce_id", Some("1")),
+        ("ce_source", Some("/s")),
+        ("ce_specversion", Some("1.0")),
+    ];
+
+    /// Proves: IN-7, IN-8
+    #[test]
+    fn an_event_comes_back_as_it_was() {
+        let document = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"\u20ac \"x\" 100%",
+            "count":7,"flag":true,"text":"7","partitionkey":"k","data":{"a":1.50}}"#;
+        for event in [
+            Event::from_json(&Bytes::from_static(document)).unwrap(),
+            Event::builder("1", "/s", "t").finish().unwrap(),
+            Event::builder("1", "/s", "t")
+                .data("text/plain; charset=\"utf-8\"", Bytes::from_static(&[0, 255]))
+                .finish()
+                .unwrap(),
+        ] {
+            assert_eq!(round(&event), event);
+        }
+        let names: Vec<_> = headers(&Event::from_json(&Bytes::from_static(document)).unwrap())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            names[4..],
+            [
+                "ce_subject=\u{20ac} \"x\" 100%",
+                "ce_count=7",
+                "ce_flag=true",
+                "ce_text=7",
+                "ce_partitionkey=k",
+                "headgate_types=i:count,b:flag"
+            ]
+        );
+    }
+
+    #[test]
+    fn records_of_other_producers_are_read() {
+        let mut headers = REQUIRED.to_vec();
+        headers.extend([
+            ("ce_nothing", None),
+            ("traceparent", Some("x")),
+            ("Content-Type", Some("application/json")),
+        ]);
+        let event = record(&headers, Some(b"key"), "{}").unwrap();
+        assert_eq!(
+            (
+                event.text("nothing"),
+                event.text("traceparent"),
+                event.text("partitionkey")
+            ),
+            (None, None, Some("key"))
+        );
+        assert_eq!(
+            (event.text("datacontenttype"), &event.data()[..]),
+            (Some("application/json"), &b"{}"[..])
+        );
+        assert_eq!(record(&REQUIRED, Some(&[0xff]), "").unwrap().text("partitionkey"), None);
+
+        let document = r#"{"specversion":"1.0","id":"2","source":"/s","type":"t","data":[1]}"#;
+        let structured = |content_type| record(&[("content-type", Some(content_type))], Some(b"k"), document);
+        let event = structured("application/CloudEvents+json; charset=UTF-8").unwrap();
+        assert_eq!(
+            (event.id(), event.text("partitionkey"), &event.data()[..]),
+            ("2", Some("k"), &b"[1]"[..])
+        );
+        assert!(matches!(
+            structured("application/cloudevents+avro"),
+            Err(DecodeError::UnsupportedFormat(_))
+        ));
+        assert!(matches!(
+            structured("application/cloudevents-batch+json"),
+            Err(DecodeError::UnsupportedFormat(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_event_says_why() {
+        let fault =
+            |headers: &[(&str, Option<&str>)], value: &str| record(headers, None, value).unwrap_err().to_string();
+        assert!(fault(&[], "hello").contains("ce_specversion"));
+        assert!(fault(&REQUIRED[..3], "").contains("ce_specversion"));
+        assert!(fault(&REQUIRED[1..], "").contains("type"));
+        let mut twice = REQUIRED.to_vec();
+        twice.push(("ce_id", Some("2")));
+        assert_eq!(fault(&twice, ""), "header ce_id is there twice");
+        let mut misplaced = REQUIRED.to_vec();
+        misplaced.push(("ce_datacontenttype", Some("text/plain")));
+        assert!(fault(&misplaced, "").contains("content-type carries it"));
+        assert!(
+            fault(&[("content-type", Some("application/cloudevents+json"))], "[").contains("not a CloudEvent in JSON")
+        );
+        let bytes = [("ce_id", Some(&[0xff][..]))];
+        assert!(
+            decode(bytes.into_iter(), None, Bytes::new())
+                .unwrap_err()
+                .to_string()
+                .contains("not UTF-8")
+        );
+    }
+}
