@@ -101,6 +101,9 @@ impl fmt::Display for Durability {
 pub struct Promises {
     /// How durable an event is once `append` returned.
     pub durability: Durability,
+    /// Events, cursors and letters are still there for the next process. A broker keeps them even where it promises no
+    /// more than `Process` about its own machine.
+    pub survives_restart: bool,
     /// Settled events can be read again (`Start::Earliest`, `Start::Time`, `Start::Offset`) while they are retained.
     pub replay: bool,
     /// Attempts recorded with [`Delivery::remember`] survive a restart (DL-4).
@@ -239,8 +242,8 @@ pub struct Depth {
     pub next: Offset,
     /// Events that at least one cursor has not settled.
     pub unsettled: u64,
-    /// Bytes held in memory or on disk, settled ones that are retained included.
-    pub bytes: u64,
+    /// Bytes held in memory or on disk, settled ones that are retained included. `None` where the backend does not say.
+    pub bytes: Option<u64>,
     pub cursors: Vec<CursorStatus>,
     /// Known gaps, oldest first.
     pub gaps: Vec<Gap>,

@@ -146,6 +146,7 @@ impl Channel for EmbeddedChannel {
     fn promises(&self) -> Promises {
         Promises {
             durability: Durability::Disk,
+            survives_restart: true,
             replay: true,
             remembers_attempts: true,
             max_event_bytes: self.store.settings.lock().max_event_bytes,
@@ -213,7 +214,7 @@ impl Channel for EmbeddedChannel {
             earliest: Offset(log.earliest()),
             next,
             unsettled: next.0.saturating_sub(log.low()),
-            bytes: log.bytes() + self.store.letters.bytes(),
+            bytes: Some(log.bytes() + self.store.letters.bytes()),
             cursors: log.cursors().iter().map(status).collect(),
             gaps: log.gaps(),
             refusing: log.refusing(),

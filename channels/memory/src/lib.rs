@@ -219,6 +219,7 @@ impl Channel for MemoryChannel {
     fn promises(&self) -> Promises {
         Promises {
             durability: Durability::Process,
+            survives_restart: false,
             replay: false,
             remembers_attempts: false,
             max_event_bytes: self.inner.max_event_bytes.load(Ordering::Relaxed),
@@ -306,7 +307,7 @@ impl Channel for MemoryChannel {
                 earliest,
                 next,
                 unsettled: next.0 - earliest.0,
-                bytes: ring.bytes() as u64,
+                bytes: Some(ring.bytes() as u64),
                 refusing: ring.refusing(),
                 ..Depth::default()
             };

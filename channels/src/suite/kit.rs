@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use event::Event;
 
-use crate::{Channel, Cursor, CursorName, Delivered, Delivery, Discard, Disposition, Durability, Start};
+use crate::{Channel, Cursor, CursorName, Delivered, Delivery, Discard, Disposition, Start};
 
 /// Longer than anything a case waits for on purpose; time is paused there, so it costs nothing.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
@@ -108,5 +108,5 @@ pub(super) async fn idle(cursor: &mut Box<dyn Cursor>) {
 }
 
 pub(super) fn survives(channel: &Arc<dyn Channel>) -> bool {
-    channel.promises().durability > Durability::Process
+    channel.promises().survives_restart
 }

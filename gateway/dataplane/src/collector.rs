@@ -88,7 +88,9 @@ fn families(shared: &Shared) -> Vec<Family> {
         let by = ByObject::from(&name);
         let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
         unsettled.values.push((by.clone(), behind as f64));
-        bytes.values.push((by.clone(), depth.bytes as f64));
+        if let Some(held) = depth.bytes {
+            bytes.values.push((by.clone(), held as f64));
+        }
         refusing
             .values
             .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
