@@ -87,6 +87,10 @@ fn parse(text: &str) -> Vec<Section> {
 pub enum On {
     Memory,
     Embedded,
+    Kafka,
+    /// Memory and embedded: what the built gateway is asked on both.
+    Both,
+    /// Once on each kind.
     Each,
     /// The line does not depend on the channel, or the test needs none.
     Any,
@@ -151,8 +155,12 @@ fn channels_of(path: &str, signature: &str) -> On {
         On::Memory
     } else if path.starts_with("channels/embedded/") {
         On::Embedded
-    } else if path.starts_with("channels/src/suite") || (names("memory") && names("embedded")) {
+    } else if path.starts_with("channels/kafka/") || (names("kafka") && !names("memory")) {
+        On::Kafka
+    } else if path.starts_with("channels/src/suite") || (names("memory") && names("kafka")) {
         On::Each
+    } else if names("memory") && names("embedded") {
+        On::Both
     } else {
         On::Any
     }
@@ -192,10 +200,12 @@ pub fn page(sections: &[Section], proofs: &[Proof]) -> String {
     page
 }
 
-const COLUMNS: [(&str, On); 4] = [
+const COLUMNS: [(&str, On); 6] = [
     ("every channel", On::Each),
+    ("`memory`, `embedded`", On::Both),
     ("`memory`", On::Memory),
     ("`embedded`", On::Embedded),
+    ("`kafka`", On::Kafka),
     ("whatever the channel", On::Any),
 ];
 
@@ -208,7 +218,7 @@ const HEAD: &str = "\
 > An event that was answered with 2xx is delivered to every matching subscription or lies in a dead-letter log where a
 > person can find it, whatever crashes; `memory` channels promise this only while the process lives.
 
-*Every channel* means that the test runs once for `memory` and once for `embedded`.
+*Every channel* means that the test runs once for each of `memory`, `embedded` and `kafka`, the latter on a real broker.
 ";
 
 #[cfg(test)]
@@ -242,7 +252,7 @@ mod tests {
                 .iter()
                 .map(|proof| (proof.id.as_str(), proof.on))
                 .collect::<Vec<_>>(),
-            [("DL-2", On::Each), ("DL-3", On::Each)]
+            [("DL-2", On::Both), ("DL-3", On::Both)]
         );
         assert_eq!(proofs[0].test, "it retries");
     }

@@ -15,12 +15,12 @@ pub mod documents;
 pub mod gateway;
 pub mod github;
 pub mod peers;
-pub mod ports;
 pub mod sink;
 pub mod tree;
 pub mod wait;
 
 pub use client::{Answer, Request};
 pub use gateway::Gateway;
+pub use servers::ports;
 pub use sink::{Response, Sink};
 pub use wait::{eventually, holds};

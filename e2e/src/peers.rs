@@ -5,12 +5,12 @@
 //! `HEADGATE_SKIP_PEERS=node,python` skips such tests loudly instead. CI skips none.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use sha2::{Digest, Sha256};
+use servers::cache::{self, Entry};
 use tokio::{process::Command, sync::OnceCell};
 
 use crate::binary::workspace;
@@ -32,17 +32,8 @@ impl Peer {
 }
 
 /// Whether the one who runs the tests asked to go without this peer; says so loudly.
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 pub fn skipped(peer: Peer) -> bool {
-    let asked = env::var("HEADGATE_SKIP_PEERS").unwrap_or_default();
-    let skip = asked.split(',').any(|name| name.trim() == peer.name());
-    if skip {
-        eprintln!(
-            "SKIPPED: HEADGATE_SKIP_PEERS names {}; what this test proves is not proven",
-            peer.name()
-        );
-    }
-    skip
+    cache::skipped(peer.name())
 }
 
 /// Runs a script of `peers/` with its packages at hand and gives its output.
@@ -116,27 +107,21 @@ async fn install(peer: Peer) -> PathBuf {
         Peer::Node => &["package.json", "package-lock.json"],
         Peer::Python => &["requirements.txt"],
     };
-    // The folder is named by what it is made from: a changed pin is another folder.
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update(fs::read(recipe.join(file)).unwrap_or_else(|error| panic!("{file}: {error}")));
-    }
-    let folder = cache().join(format!("{}-{}", peer.name(), &hex::encode(hash.finalize())[..16]));
-    if folder.is_dir() {
-        return folder;
-    }
-    // Made aside and moved into place whole: an interrupted or a second installation leaves nothing half done.
-    let draft = cache().join(format!("draft-{}-{}", peer.name(), std::process::id()));
-    fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
+    let files: Vec<PathBuf> = files.iter().map(|file| recipe.join(file)).collect();
+    let entry = Entry::of(peer.name(), &files);
+    let Some(draft) = &entry.draft else {
+        return entry.folder;
+    };
     let mut command = match peer {
         Peer::Node => {
-            for file in files {
-                fs::copy(recipe.join(file), draft.join(file)).expect("a recipe is copied");
+            for file in &files {
+                let name = file.file_name().expect("a file has a name");
+                fs::copy(file, draft.join(name)).expect("a recipe is copied");
             }
             let mut command = Command::new("npm");
             command
                 .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-                .current_dir(&draft);
+                .current_dir(draft);
             command
         }
         Peer::Python => {
@@ -150,7 +135,7 @@ async fn install(peer: Peer) -> PathBuf {
                 "--require-hashes",
                 "--target",
             ]);
-            command.arg(&draft).arg("-r").arg(recipe.join("requirements.txt"));
+            command.arg(draft).arg("-r").arg(recipe.join("requirements.txt"));
             command
         }
     };
@@ -162,11 +147,7 @@ async fn install(peer: Peer) -> PathBuf {
     if !output.status.success() {
         missing(peer, &String::from_utf8_lossy(&output.stderr));
     }
-    if fs::rename(&draft, &folder).is_err() {
-        // Somebody else was first.
-        let _ = fs::remove_dir_all(&draft);
-    }
-    folder
+    entry.publish()
 }
 
 fn missing(peer: Peer, why: &str) -> ! {
@@ -188,12 +169,4 @@ fn publish(path: &Path, bytes: &[u8]) {
     let draft = tempfile::NamedTempFile::new_in(path.parent().expect("a file in a folder")).expect("a draft");
     fs::write(draft.path(), bytes).expect("a draft is written");
     draft.persist(path).expect("and moved into place");
-}
-
-fn cache() -> PathBuf {
-    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base = base.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let folder = base.unwrap_or_else(env::temp_dir).join("headgate").join("peers");
-    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    folder
 }

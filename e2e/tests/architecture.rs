@@ -27,7 +27,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter-github", &["adapter", "event", "backoff"]),
     ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
     ("headgate", &["*"]),
-    ("e2e", &["event"]),
+    ("channel-kafka", &["channel", "event"]),
+    ("servers", &[]),
+    ("e2e", &["event", "servers"]),
 ];
 
 /// What tests and examples of a package may use besides: real channels under the data plane, a `Stored` for an adapter.
@@ -36,6 +38,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("event", &["event"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-github", &["channel"]),
+    ("channel-kafka", &["servers"]),
 ];
 
 /// Library (or its prefix, with `*`) -> the only packages of ours that may name it.

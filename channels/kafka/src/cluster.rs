@@ -1,0 +1,162 @@
+//! The clients that all channels on one cluster share: a producer, a reader, a follower of tables, and administration.
+
+use std::sync::Arc;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    config::ClientConfig,
+    types::RDKafkaErrorCode,
+};
+
+use crate::{
+    connection::Connection,
+    error::OpenError,
+    producer::Producer,
+    reader::{ASK_MAX, Quiet, Reader},
+    table::Follower,
+};
+
+/// One cluster, as one identity.
+pub struct Cluster {
+    pub(crate) connection: Connection,
+    pub(crate) producer: Producer,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) follower: Follower,
+    /// Taken when the cluster is dropped.
+    admin: Option<AdminClient<Quiet>>,
+}
+
+/// A topic to make.
+pub(crate) struct Wanted<'a> {
+    pub(crate) topic: &'a str,
+    /// `None`: what the cluster makes by default.
+    pub(crate) replication: Option<i32>,
+    pub(crate) partitions: i32,
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+impl Cluster {
+    /// Makes the clients; connecting is theirs, in the background. Must be called inside a runtime.
+    pub fn new(connection: Connection) -> Result<Arc<Self>, OpenError> {
+        let admin: ClientConfig = connection.config();
+        Ok(Arc::new(Self {
+            producer: Producer::new(&connection).map_err(OpenError::Settings)?,
+            reader: Arc::new(Reader::new(&connection).map_err(OpenError::Settings)?),
+            follower: Follower::new(&connection).map_err(OpenError::Settings)?,
+            admin: Some(admin.create_with_context(Quiet).map_err(OpenError::Settings)?),
+            connection,
+        }))
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn admin(&self) -> Result<&AdminClient<Quiet>, OpenError> {
+        self.admin
+            .as_ref()
+            .ok_or_else(|| self.unreachable(rdkafka::error::KafkaError::Canceled))
+    }
+
+    pub(crate) fn unreachable(&self, source: rdkafka::error::KafkaError) -> OpenError {
+        OpenError::Unreachable {
+            servers: self.connection.bootstrap_servers.clone(),
+            source,
+        }
+    }
+
+    /// Makes a topic; one that is there already is as good.
+    pub(crate) async fn make(&self, wanted: &Wanted<'_>) -> Result<(), OpenError> {
+        // The broker reads -1 as its own default (KIP-464).
+        let replication = TopicReplication::Fixed(wanted.replication.unwrap_or(-1));
+        let mut topic = NewTopic::new(wanted.topic, wanted.partitions, replication);
+        for (name, value) in &wanted.settings {
+            topic = topic.set(name, value);
+        }
+        let made = self.admin()?.create_topics([&topic], &options()).await;
+        let made = made.map_err(|error| self.unreachable(error))?;
+        match made.into_iter().next() {
+            None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => Err(OpenError::NotMade {
+                topic: wanted.topic.to_owned(),
+                why: match code {
+                    RDKafkaErrorCode::InvalidReplicationFactor => {
+                        let asked = wanted
+                            .replication
+                            .map_or_else(|| "the cluster's default".into(), |n| n.to_string());
+                        format!(
+                            "replication factor {asked} is more than there are brokers: lower replicationFactor or add brokers"
+                        )
+                    }
+                    RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                        "the user may not create topics: allow Create on the topic, or make it beforehand".into()
+                    }
+                    code => code.to_string(),
+                },
+            }),
+        }
+    }
+
+    /// A topic's settings by name.
+    pub(crate) async fn settings(&self, topic: &str) -> Result<std::collections::HashMap<String, String>, OpenError> {
+        let described = self
+            .admin()?
+            .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
+            .await;
+        let described = described.map_err(|error| self.unreachable(error))?;
+        let resource = match described.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(code)) => {
+                return Err(OpenError::Unfit {
+                    topic: topic.to_owned(),
+                    why: format!("its settings cannot be read ({code}): allow DescribeConfigs on it"),
+                });
+            }
+            None => return Ok(std::collections::HashMap::new()),
+        };
+        let entries = resource.entries.into_iter();
+        Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// Deletes a consumer group; it may have members of other gateways, or never have been.
+    pub(crate) async fn delete_group(&self, group: &str) {
+        let Some(admin) = &self.admin else { return };
+        let deleted = admin.delete_groups(&[group], &options()).await;
+        let result = deleted.ok().and_then(|results| results.into_iter().next());
+        if let Some(Err((_, code))) = result
+            && code != RDKafkaErrorCode::GroupIdNotFound
+        {
+            tracing::info!(group, %code, "a consumer group was not deleted; it expires by itself");
+        }
+    }
+
+    /// Deletes the records of a partition that lie below `before`.
+    pub(crate) async fn delete_records(
+        &self,
+        topic: &str,
+        before: &[(i32, u64)],
+    ) -> Result<(), rdkafka::error::KafkaError> {
+        let mut list = rdkafka::TopicPartitionList::new();
+        for (partition, offset) in before {
+            let offset = rdkafka::Offset::Offset(i64::try_from(*offset).unwrap_or_default());
+            list.add_partition_offset(topic, *partition, offset)?;
+        }
+        let admin = self.admin.as_ref().ok_or(rdkafka::error::KafkaError::Canceled)?;
+        admin.delete_records(&list, &options()).await.map(drop)
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ASK_MAX))
+        .operation_timeout(Some(ASK_MAX))
+}
+
+/// Clients flush and join threads when they are dropped: never on a thread of the runtime.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.follower.stop();
+        let (producer, reader, admin) = (self.producer.take(), self.reader.clone(), self.admin.take());
+        std::thread::spawn(move || drop((producer, reader, admin)));
+    }
+}

@@ -1,0 +1,197 @@
+//! A compacted topic as a table: keys with their newest values, followed as long as it is open.
+//!
+//! The topic is the one truth. A write returns when its record came back to the reader, so whoever wrote finds what they
+//! wrote, and several gateways see the same. Values are kept only where they are wanted; otherwise where they lie is enough.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rdkafka::{
+    Message, Offset as KafkaOffset, TopicPartitionList,
+    consumer::{Consumer, StreamConsumer},
+    error::{KafkaError, KafkaResult},
+};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    connection::Connection,
+    reader::{Ends, Quiet},
+    record::{Entry, entry},
+};
+
+/// The newest state of a topic's keys.
+pub(crate) struct Table {
+    pub(crate) topic: String,
+    keeps_values: bool,
+    rows: Mutex<Rows>,
+    /// The offset after the last record seen.
+    seen: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Rows {
+    by_offset: BTreeMap<u64, (Arc<[u8]>, Option<Bytes>)>,
+    offset_of: HashMap<Arc<[u8]>, u64>,
+}
+
+impl Table {
+    pub(crate) fn new(topic: String, keeps_values: bool) -> Self {
+        Self {
+            topic,
+            keeps_values,
+            rows: Mutex::default(),
+            seen: watch::Sender::new(0),
+        }
+    }
+
+    fn apply(&self, entry: Entry) {
+        let mut rows = self.rows.lock();
+        let key: Arc<[u8]> = entry.key.into();
+        if let Some(old) = rows.offset_of.remove(&key) {
+            rows.by_offset.remove(&old);
+        }
+        if let Some(value) = entry.value {
+            rows.offset_of.insert(key.clone(), entry.offset);
+            rows.by_offset
+                .insert(entry.offset, (key, self.keeps_values.then_some(value)));
+        }
+        drop(rows);
+        self.seen.send_replace(entry.offset + 1);
+    }
+
+    /// Returns when the record before `offset` was seen. Cancel safe.
+    pub(crate) async fn seen(&self, offset: u64) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.seen.subscribe().wait_for(|seen| *seen >= offset).await;
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.rows.lock().by_offset.len() as u64
+    }
+
+    /// The first row at or after `offset`: where it lies and its key.
+    pub(crate) fn at_or_after(&self, offset: u64) -> Option<(u64, Arc<[u8]>)> {
+        let rows = self.rows.lock();
+        rows.by_offset
+            .range(offset..)
+            .next()
+            .map(|(offset, (key, _))| (*offset, key.clone()))
+    }
+
+    pub(crate) fn key_at(&self, offset: u64) -> Option<Arc<[u8]>> {
+        self.rows.lock().by_offset.get(&offset).map(|(key, _)| key.clone())
+    }
+
+    /// One past the newest row.
+    pub(crate) fn end(&self) -> u64 {
+        self.rows
+            .lock()
+            .by_offset
+            .last_key_value()
+            .map_or(0, |(offset, _)| offset + 1)
+    }
+
+    /// All rows with their values, oldest first.
+    pub(crate) fn rows(&self) -> Vec<(Arc<[u8]>, Bytes)> {
+        let rows = self.rows.lock();
+        let row = |(key, value): &(Arc<[u8]>, Option<Bytes>)| (key.clone(), value.clone().unwrap_or_default());
+        rows.by_offset.values().map(row).collect()
+    }
+}
+
+/// Follows all tables of a cluster with one consumer.
+pub(crate) struct Follower {
+    consumer: Mutex<Option<Arc<StreamConsumer<Quiet>>>>,
+    tables: Arc<Mutex<HashMap<String, Arc<Table>>>>,
+    stopped: Arc<Notify>,
+}
+
+impl Follower {
+    pub(crate) fn new(connection: &Connection) -> KafkaResult<Self> {
+        let mut config = connection.config();
+        config
+            .set("group.id", "headgate-reader")
+            .set("enable.auto.commit", "false")
+            .set("allow.auto.create.topics", "false")
+            .set("auto.offset.reset", "earliest")
+            // Whoever wrote waits for the record to come back.
+            .set("fetch.min.bytes", "1")
+            .set("queued.max.messages.kbytes", "4096");
+        let consumer: Arc<StreamConsumer<Quiet>> = Arc::new(config.create_with_context(Quiet)?);
+        let tables: Arc<Mutex<HashMap<String, Arc<Table>>>> = Arc::default();
+        let stopped = Arc::new(Notify::new());
+        tokio::spawn(follow(consumer.clone(), tables.clone(), stopped.clone()));
+        Ok(Self {
+            consumer: Mutex::new(Some(consumer)),
+            tables,
+            stopped,
+        })
+    }
+
+    /// Begins to follow a table; returns when everything up to its present end was read.
+    pub(crate) async fn open(&self, table: Arc<Table>, ends: Ends) -> KafkaResult<()> {
+        let from = i64::try_from(ends.low).unwrap_or_default();
+        let topic = table.topic.clone();
+        self.tables.lock().insert(topic.clone(), table.clone());
+        let consumer = self.consumer.lock().clone().ok_or(KafkaError::Canceled)?;
+        consumer.incremental_assign(&assignment(&topic, KafkaOffset::Offset(from))?)?;
+        if ends.high > ends.low {
+            table.seen(ends.high).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self, topic: &str) {
+        self.tables.lock().remove(topic);
+        let consumer = self.consumer.lock().clone();
+        if let (Some(consumer), Ok(assignment)) = (consumer, assignment(topic, KafkaOffset::Invalid)) {
+            // It is not assigned when opening it failed.
+            let _ = consumer.incremental_unassign(&assignment);
+        }
+    }
+
+    /// Lets go of the client, which its task gives up on a thread that may block.
+    pub(crate) fn stop(&self) {
+        drop(self.consumer.lock().take());
+        self.stopped.notify_one();
+    }
+}
+
+fn assignment(topic: &str, offset: KafkaOffset) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    if offset == KafkaOffset::Invalid {
+        list.add_partition(topic, 0);
+    } else {
+        list.add_partition_offset(topic, 0, offset)?;
+    }
+    Ok(list)
+}
+
+async fn follow(
+    consumer: Arc<StreamConsumer<Quiet>>,
+    tables: Arc<Mutex<HashMap<String, Arc<Table>>>>,
+    stopped: Arc<Notify>,
+) {
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = stopped.notified() => break,
+            received = consumer.recv() => received,
+        };
+        match received {
+            Ok(message) => {
+                let table = tables.lock().get(message.topic()).cloned();
+                if let Some(table) = table {
+                    table.apply(entry(&message));
+                }
+            }
+            // It goes on by itself; while brokers are away there is one such line at each try to reconnect.
+            Err(error) => tracing::debug!(%error, "reading a table's topic"),
+        }
+    }
+    tokio::task::spawn_blocking(move || drop(consumer));
+}

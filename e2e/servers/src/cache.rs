@@ -1,0 +1,85 @@
+//! The cache: one folder per recipe, named by the recipe's hash, made whole or not at all.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+/// Names peers that tests go without, separated by commas.
+pub const SKIP: &str = "HEADGATE_SKIP_PEERS";
+
+/// Whether the one who runs the tests asked to go without this peer; says so loudly.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn skipped(peer: &str) -> bool {
+    let asked = env::var(SKIP).unwrap_or_default();
+    let skip = asked.split(',').any(|name| name.trim() == peer);
+    if skip {
+        eprintln!("SKIPPED: {SKIP} names {peer}; what this test proves is not proven");
+    }
+    skip
+}
+
+/// Where everything fetched is kept: `headgate/peers` in the user's cache folder.
+pub fn root() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let folder = base.unwrap_or_else(env::temp_dir).join("headgate").join("peers");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
+}
+
+/// What a recipe makes: its folder and, when that is not there yet, an empty one to make it in. A changed recipe is
+/// another folder.
+pub struct Entry {
+    pub folder: PathBuf,
+    pub draft: Option<PathBuf>,
+}
+
+impl Entry {
+    pub fn of(name: &str, recipe: &[PathBuf]) -> Self {
+        let mut hash = Sha256::new();
+        for file in recipe {
+            hash.update(fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
+        }
+        let folder = root().join(format!("{name}-{}", &hex::encode(hash.finalize())[..16]));
+        if folder.is_dir() {
+            return Self { folder, draft: None };
+        }
+        let draft = root().join(format!("draft-{name}-{}", std::process::id()));
+        fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
+        Self {
+            folder,
+            draft: Some(draft),
+        }
+    }
+
+    /// Moves the draft into place: an interrupted or a second installation leaves nothing half done.
+    pub fn publish(self) -> PathBuf {
+        if let Some(draft) = self.draft
+            && fs::rename(&draft, &self.folder).is_err()
+        {
+            // Somebody else was first.
+            let _ = fs::remove_dir_all(&draft);
+        }
+        self.folder
+    }
+}
+
+/// Checks every file of `sums` (`HASH  NAME` a line, as sha256sum writes them) in a folder.
+///
+/// # Panics
+/// When one is missing or another than it was.
+pub fn check_sums(folder: &Path, sums: &Path) {
+    let sums = fs::read_to_string(sums).unwrap_or_else(|error| panic!("{}: {error}", sums.display()));
+    for line in sums.lines() {
+        let (hash, name) = line.split_once("  ").expect("a line of sha256sum");
+        let bytes = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name} was not fetched: {error}"));
+        assert_eq!(
+            hex::encode(Sha256::digest(bytes)),
+            hash,
+            "{name} is not the file it was when it was pinned"
+        );
+    }
+}

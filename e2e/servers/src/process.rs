@@ -1,0 +1,97 @@
+//! A server's process, which ends with its handle and with the test process, whatever ends that.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Kills the server when the pipe it reads is closed: by its handle, or by the death of the test process. Removes the
+/// folder named by its first argument, if one is.
+const GUARD: &str = r#"folder=$1; log=$2; shift 2
+"$@" >>"$log" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+kill -9 $server; wait $server
+[ -z "$folder" ] || rm -rf "$folder""#;
+
+/// A cold start on a busy machine of two cores took up to 20 s.
+const START_MAX: Duration = Duration::from_secs(120);
+
+pub(crate) struct Server {
+    guard: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it; what it prints is appended to `log`. With `remove`, that folder goes when the server does.
+    pub(crate) fn start(command: &[String], log: &Path, remove: Option<&Path>) -> Self {
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(remove.unwrap_or(Path::new("")))
+            .arg(log)
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh runs");
+        Self {
+            guard,
+            log: log.to_owned(),
+        }
+    }
+
+    /// Blocks until the log says `ready` once more than `before` times.
+    ///
+    /// # Panics
+    /// When it does not within two minutes; with the log's end.
+    pub(crate) fn wait_for(&mut self, ready: &str, before: usize) {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            if log.matches(ready).count() > before {
+                return;
+            }
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            assert!(
+                Instant::now() < deadline,
+                "the server did not start; the end of its log, last line first:\n{}",
+                tail.join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// `kill -9`, and waits until it is dead.
+    pub(crate) fn kill(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it cannot be run or fails, with `hint`.
+pub(crate) fn run(command: &mut Command, hint: &str) -> String {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{hint}: {command:?}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{hint}: {command:?} ended with {}\n{text}{errors}",
+        output.status
+    );
+    text
+}
