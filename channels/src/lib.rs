@@ -289,6 +289,12 @@ pub trait Channel: Send + Sync + 'static {
     /// The log of letters that could not be delivered from this channel, as durable as the channel itself.
     fn letters(&self) -> &dyn Letters;
 
+    /// Where the backend's promise falls short of what it could be, or differs from what was asked for: each names what
+    /// to change (CONTRACT CH-8).
+    fn findings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Cheap enough to be asked once a second.
     fn depth(&self) -> Depth;
 

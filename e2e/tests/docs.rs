@@ -17,6 +17,7 @@ use serde_json::json;
 /// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
 const TELL_REASONS: &[&str] = &[
     "adapters/github/src/outcome.rs",
+    "channels/kafka/src/group.rs",
     "gateway/dataplane/src/failure.rs",
     "gateway/dataplane/src/ingress.rs",
     "gateway/dataplane/src/metrics.rs",
@@ -47,6 +48,7 @@ const OTHER_WORDS: &[&str] = &[
     "ContainerSource",
     "Current",
     "Delivering",
+    "DurabilityDegraded",
     "Deployed",
     "GcpPubSubSource",
     "GitHubSource",

@@ -10,6 +10,7 @@ use adapter_github::{Config, GitHubHook, Metrics, Secret};
 use async_trait::async_trait;
 use channel::Channel;
 use channel_embedded::DataFolder;
+use channel_kafka::{Cluster, Connection, KafkaChannel, OpenError};
 use channel_memory::MemoryChannel;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -17,10 +18,16 @@ use spec::{ObjectName, model};
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
 
+/// Before a topic's name where the provisioner does not say.
+const TOPIC_PREFIX: &str = "headgate.";
+
 pub(crate) struct Backends {
     folder: DataFolder,
     memory: Mutex<HashMap<ObjectName, Weak<MemoryChannel>>>,
     embedded: OpenLogs,
+    kafka: Mutex<HashMap<ObjectName, Weak<KafkaChannel>>>,
+    /// Channels of one connection share its clients.
+    clusters: Mutex<HashMap<Connection, Weak<Cluster>>>,
     deliveries: Metrics,
 }
 
@@ -32,6 +39,8 @@ impl Backends {
             folder,
             memory: Mutex::default(),
             embedded,
+            kafka: Mutex::default(),
+            clusters: Mutex::default(),
             deliveries: Metrics::registered(registry),
         }
     }
@@ -77,6 +86,76 @@ impl Backends {
             .insert(wanted.name.clone(), Arc::downgrade(&channel));
         Ok(channel)
     }
+
+    async fn kafka(
+        &self,
+        wanted: &model::Channel,
+        connection: Connection,
+        settings: channel_kafka::Settings,
+    ) -> Result<Arc<dyn Channel>, model::Unresolved> {
+        let found = self.kafka.lock().get(&wanted.name).and_then(Weak::upgrade);
+        if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
+            channel.configure(settings.max_event_bytes);
+            return Ok(channel);
+        }
+        let cluster = {
+            let mut clusters = self.clusters.lock();
+            clusters.retain(|_, cluster| cluster.strong_count() > 0);
+            match clusters.get(&connection).and_then(Weak::upgrade) {
+                Some(cluster) => cluster,
+                None => {
+                    let cluster = Cluster::new(connection.clone()).map_err(|error| not_opened(&error))?;
+                    clusters.insert(connection, Arc::downgrade(&cluster));
+                    cluster
+                }
+            }
+        };
+        let opened = KafkaChannel::open(cluster, &settings).await;
+        let channel = Arc::new(opened.map_err(|error| not_opened(&error))?);
+        self.kafka.lock().insert(wanted.name.clone(), Arc::downgrade(&channel));
+        Ok(channel)
+    }
+}
+
+/// Where a provisioner's brokers are, and the prefix of its topics.
+fn kafka_config(provisioner: &model::Provisioner) -> Result<(Connection, String), model::Unresolved> {
+    let config = &provisioner.config;
+    if config.get("security").is_some() {
+        return Err(model::Unresolved {
+            reason: "NotSupportedYet",
+            message: format!(
+                "provisioner {}: spec.config.security is not supported by this release, which connects to Kafka in plain text only",
+                provisioner.name
+            ),
+        });
+    }
+    let bootstrap_servers = match config.get("bootstrapServers") {
+        Some(serde_json::Value::Array(servers)) => {
+            let servers: Vec<&str> = servers.iter().filter_map(serde_json::Value::as_str).collect();
+            servers.join(",")
+        }
+        Some(serde_json::Value::String(servers)) => servers.clone(),
+        _ => String::new(),
+    };
+    let prefix = config.get("topicPrefix").and_then(serde_json::Value::as_str);
+    let connection = Connection {
+        bootstrap_servers,
+        security: channel_kafka::Security::default(),
+    };
+    Ok((connection, prefix.unwrap_or(TOPIC_PREFIX).to_owned()))
+}
+
+fn not_opened(error: &OpenError) -> model::Unresolved {
+    let reason = match error {
+        OpenError::Unreachable { .. } => "BackendUnreachable",
+        OpenError::Settings(_) => "ConfigInvalid",
+        OpenError::NotMade { .. } => "TopicNotMade",
+        OpenError::Unfit { .. } => "TopicUnfit",
+    };
+    model::Unresolved {
+        reason,
+        message: dataplane::chain(error),
+    }
 }
 
 #[async_trait]
@@ -102,10 +181,25 @@ impl dataplane::Backends for Backends {
                 };
                 self.embedded(wanted, settings).await
             }
+            model::Arguments::Kafka {
+                partitions,
+                replication,
+                retention,
+            } => {
+                let (connection, prefix) = kafka_config(provisioner)?;
+                let settings = channel_kafka::Settings {
+                    topic: format!("{prefix}{}.{}", wanted.name.namespace, wanted.name.name),
+                    partitions: *partitions,
+                    replication: *replication,
+                    retention: *retention,
+                    max_event_bytes: wanted.max_event_bytes,
+                };
+                self.kafka(wanted, connection, settings).await
+            }
             model::Arguments::Other(_) => Err(model::Unresolved {
                 reason: "NotSupportedYet",
                 message: format!(
-                    "provisioner {} has a backend this release does not run: use embedded or memory",
+                    "provisioner {} has a backend this release does not run: use embedded, memory or kafka",
                     provisioner.name
                 ),
             }),

@@ -47,6 +47,9 @@ const SESSION_MS: &str = "10000";
 /// A close waits this long for the last commit and for leaving the group.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
+/// Assignments not answered yet: a group sends the next one when it got the answer.
+const ASSIGNMENTS_MAX: usize = 16;
+
 /// Between tries to reach a cluster that does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -86,7 +89,7 @@ struct Membership {
     topic: String,
     id: String,
     shared: Arc<Shared>,
-    assigned: mpsc::UnboundedSender<Vec<i32>>,
+    assigned: mpsc::Sender<Vec<i32>>,
 }
 
 impl ClientContext for Membership {
@@ -102,8 +105,9 @@ impl ConsumerContext for Membership {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // The group waits for our answer, which the task gives. It is gone only when nobody polls any more.
-            let _ = self.assigned.send(partitions);
+            // The group waits for our answer, which the task gives. Without room or a task nobody answers, and the group
+            // takes the partitions back.
+            let _ = self.assigned.try_send(partitions);
             return;
         }
         tracing::debug!(topic = self.topic, cursor = %self.shared.name, ?partitions, "partitions are revoked");
@@ -157,7 +161,7 @@ pub(crate) struct Member {
     shared: Arc<Shared>,
     letters: Arc<KafkaLetters>,
     consumer: Arc<StreamConsumer<Membership>>,
-    assigned: mpsc::UnboundedReceiver<Vec<i32>>,
+    assigned: mpsc::Receiver<Vec<i32>>,
     stop: watch::Receiver<Stop>,
 }
 
@@ -185,7 +189,7 @@ impl Member {
             // Each of many subscriptions has this much ahead of what it holds.
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.message.max.bytes", "1048576");
-        let (sender, assigned) = mpsc::unbounded_channel();
+        let (sender, assigned) = mpsc::channel(ASSIGNMENTS_MAX);
         let membership = Membership {
             topic: topic.to_owned(),
             id: registered.id.clone(),
@@ -255,7 +259,7 @@ impl Member {
             match asked.await {
                 Ok(Ok(settled)) => break settled,
                 Ok(Err(error)) => {
-                    tracing::warn!(topic = self.topic, cursor = %self.shared.name, %error, "cannot look up what is settled, trying again")
+                    tracing::warn!(topic = self.topic, cursor = %self.shared.name, %error, "cannot look up what is settled, trying again");
                 }
                 Err(_) => return,
             }

@@ -63,6 +63,8 @@ struct Inner {
     registering: tokio::sync::Mutex<()>,
     grown: Notify,
     watching: AtomicUsize,
+    /// At most what the topic takes.
+    max_event_bytes: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -118,15 +120,20 @@ impl KafkaChannel {
             registering: tokio::sync::Mutex::default(),
             grown: Notify::new(),
             watching: AtomicUsize::new(0),
+            max_event_bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
         let tasks = vec![tokio::spawn(look(inner.clone())), tokio::spawn(trim(inner.clone()))];
-        Ok(Self { inner, tasks })
+        let opened = Self { inner, tasks };
+        opened.configure(settings.max_event_bytes);
+        Ok(opened)
     }
 
-    /// What the promise falls short of and what differs from the settings; each names what to change.
-    pub fn findings(&self) -> &[String] {
-        &self.inner.found.findings
+    /// Changes the largest event of a channel in use; what the topic takes stays the limit.
+    pub fn configure(&self, max_event_bytes: Option<usize>) {
+        let fits = self.inner.found.max_event_bytes;
+        let limit = max_event_bytes.map_or(fits, |asked| asked.min(fits));
+        self.inner.max_event_bytes.store(limit, Ordering::Relaxed);
     }
 
     /// After [`Channel::close`].
@@ -276,7 +283,7 @@ impl Channel for KafkaChannel {
             survives_restart: true,
             replay: true,
             remembers_attempts: false,
-            max_event_bytes: self.inner.found.max_event_bytes,
+            max_event_bytes: self.inner.max_event_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -285,7 +292,7 @@ impl Channel for KafkaChannel {
         if inner.is_closed() {
             return Err(AppendError::Closed);
         }
-        let limit = inner.found.max_event_bytes;
+        let limit = inner.max_event_bytes.load(Ordering::Relaxed);
         if let Some(large) = events.iter().find(|event| event.size() > limit) {
             return Err(AppendError::TooLarge {
                 bytes: large.size(),
@@ -423,6 +430,10 @@ impl Channel for KafkaChannel {
 
     fn letters(&self) -> &dyn Letters {
         &*self.inner.letters
+    }
+
+    fn findings(&self) -> Vec<String> {
+        self.inner.found.findings.clone()
     }
 
     fn depth(&self) -> Depth {

@@ -2,10 +2,7 @@
 //!
 //! Everything here blocks and is called through [`Reader::run`], on the runtime's threads for that.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -15,6 +12,7 @@ use rdkafka::{
     message::BorrowedMessage,
     types::RDKafkaErrorCode,
 };
+use tokio::time::Instant;
 
 use crate::{connection::Connection, error::NoAnswer, logging};
 
@@ -120,6 +118,7 @@ impl Reader {
         Ok(Some(Layout { replicas }))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "on a thread that may block")]
     pub(crate) fn ends(&self, topic: &str, partition: i32) -> KafkaResult<Ends> {
         let deadline = Instant::now() + ASK_MAX;
         let (low, high) = loop {

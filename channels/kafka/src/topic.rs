@@ -38,6 +38,7 @@ pub(crate) struct Found {
     pub(crate) durability: Durability,
     /// What the promise falls short of, and what differs from what was asked for.
     pub(crate) findings: Vec<String>,
+    /// What the topic takes.
     pub(crate) max_event_bytes: usize,
     /// It deletes nothing by itself.
     pub(crate) keeps_all: bool,
@@ -125,7 +126,7 @@ pub(crate) async fn events(cluster: &Cluster, wanted: &Settings) -> Result<Found
         partitions,
         durability,
         findings,
-        max_event_bytes: wanted.max_event_bytes.map_or(fits, |asked| asked.min(fits)),
+        max_event_bytes: fits,
         keeps_all: retention < 0 && bytes < 0,
         made,
     })

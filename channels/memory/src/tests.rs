@@ -127,7 +127,7 @@ async fn without_a_cursor_nothing_is_kept_and_it_is_counted() {
     }
     assert_eq!(
         (channel.unheard(), channel.depth().bytes, channel.depth().next.0),
-        (1000, 0, 1000)
+        (1000, Some(0), 1000)
     );
 }
 

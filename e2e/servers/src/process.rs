@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Kills the server when the pipe it reads is closed: by its handle, or by the death of the test process. Removes the
@@ -18,6 +19,7 @@ kill -9 $server; wait $server
 
 /// A cold start on a busy machine of two cores took up to 20 s.
 const START_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
     guard: Child,
@@ -47,8 +49,12 @@ impl Server {
     ///
     /// # Panics
     /// When it does not within two minutes; with the log's end.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on a thread that may block, about a process: no paused clock"
+    )]
     pub(crate) fn wait_for(&mut self, ready: &str, before: usize) {
-        let deadline = Instant::now() + START_MAX;
+        let mut waited = Duration::ZERO;
         loop {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             if log.matches(ready).count() > before {
@@ -56,11 +62,12 @@ impl Server {
             }
             let tail: Vec<&str> = log.lines().rev().take(20).collect();
             assert!(
-                Instant::now() < deadline,
+                waited < START_MAX,
                 "the server did not start; the end of its log, last line first:\n{}",
                 tail.join("\n")
             );
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_EVERY);
+            waited += LOOK_EVERY;
         }
     }
 
@@ -82,10 +89,20 @@ impl Drop for Server {
 /// # Panics
 /// When it cannot be run or fails, with `hint`.
 pub(crate) fn run(command: &mut Command, hint: &str) -> String {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{hint}: {command:?}: {error}"));
+    run_with(command, b"", hint)
+}
+
+/// The same with something to read.
+pub(crate) fn run_with(command: &mut Command, input: &[u8], hint: &str) -> String {
+    let fail = |error: std::io::Error| -> ! { panic!("{hint}: {error}") };
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| fail(error));
+    // A tool that reads nothing may have closed it.
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+    let output = child.wait_with_output().unwrap_or_else(|error| fail(error));
     let errors = String::from_utf8_lossy(&output.stderr);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

@@ -16,6 +16,7 @@ mod github;
 mod ingress;
 mod ingress_limits;
 mod isolation;
+mod kafka;
 mod ordering;
 mod pausing;
 mod reload;

@@ -193,11 +193,8 @@ fn later_releases(set: &Set) -> Vec<Warning> {
             Some(Resource::ClusterChannelProvisioner(_)) => {
                 let backend = set.provisioners().find(&key.name.name).map(|found| found.backend);
                 match backend {
-                    Ok(backend @ (BackendKind::Kafka | BackendKind::Nats)) => {
-                        format!(
-                            "NotSupportedYet: backend {} is valid, and not run by this release",
-                            format!("{backend:?}").to_lowercase()
-                        )
+                    Ok(BackendKind::Nats) => {
+                        "NotSupportedYet: backend nats is valid, and not run by this release".to_owned()
                     }
                     _ => continue,
                 }

@@ -237,6 +237,11 @@ pub enum Arguments {
         limit_age: Option<Duration>,
         limit_bytes: Option<u64>,
     },
+    Kafka {
+        partitions: Option<i32>,
+        replication: Option<i32>,
+        retention: Option<Duration>,
+    },
     /// Backends of later releases, validated and kept.
     Other(serde_json::Value),
 }

@@ -20,7 +20,7 @@ pub(super) fn observe(shared: &Shared) -> Observed {
                 .spec
                 .provisioners
                 .get(&key.name.name)
-                .map(|found| provisioner(found)),
+                .map(|found| provisioner(found, &state)),
             Kind::Channel => state
                 .spec
                 .channels
@@ -70,13 +70,38 @@ fn invalid(state: &State, key: &ObjectKey) -> Status {
         .done(Map::new())
 }
 
-fn provisioner(found: &model::Provisioner) -> Status {
-    let supported = match found.backend {
-        model::BackendKind::Memory => Ok("process"),
-        model::BackendKind::Embedded => Ok("disk"),
-        model::BackendKind::Kafka | model::BackendKind::Nats => Err(why(
+fn provisioner(found: &model::Provisioner, state: &State) -> Status {
+    let channels: Vec<&super::OpenChannel> = state
+        .channels
+        .values()
+        .filter(|open| is_of(&open.model, found))
+        .collect();
+    // A broker's promise is its topics': the weakest counts.
+    let weakest = channels.iter().map(|open| open.channel.promises().durability).min();
+    let failure = || {
+        let failed = state.channel_failures.iter();
+        let ours = |name: &ObjectName| {
+            state
+                .spec
+                .channels
+                .get(name)
+                .is_some_and(|channel| is_of(channel, found))
+        };
+        failed.filter(|(name, _)| ours(name)).map(|(_, why)| why.clone()).next()
+    };
+    let supported = match (found.backend, weakest) {
+        (model::BackendKind::Memory, _) => Ok("process"),
+        (model::BackendKind::Embedded, _) => Ok("disk"),
+        (model::BackendKind::Kafka, Some(durability)) => Ok(durability.as_str()),
+        (model::BackendKind::Kafka, None) => Err(failure().unwrap_or_else(|| {
+            why(
+                "Deploying",
+                "no channel uses it yet: what its brokers promise is found out with the first one",
+            )
+        })),
+        (model::BackendKind::Nats, _) => Err(why(
             "NotSupportedYet",
-            "this release has the backends memory and embedded",
+            "this release has the backends memory, embedded and kafka",
         )),
     };
     let mut fields = Map::new();
@@ -92,7 +117,19 @@ fn provisioner(found: &model::Provisioner) -> Status {
         }
         _ => Ok(()),
     });
-    Conditions::default().put("Provisioned", met).done(fields)
+    let mut conditions = Conditions::default();
+    let mut findings: Vec<String> = channels.iter().flat_map(|open| open.channel.findings()).collect();
+    findings.sort();
+    findings.dedup();
+    conditions.degraded(found.backend, &findings);
+    conditions.put("Provisioned", met).done(fields)
+}
+
+fn is_of(channel: &model::Channel, provisioner: &model::Provisioner) -> bool {
+    channel
+        .provisioner
+        .as_ref()
+        .is_ok_and(|used| used.name == provisioner.name)
 }
 
 fn is_met(promised: &str, required: &str) -> bool {
@@ -136,6 +173,9 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
                 gap.reason.as_str()
             );
             conditions.note("Complete", Truth::False, "Warning", "EventsMissing", &message);
+        }
+        if let Ok(provisioner) = &found.provisioner {
+            conditions.degraded(provisioner.backend, &open.channel.findings());
         }
         match depth.refusing {
             Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),
@@ -379,6 +419,24 @@ impl Conditions {
 
     fn note(&mut self, kind: &str, status: Truth, severity: &str, reason: &str, message: &str) {
         self.0.push(condition(kind, status, severity, reason, message));
+    }
+
+    /// Of a backend whose promise is found out (CONTRACT CH-8).
+    fn degraded(&mut self, backend: model::BackendKind, findings: &[String]) {
+        if matches!(backend, model::BackendKind::Memory | model::BackendKind::Embedded) {
+            return;
+        }
+        if findings.is_empty() {
+            self.note("DurabilityDegraded", Truth::False, "Warning", "", "");
+        } else {
+            self.note(
+                "DurabilityDegraded",
+                Truth::True,
+                "Warning",
+                "BrokerSettings",
+                &findings.join("; "),
+            );
+        }
     }
 
     fn done(mut self, fields: Map<String, Value>) -> Status {

@@ -42,7 +42,21 @@ pub(super) fn arguments(
             limit_age: age("limit")?,
             limit_bytes: bytes("limit")?,
         },
-        BackendKind::Kafka | BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
+        BackendKind::Kafka => {
+            let number = |name: &str| match written.get(name) {
+                Some(value) => value.as_i64().and_then(|number| i32::try_from(number).ok()).map(Some),
+                None => Some(None),
+            };
+            Arguments::Kafka {
+                partitions: number("numPartitions")?.or(number("NumPartitions")?),
+                replication: number("replicationFactor")?,
+                retention: match written.get("retention") {
+                    Some(value) => Some(crate::duration::parse(value.as_str()?).ok()?),
+                    None => None,
+                },
+            }
+        }
+        BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
     })
 }
 

@@ -1,0 +1,166 @@
+//! Channels on a real Kafka: the same documents, what its brokers promise, and what happens when they go.
+
+use std::time::Duration;
+
+use e2e::{
+    Gateway, Request, Sink,
+    documents::{channel_with, subscription},
+    eventually,
+    gateway::{condition, is_ready},
+};
+use serde_json::{Value, json};
+use servers::{Kafka, kafka::Setup};
+
+fn provisioner(name: &str, servers: &str, more: &Value) -> Value {
+    let mut document = json!({
+        "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "ClusterChannelProvisioner", "metadata": { "name": name },
+        "spec": { "backend": "kafka", "config": { "bootstrapServers": servers, "topicPrefix": prefix() } },
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        document["spec"][key] = value.clone();
+    }
+    document
+}
+
+/// Tests share a broker, and each has topics of its own.
+fn prefix() -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a time");
+    format!("test{}.", now.as_nanos())
+}
+
+async fn status(gateway: &Gateway, kind: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    gateway.wait_object(kind, name, wanted).await
+}
+
+/// Proves: CH-1, CH-3, IN-2, IN-3, OP-2
+#[tokio::test]
+async fn nothing_accepted_is_lost_when_the_gateway_is_killed_and_the_broker_comes_and_goes() {
+    let Some(mut kafka) = Kafka::start(Setup::default()).await else {
+        return;
+    };
+    let sink = Sink::start().await;
+    let mut gateway = Gateway::with([
+        provisioner("events", &kafka.bootstrap(), &json!({})),
+        channel_with("orders", "events", json!({})),
+        subscription("printer", "orders", &sink.url(), json!({})),
+    ])
+    .await;
+    status(&gateway, "subscription", "printer", is_ready).await;
+    let before: Vec<String> = (0..200).map(|n| format!("before-{n}")).collect();
+    gateway.accept("orders", &before).await;
+    gateway.kill().await;
+    gateway.start_again().await;
+    status(&gateway, "subscription", "printer", is_ready).await;
+    let has = |wanted: Vec<String>| {
+        let sink = &sink;
+        async move {
+            eventually("every accepted event at the sink", || async {
+                let ids = sink.ids();
+                wanted.iter().all(|id| ids.contains(id)).then_some(())
+            })
+            .await;
+        }
+    };
+    has(before).await;
+
+    kafka.kill(0).await;
+    // The first one waits for an acknowledgement; once the broker is known to be away, the answer is at once.
+    let refused = gateway.send(&Request::event("orders", "nobody-stored-it")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    let channel = status(&gateway, "channel", "orders", |object| {
+        condition(object, "Accepting").is_some_and(|found| found["status"] == "False")
+    })
+    .await;
+    assert_eq!(
+        condition(&channel, "Accepting").expect("a condition")["reason"],
+        "Refusing"
+    );
+
+    kafka.restart(0).await;
+    eventually("an append after the broker is back", || async {
+        (gateway.send(&Request::event("orders", "after")).await.status == 202).then_some(())
+    })
+    .await;
+    has(vec!["after".to_owned()]).await;
+}
+
+/// Proves: CH-8, IN-2
+#[tokio::test]
+async fn what_the_brokers_promise_is_found_out_shown_and_compared_with_what_is_required() {
+    let Some(servers) = Kafka::shared().await else { return };
+    let documents = [
+        provisioner("weak", servers, &json!({})),
+        channel_with("weak", "weak", json!({})),
+        provisioner("strict", servers, &json!({ "requireDurability": "quorum" })),
+        channel_with("strict", "strict", json!({})),
+        provisioner("many", servers, &json!({})),
+        channel_with("many", "many", json!({ "arguments": { "replicationFactor": 3 } })),
+    ];
+    let mut gateway = Gateway::set_up().documents(documents).prepare();
+    gateway.start_again().await;
+    let weak = status(&gateway, "clusterchannelprovisioner", "weak", is_ready).await;
+    assert_eq!(weak["status"]["durability"], "process");
+    let degraded = condition(&weak, "DurabilityDegraded").expect("a condition");
+    let message = degraded["message"].as_str().unwrap_or_default();
+    assert!(
+        degraded["status"] == "True" && message.contains("replicationFactor"),
+        "{degraded}"
+    );
+    let answer = gateway.send(&Request::event("weak", "1")).await.is(202);
+    assert_eq!(answer.header("headgate-durability"), Some("process"));
+
+    let not_met =
+        |object: &Value| condition(object, "Provisioned").is_some_and(|found| found["reason"] == "DurabilityNotMet");
+    status(&gateway, "channel", "strict", not_met).await;
+    status(&gateway, "clusterchannelprovisioner", "strict", not_met).await;
+    gateway.send(&Request::event("strict", "1")).await.is(404);
+
+    let refused = status(&gateway, "channel", "many", |object| {
+        condition(object, "Provisioned").is_some_and(|found| found["reason"] == "TopicNotMade")
+    })
+    .await;
+    let message = condition(&refused, "Provisioned").expect("a condition")["message"].clone();
+    assert!(
+        message.as_str().is_some_and(|text| text.contains("replicationFactor")),
+        "{message}"
+    );
+}
+
+/// Proves: DL-5
+#[tokio::test]
+async fn a_record_that_is_no_event_is_a_dead_letter_and_holds_nothing_up() {
+    let Some(kafka) = Kafka::start(Setup::default()).await else {
+        return;
+    };
+    let sink = Sink::start().await;
+    let provisioner = provisioner("events", &kafka.bootstrap(), &json!({}));
+    let topic = format!(
+        "{}default.orders",
+        provisioner["spec"]["config"]["topicPrefix"].as_str().expect("a prefix")
+    );
+    let gateway = Gateway::with([
+        provisioner,
+        channel_with("orders", "events", json!({})),
+        subscription("printer", "orders", &sink.url(), json!({})),
+    ])
+    .await;
+    status(&gateway, "subscription", "printer", is_ready).await;
+    kafka.produce(&topic, "just some text").await;
+    let headers = "ce_specversion:1.0,ce_id:by-hand,ce_source:/kafka,ce_type:t,content-type:text/plain";
+    kafka.produce(&topic, &format!("{headers}\thello")).await;
+    let received = sink.wait_for_one().await;
+    assert_eq!(
+        (received.id(), &received.body[..]),
+        ("by-hand".to_owned(), &b"hello"[..])
+    );
+    let list = gateway.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
+    assert!(list.contains("NotAnEvent"), "{list}");
+    let tail = kafka.consume(&topic, 2, Duration::from_secs(20)).await;
+    assert!(
+        tail.contains("just some text") && tail.contains("ce_id:by-hand"),
+        "{tail}"
+    );
+}
