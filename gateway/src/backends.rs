@@ -10,7 +10,7 @@ use adapter_github::{Config, GitHubHook, Metrics, Secret};
 use async_trait::async_trait;
 use channel::Channel;
 use channel_embedded::DataFolder;
-use channel_kafka::{Cluster, Connection, KafkaChannel, OpenError};
+use channel_kafka::{Cluster, Connection, KafkaChannel, OpenError, Security};
 use channel_memory::MemoryChannel;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -120,15 +120,6 @@ impl Backends {
 /// Where a provisioner's brokers are, and the prefix of its topics.
 fn kafka_config(provisioner: &model::Provisioner) -> Result<(Connection, String), model::Unresolved> {
     let config = &provisioner.config;
-    if config.get("security").is_some() {
-        return Err(model::Unresolved {
-            reason: "NotSupportedYet",
-            message: format!(
-                "provisioner {}: spec.config.security is not supported by this release, which connects to Kafka in plain text only",
-                provisioner.name
-            ),
-        });
-    }
     let bootstrap_servers = match config.get("bootstrapServers") {
         Some(serde_json::Value::Array(servers)) => {
             let servers: Vec<&str> = servers.iter().filter_map(serde_json::Value::as_str).collect();
@@ -140,9 +131,52 @@ fn kafka_config(provisioner: &model::Provisioner) -> Result<(Connection, String)
     let prefix = config.get("topicPrefix").and_then(serde_json::Value::as_str);
     let connection = Connection {
         bootstrap_servers,
-        security: channel_kafka::Security::default(),
+        security: kafka_security(provisioner)?,
     };
     Ok((connection, prefix.unwrap_or(TOPIC_PREFIX).to_owned()))
+}
+
+fn kafka_security(provisioner: &model::Provisioner) -> Result<Security, model::Unresolved> {
+    let credentials = provisioner.credentials.as_ref().map_err(Clone::clone)?;
+    let setting = |name: &str| {
+        let found = provisioner.config.pointer(&format!("/security/{name}"));
+        found.and_then(serde_json::Value::as_str).map(str::to_owned)
+    };
+    let secret = |keys: [&str; 2]| {
+        let found = keys.iter().find_map(|key| credentials.get(*key));
+        found.map(|value| String::from_utf8_lossy(value.expose()).into_owned())
+    };
+    let security = Security {
+        protocol: setting("protocol").unwrap_or_default(),
+        mechanism: setting("mechanism"),
+        user: secret(["username", "user"]),
+        password: secret(["password", "password"]),
+        authority: secret(["ca.crt", "ca.crt"]),
+        certificate: secret(["tls.crt", "user.crt"]),
+        key: secret(["tls.key", "user.key"]),
+    };
+    let needed = [
+        ("security.mechanism in its spec", security.mechanism.is_none()),
+        ("`username` in its secret", security.user.is_none()),
+        ("`password` in its secret", security.password.is_none()),
+    ];
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|(_, missing)| *missing)
+        .map(|(what, _)| *what)
+        .collect();
+    if security.protocol.starts_with("SASL") && !missing.is_empty() {
+        return Err(model::Unresolved {
+            reason: "CredentialsNotFound",
+            message: format!(
+                "provisioner {} has protocol {} and lacks {}",
+                provisioner.name,
+                security.protocol,
+                missing.join(", ")
+            ),
+        });
+    }
+    Ok(security)
 }
 
 fn not_opened(error: &OpenError) -> model::Unresolved {

@@ -61,6 +61,11 @@ impl Cluster {
     pub(crate) fn unreachable(&self, source: rdkafka::error::KafkaError) -> OpenError {
         OpenError::Unreachable {
             servers: self.connection.bootstrap_servers.clone(),
+            said: self
+                .producer
+                .said()
+                .map(|said| format!(" ({said})"))
+                .unwrap_or_default(),
             source,
         }
     }

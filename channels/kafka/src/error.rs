@@ -12,9 +12,11 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Worth another try.
-    #[error("Kafka at {servers} cannot be reached, or refused us")]
+    #[error("Kafka at {servers} cannot be reached, or refused us{said}")]
     Unreachable {
         servers: String,
+        /// What the client said last about a connection, in brackets.
+        said: String,
         #[source]
         source: KafkaError,
     },

@@ -156,7 +156,11 @@ impl Batch {
 
 /// Whether the cluster can be reached, as far as anybody noticed.
 #[derive(Default)]
-struct Health(Mutex<Option<Outage>>);
+struct Health {
+    outage: Mutex<Option<Outage>>,
+    /// What the client said last about a connection: a refused password is told nowhere else.
+    said: Mutex<Option<String>>,
+}
 
 struct Outage {
     last_probe: Instant,
@@ -165,14 +169,14 @@ struct Outage {
 
 impl Health {
     fn is_well(&self) {
-        let mut outage = self.0.lock();
+        let mut outage = self.outage.lock();
         if outage.take().is_some() {
             tracing::info!("Kafka acknowledges again");
         }
     }
 
     fn failed(&self, why: &str) {
-        let mut outage = self.0.lock();
+        let mut outage = self.outage.lock();
         if outage.is_none() {
             tracing::warn!(why, "Kafka does not acknowledge, appends are refused until it does");
         }
@@ -185,7 +189,7 @@ impl Health {
 
     /// The reason to refuse an append now, unless it is to find out.
     fn refusal(&self) -> Option<String> {
-        let mut outage = self.0.lock();
+        let mut outage = self.outage.lock();
         let outage = outage.as_mut()?;
         if outage.last_probe.elapsed() >= PROBE_EVERY {
             outage.last_probe = Instant::now();
@@ -195,7 +199,7 @@ impl Health {
     }
 
     fn why(&self) -> Option<String> {
-        self.0.lock().as_ref().map(|outage| outage.why.clone())
+        self.outage.lock().as_ref().map(|outage| outage.why.clone())
     }
 }
 
@@ -211,6 +215,8 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.health.failed(reason);
+        } else {
+            *self.health.said.lock() = Some(reason.to_owned());
         }
     }
 }
@@ -299,6 +305,11 @@ impl Producer {
     /// Why the cluster does not acknowledge now, if it does not.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.health.why()
+    }
+
+    /// What the client said last about a connection that failed.
+    pub(crate) fn said(&self) -> Option<String> {
+        self.health.said.lock().clone()
     }
 
     /// Writes the records next to each other (with a key, in its partition) and tells where the last one is.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::{
     Gateway, Request, Sink,
-    documents::{channel_with, subscription},
+    documents::{self, channel_with, subscription},
     eventually,
     gateway::{condition, is_ready},
 };
@@ -164,3 +164,79 @@ async fn a_record_that_is_no_event_is_a_dead_letter_and_holds_nothing_up() {
         "{tail}"
     );
 }
+
+/// Proves: SR-6
+#[tokio::test]
+async fn brokers_that_require_tls_and_a_password_are_used_with_what_a_secret_holds() {
+    let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let keystore = folder.path().join("broker.pem");
+    let pem = format!("{}{}", certificate.signing_key.serialize_pem(), certificate.cert.pem());
+    std::fs::write(&keystore, pem).expect("a key store");
+    let login = "listener.name.client";
+    let setup = Setup {
+        protocol: Some("SASL_SSL".into()),
+        properties: vec![
+            format!("{login}.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN"),
+            format!(
+                "{login}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            format!(
+                "{login}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_bob=\"builder-{SECRET}\";"
+            ),
+            format!("{login}.ssl.keystore.type=PEM"),
+            format!("{login}.ssl.keystore.location={}", keystore.display()),
+        ],
+        scram_users: vec![format!("SCRAM-SHA-512=[name=alice,password=wonder-{SECRET}]")],
+        ..Setup::default()
+    };
+    let Some(kafka) = Kafka::start(setup).await else { return };
+    let secret = |name: &str, user: &str, password: &str| {
+        let values = json!({ "username": user, "password": password, "ca.crt": certificate.cert.pem() });
+        documents::secret(name, values)
+    };
+    let secured = |name: &str, mechanism: &str| {
+        let security = json!({ "protocol": "SASL_SSL", "mechanism": mechanism, "secretRef": { "name": name } });
+        let mut document = provisioner(name, &kafka.bootstrap(), &json!({}));
+        document["spec"]["config"]["security"] = security;
+        document
+    };
+    let sink = Sink::start().await;
+    let documents = [
+        secret("scram", "alice", &format!("wonder-{SECRET}")),
+        secured("scram", "SCRAM-SHA-512"),
+        channel_with("scram", "scram", json!({})),
+        subscription("from-scram", "scram", &sink.url(), json!({})),
+        secret("plain", "bob", &format!("builder-{SECRET}")),
+        secured("plain", "PLAIN"),
+        channel_with("plain", "plain", json!({})),
+        subscription("from-plain", "plain", &sink.url(), json!({})),
+        secret("wrong", "alice", &format!("guess-{SECRET}")),
+        secured("wrong", "SCRAM-SHA-512"),
+        channel_with("wrong", "wrong", json!({})),
+        secured("absent", "PLAIN"),
+        channel_with("absent", "absent", json!({})),
+    ];
+    let mut gateway = Gateway::set_up().documents(documents).prepare();
+    gateway.start_again().await;
+    for name in ["from-scram", "from-plain"] {
+        status(&gateway, "subscription", name, is_ready).await;
+    }
+    gateway.accept("scram", ["one"]).await;
+    gateway.accept("plain", ["two"]).await;
+    sink.wait_for(2).await;
+    for (name, reason) in [("wrong", "BackendUnreachable"), ("absent", "CredentialsNotFound")] {
+        let told = |object: &Value| condition(object, "Provisioned").is_some_and(|found| found["reason"] == reason);
+        let channel = status(&gateway, "channel", name, told).await;
+        let message = condition(&channel, "Provisioned").expect("a condition")["message"].to_string();
+        assert!(
+            name != "wrong" || message.contains("Authentication failed"),
+            "{message}"
+        );
+        assert!(!channel.to_string().contains(SECRET), "{channel}");
+    }
+    assert!(!gateway.log().contains(SECRET), "a password is in the log");
+}
+
+/// Part of every password here, to look for where none belongs.
+const SECRET: &str = "p4ssw0rd";

@@ -108,6 +108,7 @@ mod tests {
             name: name.into(),
             backend: model::BackendKind::Memory,
             config: serde_json::Value::Null,
+            credentials: Ok(BTreeMap::new()),
             require_durability: None,
         })
     }

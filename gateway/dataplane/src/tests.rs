@@ -83,6 +83,7 @@ fn spec(channels: &[&str], subscriptions: Vec<model::Subscription>) -> Spec {
         name: "in-memory".into(),
         backend: model::BackendKind::Memory,
         config: serde_json::Value::Null,
+        credentials: Ok(BTreeMap::new()),
         require_durability: None,
     });
     let channel = |of: &&str| {

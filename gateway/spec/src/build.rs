@@ -16,7 +16,7 @@ use crate::{
     provisioners::Provisioners,
     resource::{self, BackoffPolicy, Resource},
     schema::forms::http_url,
-    secrets::Folder,
+    secrets::{self, Folder},
     set::{Entry, Set, named, provisioner_name},
     validate::SUBSCRIBER_PART,
 };
@@ -46,9 +46,16 @@ struct Building<'a> {
     dangling: Vec<Fault>,
 }
 
+/// Keys of a provisioner's secret: those of Kubernetes' own types (`kubernetes.io/basic-auth`, `kubernetes.io/tls`), and
+/// those that Knative's Kafka secrets have.
+const CREDENTIALS: [&str; 8] = [
+    "username", "user", "password", "ca.crt", "tls.crt", "tls.key", "user.crt", "user.key",
+];
+
 /// `created` is when each object was first seen; what is new is seen `now`.
 pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, before: &Spec, now: Timestamp) -> Built {
-    let provisioners = set.provisioners();
+    let credentials = |secret: &ObjectName| secrets::group(set, folder, secret, &CREDENTIALS, "CredentialsNotFound");
+    let provisioners = set.provisioners().with_credentials(credentials);
     let spec = Spec {
         incomplete: set.incomplete,
         ..Spec::default()

@@ -200,6 +200,8 @@ pub struct Provisioner {
     pub backend: BackendKind,
     /// `spec.config`, validated for its backend.
     pub config: serde_json::Value,
+    /// What the secret named by `config.security.secretRef` holds, by key; nothing where none is named.
+    pub credentials: Result<BTreeMap<String, SecretText>, Unresolved>,
     /// `process`, `disk`, `quorum` or `quorum-fsync`, when stated.
     pub require_durability: Option<String>,
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    model::{BackendKind, Provisioner, Unresolved},
+    ObjectName,
+    model::{BackendKind, Provisioner, SecretText, Unresolved},
     nearest::suggestion,
     resource,
 };
@@ -31,6 +32,9 @@ pub(crate) fn canonical(name: &str) -> &str {
     built_in(name).map_or(name, |(canonical, _)| canonical)
 }
 
+/// Where the secret of a provisioner, which has no namespace, is looked for when its reference names none.
+const SECRETS_NAMESPACE: &str = "default";
+
 /// All that can be used.
 pub(crate) struct Provisioners(BTreeMap<String, Arc<Provisioner>>);
 
@@ -46,6 +50,7 @@ impl Provisioners {
                 name: canonical(name).to_owned(),
                 backend,
                 config: Value::Object(written.config.clone()),
+                credentials: Ok(BTreeMap::new()),
                 require_durability: written.require_durability.clone(),
             };
             all.insert(name.to_owned(), Arc::new(provisioner));
@@ -60,11 +65,33 @@ impl Provisioners {
                 name: names[0].to_owned(),
                 backend,
                 config,
+                credentials: Ok(BTreeMap::new()),
                 require_durability: None,
             };
             all.insert(names[0].to_owned(), Arc::new(provisioner));
         }
         Self(all)
+    }
+
+    /// The same with what their secrets hold, as `find` gives it.
+    pub(crate) fn with_credentials(
+        self,
+        find: impl Fn(&ObjectName) -> Result<BTreeMap<String, SecretText>, Unresolved>,
+    ) -> Self {
+        let with = |(name, found): (String, Arc<Provisioner>)| {
+            let secret = found.config.pointer("/security/secretRef");
+            let text = |key: &str| secret.and_then(|secret| secret.get(key)).and_then(Value::as_str);
+            let Some(secret) = text("name") else {
+                return (name, found);
+            };
+            let secret = ObjectName::new(text("namespace").unwrap_or(SECRETS_NAMESPACE), secret);
+            let provisioner = Provisioner {
+                credentials: find(&secret),
+                ..(*found).clone()
+            };
+            (name, Arc::new(provisioner))
+        };
+        Self(self.0.into_iter().map(with).collect())
     }
 
     /// By its name, or by another name of the same backend.

@@ -1,6 +1,6 @@
 //! Secrets' values: from `kind: Secret` documents, then from a mounted folder `NAMESPACE/NAME/KEY` (`--secrets`).
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     Kind, ObjectName,
@@ -38,6 +38,39 @@ impl Folder {
 fn without_line_break(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// Those of `keys` that a secret has; `reason` is what it is called in a condition that it has none.
+pub(crate) fn group(
+    set: &Set,
+    folder: &Folder,
+    name: &ObjectName,
+    keys: &[&str],
+    reason: &'static str,
+) -> Result<BTreeMap<String, SecretText>, Unresolved> {
+    let document = match set.get(Kind::Secret, name) {
+        Some(Resource::Secret(secret)) => Some(secret),
+        _ => None,
+    };
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let value = match document.and_then(|secret| secret.values.get(*key)) {
+            Some(value) => Some(Ok(value.clone())),
+            None => folder.read(name, key),
+        };
+        if let Some(value) = value {
+            let value = value.map_err(|message| Unresolved { reason, message })?;
+            found.insert((*key).to_owned(), value);
+        }
+    }
+    if found.is_empty() {
+        let keys = keys.join(", ");
+        let message = format!(
+            "there is no secret {name} with any of the keys {keys}: add a Secret document, or files {name}/KEY in the --secrets folder"
+        );
+        return Err(Unresolved { reason, message });
+    }
+    Ok(found)
 }
 
 /// The value that a selector in `namespace` means; `reason` is what its absence is called in a condition.

@@ -93,7 +93,16 @@ pub(crate) fn config(backend: BackendKind) -> Shape {
         check: special::text_or_list,
         describe: "host:port, one or several.",
     };
-    let secret = || object(vec![required("name", Shape::Text(Form::Name), "the secret's name")]);
+    let secret = || {
+        object(vec![
+            required("name", Shape::Text(Form::Name), "the secret's name"),
+            field(
+                "namespace",
+                Shape::Text(Form::Label),
+                "Its namespace; default `default`.",
+            ),
+        ])
+    };
     let fields: Vec<Field> = match backend {
         BackendKind::Memory | BackendKind::Embedded => Vec::new(),
         BackendKind::Kafka => {
