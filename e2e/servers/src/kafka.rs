@@ -91,13 +91,23 @@ impl Kafka {
         let _ = tokio::task::spawn_blocking(move || drop(server)).await;
     }
 
+    /// Starts brokers that were killed, at once: controllers wait for a quorum of them.
+    pub async fn restart_all(&mut self, brokers: &[usize]) {
+        let mut starting = Vec::new();
+        for &broker in brokers {
+            let stopped = &mut self.brokers[broker];
+            let (folder, starts) = (stopped.folder.clone(), stopped.starts);
+            stopped.starts += 1;
+            starting.push(tokio::task::spawn_blocking(move || launch(&folder, starts, None)));
+        }
+        for (&broker, started) in brokers.iter().zip(starting) {
+            self.brokers[broker].server = Some(started.await.expect("a broker that starts again"));
+        }
+    }
+
     /// Starts a broker that was killed, with what it had on disk.
     pub async fn restart(&mut self, broker: usize) {
-        let stopped = &mut self.brokers[broker];
-        let (folder, starts) = (stopped.folder.clone(), stopped.starts);
-        let server = tokio::task::spawn_blocking(move || launch(&folder, starts, None)).await;
-        stopped.server = Some(server.expect("a broker that starts again"));
-        stopped.starts += 1;
+        self.restart_all(&[broker]).await;
     }
 
     /// Runs one of Kafka's own command line tools (`org.apache.kafka.tools.TopicCommand`, ...) on this cluster.

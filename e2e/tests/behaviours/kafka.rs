@@ -1,6 +1,6 @@
 //! Channels on a real Kafka: the same documents, what its brokers promise, and what happens when they go.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{
     Gateway, Request, Sink,
@@ -10,6 +10,9 @@ use e2e::{
 };
 use serde_json::{Value, json};
 use servers::{Kafka, kafka::Setup};
+use tokio_util::sync::CancellationToken;
+
+use crate::crash::send_until;
 
 fn provisioner(name: &str, servers: &str, more: &Value) -> Value {
     let mut document = json!({
@@ -240,3 +243,61 @@ async fn brokers_that_require_tls_and_a_password_are_used_with_what_a_secret_hol
 
 /// Part of every password here, to look for where none belongs.
 const SECRET: &str = "p4ssw0rd";
+
+/// Proves: CH-1, CH-8, IN-2, IN-3
+#[tokio::test]
+async fn of_three_brokers_one_may_go_and_without_two_nothing_is_answered_2xx() {
+    let setup = Setup {
+        brokers: 3,
+        properties: vec!["min.insync.replicas=2".into()],
+        ..Setup::default()
+    };
+    let Some(mut kafka) = Kafka::start(setup).await else {
+        return;
+    };
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        provisioner("events", &kafka.bootstrap(), &json!({ "requireDurability": "quorum" })),
+        channel_with("orders", "events", json!({ "arguments": { "replicationFactor": 3 } })),
+        subscription("printer", "orders", &sink.url(), json!({})),
+    ])
+    .await;
+    let channel = status(&gateway, "channel", "orders", is_ready).await;
+    assert_eq!(channel["status"]["durability"], "quorum");
+    let degraded = condition(&channel, "DurabilityDegraded").expect("a condition");
+    assert_eq!(degraded["status"], "False", "{degraded}");
+    let stop = CancellationToken::new();
+    let sender = tokio::spawn(send_until(stop.clone(), gateway.listen(), "s".into()));
+    sink.wait_for(20).await;
+
+    kafka.kill(0).await;
+    let answer = eventually("an append on two of three brokers", || async {
+        let answer = gateway.send(&Request::event("orders", "on-two")).await;
+        (answer.status == 202).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.header("headgate-durability"), Some("quorum"));
+
+    kafka.kill(1).await;
+    // What was under way may still be answered; from then on one replica alone must not do.
+    eventually("a refusal with one of three brokers", || async {
+        let answer = gateway.send(&Request::event("orders", "on-one")).await;
+        (answer.status == 503 && answer.header("retry-after").is_some()).then_some(())
+    })
+    .await;
+
+    kafka.restart_all(&[0, 1]).await;
+    eventually("an append after the brokers are back", || async {
+        let answer = gateway.send(&Request::event("orders", "on-three")).await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
+    stop.cancel();
+    let accepted = sender.await.expect("a sender that ended");
+    assert!(accepted.len() > 20, "only {} events were accepted", accepted.len());
+    eventually("every accepted event at the sink", || async {
+        let seen: BTreeSet<String> = sink.ids().into_iter().collect();
+        accepted.is_subset(&seen).then_some(())
+    })
+    .await;
+}
