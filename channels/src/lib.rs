@@ -104,6 +104,8 @@ pub struct Promises {
     /// Events, cursors and letters are still there for the next process. A broker keeps them even where it promises no
     /// more than `Process` about its own machine.
     pub survives_restart: bool,
+    /// Places are one order, and every cursor follows it. Where it is not, events of one `partitionkey` keep theirs.
+    pub total_order: bool,
     /// Settled events can be read again (`Start::Earliest`, `Start::Time`, `Start::Offset`) while they are retained.
     pub replay: bool,
     /// Attempts recorded with [`Delivery::remember`] survive a restart (DL-4).

@@ -49,6 +49,7 @@ const OTHER_WORDS: &[&str] = &[
     "Current",
     "Delivering",
     "DurabilityDegraded",
+    "Ordered",
     "Deployed",
     "GcpPubSubSource",
     "GitHubSource",

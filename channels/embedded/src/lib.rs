@@ -147,6 +147,7 @@ impl Channel for EmbeddedChannel {
         Promises {
             durability: Durability::Disk,
             survives_restart: true,
+            total_order: true,
             replay: true,
             remembers_attempts: true,
             max_event_bytes: self.store.settings.lock().max_event_bytes,

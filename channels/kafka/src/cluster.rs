@@ -40,10 +40,10 @@ impl Cluster {
     pub fn new(connection: Connection) -> Result<Arc<Self>, OpenError> {
         let admin: ClientConfig = connection.config();
         Ok(Arc::new(Self {
-            producer: Producer::new(&connection).map_err(OpenError::Settings)?,
-            reader: Arc::new(Reader::new(&connection).map_err(OpenError::Settings)?),
-            follower: Follower::new(&connection).map_err(OpenError::Settings)?,
-            admin: Some(admin.create_with_context(Quiet).map_err(OpenError::Settings)?),
+            producer: Producer::new(&connection).map_err(unusable)?,
+            reader: Arc::new(Reader::new(&connection).map_err(unusable)?),
+            follower: Follower::new(&connection).map_err(unusable)?,
+            admin: Some(admin.create_with_context(Quiet).map_err(unusable)?),
             connection,
         }))
     }
@@ -66,7 +66,7 @@ impl Cluster {
                 .said()
                 .map(|said| format!(" ({said})"))
                 .unwrap_or_default(),
-            source,
+            source: Box::new(source),
         }
     }
 
@@ -123,6 +123,16 @@ impl Cluster {
         Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 
+    /// As a person would, with Kafka's tools.
+    #[cfg(test)]
+    pub(crate) async fn delete_topic(&self, topic: &str) {
+        let admin = self.admin.as_ref().expect("an open cluster");
+        admin
+            .delete_topics(&[topic], &options())
+            .await
+            .expect("a deleted topic");
+    }
+
     /// Deletes a consumer group; it may have members of other gateways, or never have been.
     pub(crate) async fn delete_group(&self, group: &str) {
         let Some(admin) = &self.admin else { return };
@@ -149,6 +159,10 @@ impl Cluster {
         let admin = self.admin.as_ref().ok_or(rdkafka::error::KafkaError::Canceled)?;
         admin.delete_records(&list, &options()).await.map(drop)
     }
+}
+
+fn unusable(error: rdkafka::error::KafkaError) -> OpenError {
+    OpenError::Settings(Box::new(error))
 }
 
 fn options() -> AdminOptions {

@@ -18,11 +18,11 @@ pub enum OpenError {
         /// What the client said last about a connection, in brackets.
         said: String,
         #[source]
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// The connection's settings do not fit together.
     #[error("the settings for Kafka are not usable")]
-    Settings(#[source] KafkaError),
+    Settings(#[source] Box<KafkaError>),
     /// The broker refused to make a topic.
     #[error("topic {topic} cannot be made: {why}")]
     NotMade { topic: String, why: String },

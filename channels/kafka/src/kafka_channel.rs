@@ -281,6 +281,7 @@ impl Channel for KafkaChannel {
         Promises {
             durability: self.inner.found.durability,
             survives_restart: true,
+            total_order: self.inner.found.partitions == 1,
             replay: true,
             remembers_attempts: false,
             max_event_bytes: self.inner.max_event_bytes.load(Ordering::Relaxed),

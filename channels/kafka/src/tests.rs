@@ -63,3 +63,145 @@ mod suite {
 
     channel::cases!(on_a_broker!());
 }
+
+mod shared_work {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, Start};
+    use event::Event;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(180);
+
+    fn keyed(number: usize) -> Event {
+        let event = Event::builder(&number.to_string(), "/shared", "t").set("partitionkey", &(number % 16).to_string());
+        event.finish().expect("a valid event")
+    }
+
+    async fn append(channel: &KafkaChannel, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let _ = channel.append(&[keyed(number)]).await.expect("a stored event");
+        }
+    }
+
+    async fn subscribe(channel: &KafkaChannel) -> Box<dyn Cursor> {
+        channel
+            .subscribe(&CursorName::new("default/s"), Start::Latest)
+            .await
+            .expect("a cursor")
+    }
+
+    /// What comes within a second.
+    async fn page(cursor: &mut Box<dyn Cursor>) -> Vec<Delivery> {
+        let page = tokio::time::timeout(Duration::from_secs(1), cursor.next(8)).await;
+        page.map(|page| page.expect("deliveries")).unwrap_or_default()
+    }
+
+    fn count(seen: &mut BTreeMap<usize, u32>, page: &[Delivery]) {
+        for delivery in page {
+            *seen
+                .entry(delivery.event().id().parse().expect("a number"))
+                .or_default() += 1;
+        }
+    }
+
+    fn ack(page: Vec<Delivery>) -> usize {
+        let proof = || Delivered::by_status(204).expect("a 2xx");
+        page.into_iter()
+            .filter_map(|delivery| delivery.ack(Disposition::Accepted(proof())).ok())
+            .count()
+    }
+
+    async fn gateway(servers: &str, settings: &Settings) -> KafkaChannel {
+        let broker = Broker::on(servers);
+        KafkaChannel::open(broker.cluster, settings).await.expect("a channel")
+    }
+
+    /// Two gateways with one subscription: both get work, and what one had in its hands when it left the other gets.
+    ///
+    /// Proves: CH-1, CH-3, CH-5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn gateways_share_a_subscription_and_take_over_from_each_other() {
+        let Some(servers) = servers::Kafka::shared().await else {
+            return;
+        };
+        let settings = Settings {
+            partitions: Some(4),
+            ..Broker::on(servers).settings
+        };
+        let first = gateway(servers, &settings).await;
+        let mut own = subscribe(&first).await;
+        append(&first, 0..100).await;
+        let (mut seen, deadline) = (BTreeMap::new(), tokio::time::Instant::now() + PATIENCE);
+        // One page stays in the first one's hands over the coming of the second.
+        let held = page(&mut own).await;
+        assert!(!held.is_empty());
+        count(&mut seen, &held);
+        let second = gateway(servers, &settings).await;
+        let mut others = subscribe(&second).await;
+        let mut by_second = 0;
+        append(&first, 100..200).await;
+        while (seen.len() < 200 || by_second == 0) && tokio::time::Instant::now() < deadline {
+            for cursor in [&mut own, &mut others] {
+                let page = page(cursor).await;
+                count(&mut seen, &page);
+                by_second += ack(page);
+            }
+            append(&second, 200..201).await;
+        }
+        assert!(seen.len() >= 200, "only {} events came", seen.len());
+        // The second leaves with events in its hands; its clean end saves what it settled.
+        append(&first, 300..340).await;
+        let taken = page(&mut others).await;
+        second.close().await;
+        drop((taken, others, second));
+        while (300..340).any(|number| !seen.contains_key(&number)) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the rest did not come: {seen:?}"
+            );
+            let page = page(&mut own).await;
+            count(&mut seen, &page);
+            ack(page);
+        }
+        drop(held);
+        first.close().await;
+    }
+
+    /// Proves: CH-3, CH-9
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_topic_that_was_deleted_and_came_back_is_delivered_from_its_beginning() {
+        let Some(servers) = servers::Kafka::shared().await else {
+            return;
+        };
+        let broker = Broker::on(servers);
+        let channel = KafkaChannel::open(broker.cluster.clone(), &broker.settings)
+            .await
+            .expect("a channel");
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..10).await;
+        let mut seen = BTreeMap::new();
+        while seen.len() < 10 {
+            let page = page(&mut cursor).await;
+            count(&mut seen, &page);
+            ack(page);
+        }
+        broker.cluster.delete_topic(&broker.settings.topic).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        // Refused while there is no topic, and taken when there is one again: made anew by the broker or by a person.
+        while channel.append(&[keyed(10)]).await.is_err() {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "no append succeeded after the topic was deleted"
+            );
+        }
+        while !seen.contains_key(&10) {
+            assert!(tokio::time::Instant::now() < deadline, "what was accepted did not come");
+            let page = page(&mut cursor).await;
+            count(&mut seen, &page);
+            ack(page);
+        }
+        channel.close().await;
+    }
+}

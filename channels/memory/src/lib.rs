@@ -220,6 +220,7 @@ impl Channel for MemoryChannel {
         Promises {
             durability: Durability::Process,
             survives_restart: false,
+            total_order: true,
             replay: false,
             remembers_attempts: false,
             max_event_bytes: self.inner.max_event_bytes.load(Ordering::Relaxed),

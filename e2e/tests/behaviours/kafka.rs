@@ -241,6 +241,49 @@ async fn brokers_that_require_tls_and_a_password_are_used_with_what_a_secret_hol
     assert!(!gateway.log().contains(SECRET), "a password is in the log");
 }
 
+/// Proves: CH-6
+#[tokio::test]
+async fn total_order_over_several_partitions_is_said_to_be_none_and_keys_keep_theirs() {
+    let Some(servers) = Kafka::shared().await else { return };
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        provisioner("events", servers, &json!({})),
+        channel_with("wide", "events", json!({ "arguments": { "NumPartitions": 4 } })),
+        channel_with("narrow", "events", json!({})),
+        subscription(
+            "wide-total",
+            "wide",
+            "http://127.0.0.1:9/",
+            json!({ "ordering": "total" }),
+        ),
+        subscription("narrow-total", "narrow", &sink.url(), json!({ "ordering": "total" })),
+        subscription("wide-key", "wide", &sink.url(), json!({ "ordering": "key" })),
+    ])
+    .await;
+    let wide = status(&gateway, "subscription", "wide-total", |object| {
+        condition(object, "Ordered").is_some()
+    })
+    .await;
+    let ordered = condition(&wide, "Ordered").expect("a condition");
+    assert_eq!(
+        (&ordered["status"], &ordered["reason"]),
+        (&json!("False"), &json!("OrderedPerPartition"))
+    );
+    let narrow = status(&gateway, "subscription", "narrow-total", is_ready).await;
+    assert_eq!(condition(&narrow, "Ordered").expect("a condition")["status"], "True");
+    for number in 0..60 {
+        let id = format!("{}-{number:02}", number % 5);
+        let event = Request::event("wide", &id).header("ce-partitionkey", (number % 5).to_string());
+        gateway.send(&event).await.is(202);
+    }
+    sink.wait_for(60).await;
+    let ids = sink.ids();
+    for key in 0..5 {
+        let own: Vec<&String> = ids.iter().filter(|id| id.starts_with(&format!("{key}-"))).collect();
+        assert!(own.len() == 12 && own.is_sorted(), "{own:?}");
+    }
+}
+
 /// Part of every password here, to look for where none belongs.
 const SECRET: &str = "p4ssw0rd";
 

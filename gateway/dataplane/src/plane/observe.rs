@@ -263,6 +263,18 @@ fn subscription(found: &model::Subscription, state: &State) -> Status {
             }
             None => conditions.note("SinkHealthy", Truth::True, "Warning", "", ""),
         }
+        if found.ordering == model::Ordering::Total {
+            match running.context.channel.promises().total_order {
+                true => conditions.note("Ordered", Truth::True, "Warning", "", ""),
+                false => {
+                    let message = format!(
+                        "ordering is total and channel {} has several partitions: events are in order within each; use a channel with numPartitions 1, or ordering key",
+                        found.channel
+                    );
+                    conditions.note("Ordered", Truth::False, "Warning", "OrderedPerPartition", &message);
+                }
+            }
+        }
         let depth = running.context.channel.depth();
         let name = super::apply::cursor_name(&found.name);
         if let Some(cursor) = depth.cursors.iter().find(|cursor| cursor.name == name) {
