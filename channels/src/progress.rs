@@ -1,6 +1,6 @@
 //! What one cursor has handed out, what came back, and what is settled.
 //!
-//! A pure state machine that implementations keeping their cursors in this process share: `memory` and `embedded`. It
+//! A pure state machine that implementations keeping their cursors in this process share: `memory`, `embedded` and `kafka`. It
 //! decides which place is handed out next; where the events are, how places become durable and how waiting is done are
 //! theirs. Time is whatever the caller counts in (`T`): it is only compared.
 //!
@@ -69,12 +69,14 @@ impl<T: Ord + Copy> Progress<T> {
     }
 
     /// Takes the next place below `end` to hand out, released ones first. `None`: nothing before
-    /// [`Self::next_due`] or something new.
+    /// [`Self::next_due`] or something new. `end` may lie below what is due, when a restored cursor's events are only
+    /// on their way to the caller.
     pub fn take(&mut self, now: impl FnOnce() -> T, end: Offset) -> Option<Offset> {
         if !self.waiting.is_empty() {
             self.come_due(now());
         }
-        while let Some(place) = self.due.pop_first() {
+        while let Some(place) = self.due.first().copied().filter(|place| *place < end) {
+            self.due.pop_first();
             if !self.settled.is_settled(place) {
                 return Some(place);
             }
@@ -219,6 +221,17 @@ mod tests {
         let mut progress = Progress::<u32>::restore(settled, attempts);
         assert_eq!(take_all(&mut progress, 0, 9), [2, 3, 6, 7, 8]);
         assert_eq!(progress.attempts_of(Offset(7)).failed, 1);
+    }
+
+    /// Proves: CH-3
+    #[test]
+    fn what_is_due_waits_until_the_caller_has_it() {
+        let mut settled = Watermark::new(Offset(2));
+        settled.settle_range(Offset(4)..Offset(6));
+        let mut progress = Progress::<u32>::restore(settled, BTreeMap::new());
+        assert!(take_all(&mut progress, 0, 2).is_empty());
+        assert_eq!(take_all(&mut progress, 0, 3), [2]);
+        assert_eq!(take_all(&mut progress, 0, 7), [3, 6]);
     }
 
     /// Proves: CH-2

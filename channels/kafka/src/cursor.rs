@@ -148,7 +148,9 @@ impl Shared {
                 // A first commit shows the cursor to Kafka's own tools.
                 unsaved: true,
             };
-            state.partitions.insert(id, partition);
+            if let Some(before) = state.partitions.insert(id, partition) {
+                state.forget_held(before.held.into_values());
+            }
         }
         drop(state);
         self.unsaved.notify_one();
