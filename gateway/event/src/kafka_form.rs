@@ -4,11 +4,15 @@
 //! the data, its key the attribute `partitionkey`. The binding has only strings; so that an event comes back as it was, the
 //! names of attributes that were numbers or booleans go along in one header more ([`TYPES_HEADER`]), which others ignore.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::{Event, ValueKind, attributes, http_form::DecodeError, json};
+use crate::{
+    Event,
+    http_form::DecodeError,
+    message::{assemble, invalid, is_structured, structured, types},
+};
 
 /// Names the attributes that are not strings: `i:NAME` and `b:NAME`, separated by commas. Only there when one is.
 pub const TYPES_HEADER: &str = "headgate_types";
@@ -36,21 +40,6 @@ pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str
 /// A record's key for an event.
 pub fn key(event: &Event) -> Option<&str> {
     event.text("partitionkey")
-}
-
-fn types(event: &Event) -> Option<String> {
-    let mut types = String::new();
-    for (name, value) in event.attributes() {
-        let kind = match value.kind {
-            ValueKind::String => continue,
-            ValueKind::Integer => 'i',
-            ValueKind::Boolean => 'b',
-        };
-        let comma = if types.is_empty() { "" } else { "," };
-        // Writing into a string cannot fail.
-        let _ = write!(types, "{comma}{kind}:{name}");
-    }
-    (!types.is_empty()).then_some(types)
 }
 
 /// Reads a record, whoever wrote it. A missing value is an event without data; a key becomes `partitionkey` where the
@@ -106,59 +95,7 @@ pub fn decode<'a>(
     if let Some(key) = key.filter(|_| find("partitionkey").is_none()) {
         entries.push(("partitionkey", key));
     }
-    let all = entries
-        .iter()
-        .map(|(name, value)| (*name, *value, kind(types, name, value)));
-    let attributes = attributes::write(all, entries.len()).map_err(|error| invalid(error.to_string()))?;
-    Ok(Event {
-        attributes,
-        data: value,
-    })
-}
-
-fn is_structured(content_type: &str) -> bool {
-    const START: &str = "application/cloudevents";
-    content_type
-        .get(..START.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(START))
-}
-
-fn structured(content_type: &str, key: Option<&str>, document: &Bytes) -> Result<Event, DecodeError> {
-    let media = json::media_type(content_type).to_ascii_lowercase();
-    if !matches!(&*media, "application/cloudevents" | "application/cloudevents+json") {
-        return Err(DecodeError::UnsupportedFormat(media));
-    }
-    let event = json::read(document)?;
-    match key {
-        Some(key) if event.text("partitionkey").is_none() => event
-            .edit()
-            .set("partitionkey", key)
-            .finish()
-            .map_err(|error| invalid(error.to_string())),
-        _ => Ok(event),
-    }
-}
-
-/// The type an attribute had, if the writer said so and the value is one.
-fn kind(types: &str, name: &str, value: &str) -> ValueKind {
-    let named = |letter: &str| {
-        types
-            .split(',')
-            .any(|entry| entry.split_once(':') == Some((letter, name)))
-    };
-    if types.is_empty() {
-        ValueKind::String
-    } else if named("i") && value.parse::<i32>().is_ok() {
-        ValueKind::Integer
-    } else if named("b") && (value == "true" || value == "false") {
-        ValueKind::Boolean
-    } else {
-        ValueKind::String
-    }
-}
-
-fn invalid(what: impl Into<String>) -> DecodeError {
-    DecodeError::Invalid(what.into())
+    assemble(&entries, types, value)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub mod http_form;
 mod interop;
 mod json;
 pub mod kafka_form;
+mod message;
+pub mod nats_form;
 mod percent;
 mod rules;
 
