@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -232,8 +233,25 @@ impl Drop for Claim {
     }
 }
 
+/// A folder that this process has just let go of may be held a moment longer: by the upkeep thread, while it saves what the
+/// last channel had settled. One pass takes as long as a few syncs; this is half a second.
+const LET_GO_LOOKS: u32 = 250;
+const LET_GO_LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// Takes the folder's lock, and leaves our pid for whoever comes second.
 fn lock(root: &Path) -> Result<fs::File, OpenError> {
+    for _ in 0..LET_GO_LOOKS {
+        match try_lock(root) {
+            Err(OpenError::Locked { pid: Some(pid), .. }) if pid == std::process::id() => {
+                thread::park_timeout(LET_GO_LOOK_EVERY);
+            }
+            done => return done,
+        }
+    }
+    try_lock(root)
+}
+
+fn try_lock(root: &Path) -> Result<fs::File, OpenError> {
     let path = root.join(LOCK);
     let failed = |source| OpenError::Io {
         path: path.clone(),
