@@ -71,7 +71,6 @@ pub async fn a_full_channel_refuses_and_takes_events_again_when_there_is_space(b
     let Some(channel) = backend.open_small().await else {
         return;
     };
-    tokio::time::pause();
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
     let mut accepted = 0;
     let refused = loop {
