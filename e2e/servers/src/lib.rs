@@ -9,7 +9,9 @@
 
 pub mod cache;
 pub mod kafka;
+pub mod nats;
 pub mod ports;
 mod process;
 
 pub use kafka::Kafka;
+pub use nats::Nats;
