@@ -87,6 +87,7 @@ pub enum On {
     Memory,
     Embedded,
     Kafka,
+    Nats,
     /// Memory and embedded: what the built gateway is asked on both.
     Both,
     /// Once on each kind.
@@ -156,6 +157,8 @@ fn channels_of(path: &str, signature: &str) -> On {
         On::Embedded
     } else if path.starts_with("channels/kafka/") || (names("kafka") && !names("memory")) {
         On::Kafka
+    } else if path.starts_with("channels/nats/") || (names("nats") && !names("memory")) {
+        On::Nats
     } else if path.starts_with("channels/src/suite") || (names("memory") && names("kafka")) {
         On::Each
     } else if names("memory") && names("embedded") {
@@ -199,12 +202,13 @@ pub fn page(sections: &[Section], proofs: &[Proof]) -> String {
     page
 }
 
-const COLUMNS: [(&str, On); 6] = [
+const COLUMNS: [(&str, On); 7] = [
     ("every channel", On::Each),
     ("`memory`, `embedded`", On::Both),
     ("`memory`", On::Memory),
     ("`embedded`", On::Embedded),
     ("`kafka`", On::Kafka),
+    ("`nats`", On::Nats),
     ("whatever the channel", On::Any),
 ];
 
@@ -217,7 +221,8 @@ const HEAD: &str = "\
 > An event that was answered with 2xx is delivered to every matching subscription or lies in a dead-letter log where a
 > person can find it, whatever crashes; `memory` channels promise this only while the process lives.
 
-*Every channel* means that the test runs once for each of `memory`, `embedded` and `kafka`, the latter on a real broker.
+*Every channel* means that the test runs once for each of `memory`, `embedded`, `kafka` and `nats`, the last two on real
+servers.
 ";
 
 #[cfg(test)]

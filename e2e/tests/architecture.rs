@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
+    ("channel-nats", &["channel", "event"]),
     ("servers", &[]),
     ("e2e", &["event", "servers"]),
 ];
@@ -39,6 +40,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-github", &["channel"]),
     ("channel-kafka", &["servers"]),
+    ("channel-nats", &["servers"]),
 ];
 
 /// Library (or its prefix, with `*`) -> the only packages of ours that may name it.

@@ -18,6 +18,7 @@ use serde_json::json;
 const TELL_REASONS: &[&str] = &[
     "adapters/github/src/outcome.rs",
     "channels/kafka/src/group.rs",
+    "channels/nats/src/consumer.rs",
     "gateway/dataplane/src/failure.rs",
     "gateway/dataplane/src/ingress.rs",
     "gateway/dataplane/src/metrics.rs",

@@ -1,0 +1,218 @@
+//! How servers are reached: one connection that all channels on them share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions,
+    connection::State,
+    jetstream::{self, context::ContextBuilder},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::error::OpenError;
+
+/// Shows up in the server's connections.
+const CLIENT_NAME: &str = "headgate";
+
+/// For connecting, for a request to JetStream's API, and for an acknowledgement.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// A connection that does not answer is given up after two of these.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// A server that comes back is found again within this, where the client would wait up to 4 s.
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// Appends that wait for their acknowledgement, all channels of a connection together. Their bodies are bounded by whoever
+/// appends.
+const UNACKNOWLEDGED_MAX: usize = 16_384;
+
+/// Where servers are and who we are there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// URLs or `host:port`, separated by commas.
+    pub servers: String,
+    pub security: Security,
+}
+
+/// Who we are: at most one of token, user, nkey and credentials.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Security {
+    /// Asks for TLS even where the server does not.
+    pub tls: bool,
+    pub token: Option<String>,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    /// The seed.
+    pub nkey: Option<String>,
+    /// A credentials file's content: a JWT and its seed.
+    pub credentials: Option<String>,
+    /// PEM: whom to trust instead of the system's authorities.
+    pub authority: Option<String>,
+    /// PEM: our certificate and its key.
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+}
+
+/// Never shows a secret (CONTRACT SR-6).
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Security")
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection in use. The client reconnects by itself.
+pub struct Server {
+    connection: Connection,
+    pub(crate) client: Client,
+    pub(crate) context: jetstream::Context,
+}
+
+impl Server {
+    /// Connects. Must be called inside a runtime.
+    pub async fn connect(connection: Connection) -> Result<Arc<Self>, OpenError> {
+        let options = options(&connection.security)?;
+        let servers: Vec<String> = connection.servers.split(',').map(|one| one.trim().to_owned()).collect();
+        let client = options.connect(servers).await.map_err(|error| OpenError::Unreachable {
+            servers: connection.servers.clone(),
+            source: error.into(),
+        })?;
+        let context = ContextBuilder::new()
+            .timeout(ANSWER_MAX)
+            .ack_timeout(ANSWER_MAX)
+            .max_ack_inflight(UNACKNOWLEDGED_MAX)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        Ok(Arc::new(Self {
+            connection,
+            client,
+            context,
+        }))
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Whether the server is at least of this version.
+    pub(crate) fn is_at_least(&self, major: i64, minor: i64) -> bool {
+        self.client.is_server_compatible(major, minor, 0)
+    }
+
+    pub(crate) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenError {
+        OpenError::Unreachable {
+            servers: self.connection.servers.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+fn options(security: &Security) -> Result<ConnectOptions, OpenError> {
+    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Settings(error);
+    let mut options = ConnectOptions::new();
+    if let Some(credentials) = &security.credentials {
+        options = options
+            .credentials(credentials)
+            .map_err(|error| unusable(error.into()))?;
+    } else if let Some(seed) = &security.nkey {
+        options = options.nkey(seed.trim().to_owned());
+    } else if let (Some(user), Some(password)) = (&security.user, &security.password) {
+        options = options.user_and_password(user.clone(), password.clone());
+    } else if let Some(token) = &security.token {
+        options = options.token(token.clone());
+    }
+    if security.authority.is_some() || security.certificate.is_some() {
+        options = options
+            .tls_client_config(tls(security).map_err(unusable)?)
+            .require_tls(true);
+    } else if security.tls {
+        options = options.require_tls(true);
+    }
+    Ok(options
+        .name(CLIENT_NAME)
+        .connection_timeout(ANSWER_MAX)
+        .request_timeout(Some(ANSWER_MAX))
+        .ping_interval(PING_EVERY)
+        .reconnect_delay_callback(|attempts| {
+            let doubled = Duration::from_millis(50).saturating_mul(1 << attempts.min(10));
+            doubled.min(RECONNECT_MAX)
+        })
+        .event_callback(|event| async move {
+            tracing::debug!(%event, "connection to NATS");
+        }))
+}
+
+fn tls(security: &Security) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let mut roots = RootCertStore::empty();
+    match &security.authority {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                roots.add(certificate.map_err(|error| format!("ca.crt is no PEM: {error}"))?)?;
+            }
+            if roots.is_empty() {
+                return Err("ca.crt holds no certificate".into());
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(match (&security.certificate, &security.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| format!("tls.crt is no PEM: {error}"))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("tls.key is no PEM: {error}"))?;
+            config.with_client_auth_cert(chain, key)?
+        }
+        _ => config.with_no_client_auth(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves: SR-6
+    #[test]
+    fn secrets_are_not_shown() {
+        let security = Security {
+            tls: true,
+            token: Some("hunter2".into()),
+            nkey: Some("SUACSSL3".into()),
+            credentials: Some("-----BEGIN".into()),
+            ..Security::default()
+        };
+        let shown = format!("{security:?}");
+        assert!(
+            shown.contains("true")
+                && !["hunter2", "SUACSSL3", "BEGIN"]
+                    .iter()
+                    .any(|secret| shown.contains(secret))
+        );
+    }
+
+    #[test]
+    fn unusable_certificates_say_which() {
+        let security = Security {
+            authority: Some("not a certificate".into()),
+            ..Security::default()
+        };
+        let refused = options(&security).err().map(|error| format!("{error:?}"));
+        assert!(refused.is_some_and(|error| error.contains("ca.crt")));
+    }
+}

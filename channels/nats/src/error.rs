@@ -1,0 +1,56 @@
+//! Why a channel could not be opened, and what JetStream's errors mean for those who append and read.
+
+use std::{error::Error, time::Duration};
+
+use async_nats::jetstream;
+use channel::{AppendError, ReadError};
+
+/// What a refused publisher is told: servers that restart, or elect a leader, are back in seconds.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// Why a channel could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Worth another try.
+    #[error("NATS at {servers} cannot be reached, or refused us")]
+    Unreachable {
+        servers: String,
+        #[source]
+        source: Source,
+    },
+    /// The connection's settings do not fit together.
+    #[error("the settings for NATS are not usable")]
+    Settings(#[source] Source),
+    /// The server refused to make a stream.
+    #[error("stream {stream} cannot be made: {why}")]
+    NotMade { stream: String, why: String },
+    /// The stream is there and cannot be a channel.
+    #[error("stream {stream} cannot be a channel: {why}")]
+    Unfit { stream: String, why: String },
+}
+
+/// Whatever went wrong while appending, with nobody's fault but the backend's.
+pub(crate) fn unavailable(source: impl Into<Source>) -> AppendError {
+    AppendError::Unavailable {
+        retry_after: RETRY_AFTER,
+        source: source.into(),
+    }
+}
+
+pub(crate) fn unreadable(source: impl Into<Source>) -> ReadError {
+    ReadError::Unavailable(source.into())
+}
+
+/// What JetStream itself answered, somewhere in the chain of an error of the client.
+pub(crate) fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a jetstream::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<jetstream::Error>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,59 @@
+//! A channel on NATS JetStream: a stream for the events, one for the letters, one for attempts, and a durable consumer per
+//! cursor.
+//!
+//! What it promises is what the stream's replication and settings promise, found out when it is opened (CONTRACT CH-8).
+//! Messages are CloudEvents in NATS' protocol binding, so other publishers and consumers share the streams.
+//!
+//! Where things are: [`Server`] is the connection that all channels share; `api` asks JetStream; `stream` makes or adopts;
+//! `publisher` writes; `consumer` is what a cursor has on the server; `cursor` is what it holds and settles; `letters` and
+//! `attempts` are the streams beside; `reader` looks without leaving anything there.
+
+mod api;
+mod attempts;
+mod connection;
+mod consumer;
+mod cursor;
+mod durability;
+mod error;
+mod letters;
+mod message;
+mod monitoring;
+mod names;
+mod nats_channel;
+mod publisher;
+mod reader;
+mod stream;
+mod trim;
+
+use std::time::Duration;
+
+pub use crate::{
+    connection::{Connection, Security, Server},
+    error::OpenError,
+    nats_channel::NatsChannel,
+};
+
+/// Sum of sizes one `next`, `read` or `list` returns.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// A channel on servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The events' stream; letters and attempts have it as a prefix.
+    pub stream: String,
+    /// Of a stream that is made, for people.
+    pub description: Option<String>,
+    /// Of a stream that is made, or was made by us; default 1.
+    pub replicas: Option<usize>,
+    /// Older events go, settled or not. `None`: they go a day after everybody settled them.
+    pub max_age: Option<Duration>,
+    /// The stream takes no more events than that. `None`: as many as the server has space for.
+    pub max_bytes: Option<u64>,
+    /// Largest event taken, bytes; at most what the server takes.
+    pub max_event_bytes: Option<usize>,
+    /// Monitoring endpoints, one for each server: `http://host:8222`.
+    pub monitoring_urls: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests;

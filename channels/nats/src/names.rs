@@ -1,0 +1,75 @@
+//! Names of streams, consumers and subjects, from names that may hold anything.
+//!
+//! JetStream refuses white space, `.`, `*`, `>` and path separators in the names of streams and consumers.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+/// The server's bound of a name is 255 bytes; this leaves space for what is put before or after.
+pub(crate) const NAME_MAX: usize = 200;
+
+/// After each channel's stream.
+const LETTERS: &str = "-dead-letters";
+const ATTEMPTS: &str = "-attempts";
+
+pub(crate) fn letters(stream: &str) -> String {
+    format!("{stream}{LETTERS}")
+}
+
+pub(crate) fn attempts(stream: &str) -> String {
+    format!("{stream}{ATTEMPTS}")
+}
+
+/// A consumer's name for a cursor: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
+/// too long ends in a hash instead.
+pub(crate) fn consumer(cursor: &str) -> String {
+    let mut name = String::with_capacity(cursor.len());
+    for byte in cursor.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => name.push(char::from(byte)),
+            b'/' => name.push('_'),
+            // Writing into a string cannot fail.
+            _ => drop(write!(name, "={byte:02X}")),
+        }
+    }
+    if name.len() > NAME_MAX {
+        let hash = hex::encode(&Sha256::digest(cursor.as_bytes())[..16]);
+        name.truncate(NAME_MAX - hash.len() - 1);
+        name = format!("{name}={hash}");
+    }
+    if name.is_empty() {
+        name.push('=');
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_cursors_have_different_names_that_a_server_takes() {
+        let long = "x".repeat(500);
+        let other = format!("{}y", "x".repeat(499));
+        let cursors = [
+            "default/s",
+            "default_s",
+            "default=s",
+            "a.b/c",
+            "a b",
+            "\u{20ac}",
+            "",
+            &long,
+            &other,
+        ];
+        let names: std::collections::BTreeSet<String> = cursors.iter().map(|cursor| consumer(cursor)).collect();
+        assert_eq!(names.len(), cursors.len(), "{names:?}");
+        assert!(names.contains("default_s") && names.contains("a=2Eb_c"));
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= NAME_MAX && !name.contains(['.', '*', '>', '/', '\\', ' ']))
+        );
+    }
+}

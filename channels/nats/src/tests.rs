@@ -1,0 +1,342 @@
+//! The channel suite on a real server, each case with a stream of its own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use channel::{Channel, suite::Backend};
+use uuid::Uuid;
+
+use crate::{Connection, NatsChannel, Security, Server, Settings};
+
+/// A stream that is full after a few hundred events.
+const SMALL: u64 = 64 << 10;
+
+struct Stream {
+    server: Arc<Server>,
+    settings: Settings,
+}
+
+impl Stream {
+    async fn on(servers: &str) -> Self {
+        let connection = Connection {
+            servers: servers.to_owned(),
+            security: Security::default(),
+        };
+        Self {
+            server: Server::connect(connection).await.expect("a connection"),
+            settings: Settings {
+                stream: format!("suite_{}", Uuid::now_v7().simple()),
+                max_event_bytes: Some((1 << 20) + (64 << 10)),
+                ..Settings::default()
+            },
+        }
+    }
+
+    async fn channel(&self, settings: &Settings) -> NatsChannel {
+        NatsChannel::open(self.server.clone(), settings)
+            .await
+            .expect("a channel")
+    }
+}
+
+#[async_trait]
+impl Backend for Stream {
+    async fn open(&self) -> Arc<dyn Channel> {
+        Arc::new(self.channel(&self.settings).await)
+    }
+
+    async fn open_small(&self) -> Option<Arc<dyn Channel>> {
+        let small = Settings {
+            max_bytes: Some(SMALL),
+            ..self.settings.clone()
+        };
+        Some(Arc::new(self.channel(&small).await))
+    }
+
+    async fn crash(&self, channel: Arc<dyn Channel>) {
+        drop(channel);
+    }
+}
+
+mod suite {
+    use super::Stream;
+
+    macro_rules! on_a_server {
+        () => {{
+            let Some(servers) = servers::Nats::shared().await else {
+                return;
+            };
+            Stream::on(servers).await
+        }};
+    }
+
+    channel::cases!(on_a_server!());
+}
+
+mod shared_work {
+    use std::time::Duration;
+
+    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, Offset, Start};
+    use event::Event;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A dead gateway's consumer is free after 10 s, and what it had comes again as late.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn numbered(number: usize) -> Event {
+        let event = Event::builder(&number.to_string(), "/shared", "t");
+        event.finish().expect("a valid event")
+    }
+
+    async fn append(channel: &NatsChannel, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let _ = channel.append(&[numbered(number)]).await.expect("a stored event");
+        }
+    }
+
+    async fn subscribe(channel: &NatsChannel) -> Box<dyn Cursor> {
+        let name = CursorName::new("default/s");
+        channel.subscribe(&name, Start::Latest).await.expect("a cursor")
+    }
+
+    async fn take(cursor: &mut Box<dyn Cursor>, count: usize) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let page = tokio::time::timeout(PATIENCE, cursor.next(count - taken.len())).await;
+            taken.extend(page.expect("deliveries in time").expect("deliveries"));
+        }
+        taken
+    }
+
+    fn numbers(taken: &[Delivery]) -> Vec<usize> {
+        let number = |delivery: &Delivery| delivery.event().id().parse().expect("a number");
+        taken.iter().map(number).collect()
+    }
+
+    fn ack(taken: Vec<Delivery>) {
+        for delivery in taken {
+            let proof = Delivered::by_status(204).expect("a 2xx");
+            delivery
+                .ack(Disposition::Accepted(proof))
+                .expect("a cursor that is there");
+        }
+    }
+
+    async fn nothing(cursor: &mut Box<dyn Cursor>) {
+        let page = tokio::time::timeout(Duration::from_millis(300), cursor.next(1)).await;
+        assert!(page.is_err(), "something came");
+    }
+
+    macro_rules! server {
+        () => {{
+            let Some(servers) = servers::Nats::shared().await else {
+                return;
+            };
+            Stream::on(servers).await
+        }};
+    }
+
+    /// One gateway of two has the consumer; when it closes, the other goes on in stored order with what the first had not
+    /// settled.
+    ///
+    /// Proves: CH-1, CH-3, CH-5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_gateway_that_closes_hands_over_what_it_had_in_stored_order() {
+        let stream = server!();
+        if !crate::consumer::pins(&stream.server) {
+            return;
+        }
+        let first = stream.channel(&stream.settings).await;
+        let mut own = subscribe(&first).await;
+        append(&first, 0..10).await;
+        let mut taken = take(&mut own, 10).await;
+        let second = stream.channel(&stream.settings).await;
+        let mut others = subscribe(&second).await;
+        append(&second, 10..20).await;
+        nothing(&mut others).await;
+        ack(taken.drain(2..5).collect());
+        first.close().await;
+        let rest = take(&mut others, 17).await;
+        let expected: Vec<usize> = (0..20).filter(|number| !(2..5).contains(number)).collect();
+        assert_eq!(numbers(&rest), expected);
+        ack(rest);
+        second.close().await;
+    }
+
+    /// Proves: CH-3, CH-6
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_dead_gateway_had_comes_before_everything_newer() {
+        let stream = server!();
+        let first = stream.channel(&stream.settings).await;
+        let mut own = subscribe(&first).await;
+        append(&first, 0..300).await;
+        let mut taken = take(&mut own, 300).await;
+        ack(taken.drain(100..200).collect());
+        drop((taken, own, first));
+        let second = stream.channel(&stream.settings).await;
+        append(&second, 300..320).await;
+        let mut cursor = subscribe(&second).await;
+        let mut rest = take(&mut cursor, 220).await;
+        // Acknowledgements of the last moment may have died with it.
+        let expected: Vec<usize> = (0..320).filter(|number| !(100..200).contains(number)).collect();
+        let mut came = numbers(&rest);
+        if came != expected {
+            rest.extend(take(&mut cursor, 100).await);
+            came = numbers(&rest);
+            assert_eq!(came, (0..320).collect::<Vec<_>>());
+        }
+        ack(rest);
+        second.close().await;
+    }
+
+    /// Proves: CH-3, CH-4
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_consumer_that_somebody_deleted_is_made_again_where_it_was() {
+        let stream = server!();
+        let channel = stream.channel(&stream.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..10).await;
+        ack(take(&mut cursor, 10).await);
+        let consumer = crate::names::consumer("default/s");
+        let deleted = stream.server.delete_consumer(&stream.settings.stream, &consumer).await;
+        deleted.expect("a deleted consumer");
+        append(&channel, 10..20).await;
+        let rest = take(&mut cursor, 10).await;
+        assert_eq!(numbers(&rest), (10..20).collect::<Vec<_>>());
+        channel.close().await;
+    }
+
+    /// Proves: CH-3, CH-9
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_that_was_deleted_is_made_again_and_what_is_lost_is_a_gap() {
+        let stream = server!();
+        let channel = stream.channel(&stream.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..10).await;
+        ack(take(&mut cursor, 4).await);
+        let name = &stream.settings.stream;
+        stream
+            .server
+            .context
+            .delete_stream(name)
+            .await
+            .expect("a deleted stream");
+        let deadline = Instant::now() + PATIENCE;
+        // Refused while there is no stream.
+        while channel.append(&[numbered(10)]).await.is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "no append succeeded after the stream was deleted"
+            );
+        }
+        loop {
+            let taken = take(&mut cursor, 1).await;
+            let came = numbers(&taken);
+            ack(taken);
+            if came == [10] {
+                break;
+            }
+        }
+        let gaps = channel.depth().gaps;
+        assert!(gaps.iter().any(|gap| gap.from == Offset(5)), "{gaps:?}");
+        channel.close().await;
+    }
+
+    /// Proves: DL-5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_that_is_no_event_becomes_a_letter_and_holds_nothing_up() {
+        let stream = server!();
+        let channel = stream.channel(&stream.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..1).await;
+        let published = stream
+            .server
+            .context
+            .publish(stream.settings.stream.clone(), "no event".into());
+        published.await.expect("published").await.expect("stored");
+        append(&channel, 1..2).await;
+        let taken = take(&mut cursor, 2).await;
+        assert_eq!(numbers(&taken), [0, 1]);
+        ack(taken);
+        let letters = channel.letters().list(Offset(0), 10).await.expect("letters");
+        assert_eq!(letters.len(), 1);
+        let letter = &letters[0].event;
+        assert_eq!(letter.text("headgatereason"), Some("NotAnEvent"));
+        assert_eq!(letter.data(), &b"no event"[..]);
+        assert_eq!(channel.depth().unsettled, 0);
+        channel.close().await;
+    }
+
+    /// Its limits apply and are told; nothing of it is changed.
+    ///
+    /// Proves: CH-8
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_adopted_stream_stays_as_it_is_and_its_shortfalls_are_told() {
+        let stream = server!();
+        let config = async_nats::jetstream::stream::Config {
+            name: stream.settings.stream.clone(),
+            subjects: vec![format!("{}.*", stream.settings.stream)],
+            max_messages: 1000,
+            ..async_nats::jetstream::stream::Config::default()
+        };
+        let made = stream
+            .server
+            .create_stream(&config)
+            .await
+            .expect("a stream of somebody else");
+        let settings = Settings {
+            max_bytes: Some(1 << 30),
+            ..stream.settings.clone()
+        };
+        let channel = stream.channel(&settings).await;
+        let findings = channel.findings().join("\n");
+        for setting in [
+            "discard to new",
+            "max_msgs",
+            "--max-bytes 1073741824",
+            "replicas 3",
+            "monitoringURLs",
+        ] {
+            assert!(findings.contains(setting), "{setting} is not in {findings}");
+        }
+        assert_eq!(channel.promises().durability, channel::Durability::Process);
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..3).await;
+        assert_eq!(numbers(&take(&mut cursor, 3).await), [0, 1, 2]);
+        let now = stream
+            .server
+            .stream_info(&settings.stream)
+            .await
+            .expect("an answer")
+            .expect("a stream");
+        assert_eq!(now.config, made.config);
+        channel.close().await;
+    }
+
+    /// What the server says about itself decides what is promised.
+    ///
+    /// Proves: CH-8
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_syncs_promises_its_disk_where_it_can_be_asked() {
+        let setup = servers::nats::Setup {
+            synced: true,
+            ..servers::nats::Setup::default()
+        };
+        let Some(nats) = servers::Nats::start(setup).await else {
+            return;
+        };
+        let stream = Stream::on(&nats.urls()).await;
+        let unasked = stream.channel(&stream.settings).await;
+        assert_eq!(unasked.promises().durability, channel::Durability::Process);
+        unasked.close().await;
+        let settings = Settings {
+            monitoring_urls: nats.monitoring(),
+            ..stream.settings.clone()
+        };
+        let asked = stream.channel(&settings).await;
+        assert_eq!(asked.promises().durability, channel::Durability::Disk);
+        asked.close().await;
+    }
+}
