@@ -24,7 +24,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{ports, wait::eventually};
+use crate::{
+    ports,
+    wait::{PATIENCE, eventually, within},
+};
 
 /// What a sink was sent.
 #[derive(Clone, Debug)]
@@ -151,7 +154,7 @@ pub struct Sink {
 impl Sink {
     /// A sink that answers 204 to everything.
     pub async fn start() -> Self {
-        Self::at(ports::free()).await
+        Self::with(ports::listener(), None)
     }
 
     /// A sink at an address that was reserved before.
@@ -159,7 +162,10 @@ impl Sink {
     /// # Panics
     /// When the address is taken.
     pub async fn at(address: SocketAddr) -> Self {
-        Self::with(address, None).await
+        let listener = within(PATIENCE, "an address that was reserved", || async move {
+            std::net::TcpListener::bind(address).ok()
+        });
+        Self::with(listener.await, None)
     }
 
     /// A sink that speaks TLS, HTTP/1.1 or HTTP/2 as the client prefers, with a certificate for 127.0.0.1 of its own.
@@ -178,15 +184,15 @@ impl Sink {
             .expect("its own key");
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let mut sink = Self::with(ports::free(), Some(acceptor)).await;
+        let mut sink = Self::with(ports::listener(), Some(acceptor));
         sink.certificate = Some(made.cert.pem());
         sink
     }
 
-    async fn with(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(address)
-            .await
-            .unwrap_or_else(|error| panic!("sink at {address}: {error}"));
+    fn with(listener: std::net::TcpListener, tls: Option<TlsAcceptor>) -> Self {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        listener.set_nonblocking(true).expect("a socket that does not block");
+        let listener = TcpListener::from_std(listener).expect("inside a runtime");
         let state = State {
             received: Vec::new(),
             next: VecDeque::new(),
