@@ -35,6 +35,7 @@ const TELL_REASONS: &[&str] = &[
     "gateway/src/admin.rs",
     "gateway/src/admin/",
     "gateway/src/backends.rs",
+    "gateway/src/backends/",
 ];
 
 /// Kinds, types and severities of conditions, and other words in those files that are no reasons.

@@ -1,7 +1,7 @@
 //! The only file that names every channel and adapter: what a document says becomes the thing itself.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
 };
 
@@ -10,16 +10,17 @@ use adapter_github::{Config, GitHubHook, Metrics, Secret};
 use async_trait::async_trait;
 use channel::Channel;
 use channel_embedded::DataFolder;
-use channel_kafka::{Cluster, Connection, KafkaChannel, OpenError, Security};
+use channel_kafka::{Cluster, KafkaChannel};
 use channel_memory::MemoryChannel;
+use channel_nats::{NatsChannel, Server};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{ObjectName, model};
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
 
-/// Before a topic's name where the provisioner does not say.
-const TOPIC_PREFIX: &str = "headgate.";
+mod kafka;
+mod nats;
 
 pub(crate) struct Backends {
     folder: DataFolder,
@@ -27,7 +28,9 @@ pub(crate) struct Backends {
     embedded: OpenLogs,
     kafka: Mutex<HashMap<ObjectName, Weak<KafkaChannel>>>,
     /// Channels of one connection share its clients.
-    clusters: Mutex<HashMap<Connection, Weak<Cluster>>>,
+    clusters: Mutex<HashMap<channel_kafka::Connection, Weak<Cluster>>>,
+    nats: Mutex<HashMap<ObjectName, Weak<NatsChannel>>>,
+    servers: Mutex<HashMap<channel_nats::Connection, Arc<tokio::sync::Mutex<Weak<Server>>>>>,
     deliveries: Metrics,
 }
 
@@ -41,6 +44,8 @@ impl Backends {
             embedded,
             kafka: Mutex::default(),
             clusters: Mutex::default(),
+            nats: Mutex::default(),
+            servers: Mutex::default(),
             deliveries: Metrics::registered(registry),
         }
     }
@@ -70,7 +75,7 @@ impl Backends {
         wanted: &model::Channel,
         settings: channel_embedded::Settings,
     ) -> Result<Arc<dyn Channel>, model::Unresolved> {
-        let found = self.embedded.lock().get(&wanted.name).and_then(Weak::upgrade);
+        let found = in_use(&self.embedded, &wanted.name);
         if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
             channel.configure(settings);
             return Ok(channel);
@@ -90,10 +95,10 @@ impl Backends {
     async fn kafka(
         &self,
         wanted: &model::Channel,
-        connection: Connection,
+        connection: channel_kafka::Connection,
         settings: channel_kafka::Settings,
     ) -> Result<Arc<dyn Channel>, model::Unresolved> {
-        let found = self.kafka.lock().get(&wanted.name).and_then(Weak::upgrade);
+        let found = in_use(&self.kafka, &wanted.name);
         if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
             channel.configure(settings.max_event_bytes);
             return Ok(channel);
@@ -104,92 +109,78 @@ impl Backends {
             match clusters.get(&connection).and_then(Weak::upgrade) {
                 Some(cluster) => cluster,
                 None => {
-                    let cluster = Cluster::new(connection.clone()).map_err(|error| not_opened(&error))?;
+                    let cluster = Cluster::new(connection.clone()).map_err(|error| kafka::not_opened(&error))?;
                     clusters.insert(connection, Arc::downgrade(&cluster));
                     cluster
                 }
             }
         };
         let opened = KafkaChannel::open(cluster, &settings).await;
-        let channel = Arc::new(opened.map_err(|error| not_opened(&error))?);
+        let channel = Arc::new(opened.map_err(|error| kafka::not_opened(&error))?);
         self.kafka.lock().insert(wanted.name.clone(), Arc::downgrade(&channel));
         Ok(channel)
     }
-}
 
-/// Where a provisioner's brokers are, and the prefix of its topics.
-fn kafka_config(provisioner: &model::Provisioner) -> Result<(Connection, String), model::Unresolved> {
-    let config = &provisioner.config;
-    let bootstrap_servers = match config.get("bootstrapServers") {
-        Some(serde_json::Value::Array(servers)) => {
-            let servers: Vec<&str> = servers.iter().filter_map(serde_json::Value::as_str).collect();
-            servers.join(",")
+    async fn nats(
+        &self,
+        wanted: &model::Channel,
+        connection: channel_nats::Connection,
+        settings: channel_nats::Settings,
+    ) -> Result<Arc<dyn Channel>, model::Unresolved> {
+        let found = in_use(&self.nats, &wanted.name);
+        if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
+            channel.configure(settings.max_event_bytes);
+            return Ok(channel);
         }
-        Some(serde_json::Value::String(servers)) => servers.clone(),
-        _ => String::new(),
-    };
-    let prefix = config.get("topicPrefix").and_then(serde_json::Value::as_str);
-    let connection = Connection {
-        bootstrap_servers,
-        security: kafka_security(provisioner)?,
-    };
-    Ok((connection, prefix.unwrap_or(TOPIC_PREFIX).to_owned()))
+        let server = self.server(connection).await?;
+        let opened = NatsChannel::open(server, &settings).await;
+        let channel = Arc::new(opened.map_err(|error| nats::not_opened(&error))?);
+        self.nats.lock().insert(wanted.name.clone(), Arc::downgrade(&channel));
+        Ok(channel)
+    }
+
+    /// Channels are opened side by side: the first of a connection makes it, the others wait for that one.
+    async fn server(&self, connection: channel_nats::Connection) -> Result<Arc<Server>, model::Unresolved> {
+        let place = {
+            let mut servers = self.servers.lock();
+            servers.retain(|_, place| {
+                Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|one| one.strong_count() > 0)
+            });
+            servers.entry(connection.clone()).or_default().clone()
+        };
+        let mut place = place.lock().await;
+        if let Some(server) = place.upgrade() {
+            return Ok(server);
+        }
+        let server = Server::connect(connection)
+            .await
+            .map_err(|error| nats::not_opened(&error))?;
+        *place = Arc::downgrade(&server);
+        Ok(server)
+    }
 }
 
-fn kafka_security(provisioner: &model::Provisioner) -> Result<Security, model::Unresolved> {
-    let credentials = provisioner.credentials.as_ref().map_err(Clone::clone)?;
-    let setting = |name: &str| {
-        let found = provisioner.config.pointer(&format!("/security/{name}"));
-        found.and_then(serde_json::Value::as_str).map(str::to_owned)
-    };
-    let secret = |keys: [&str; 2]| {
-        let found = keys.iter().find_map(|key| credentials.get(*key));
-        found.map(|value| String::from_utf8_lossy(value.expose()).into_owned())
-    };
-    let security = Security {
-        protocol: setting("protocol").unwrap_or_default(),
-        mechanism: setting("mechanism"),
-        user: secret(["username", "user"]),
-        password: secret(["password", "password"]),
-        authority: secret(["ca.crt", "ca.crt"]),
-        certificate: secret(["tls.crt", "user.crt"]),
-        key: secret(["tls.key", "user.key"]),
-    };
-    let needed = [
-        ("security.mechanism in its spec", security.mechanism.is_none()),
-        ("`username` in its secret", security.user.is_none()),
-        ("`password` in its secret", security.password.is_none()),
-    ];
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|(_, missing)| *missing)
-        .map(|(what, _)| *what)
-        .collect();
-    if security.protocol.starts_with("SASL") && !missing.is_empty() {
-        return Err(model::Unresolved {
-            reason: "CredentialsNotFound",
-            message: format!(
-                "provisioner {} has protocol {} and lacks {}",
-                provisioner.name,
-                security.protocol,
-                missing.join(", ")
-            ),
-        });
-    }
-    Ok(security)
+/// A channel by its name while somebody has it.
+fn in_use<T>(open: &Mutex<HashMap<ObjectName, Weak<T>>>, name: &ObjectName) -> Option<Arc<T>> {
+    open.lock().get(name).and_then(Weak::upgrade)
 }
 
-fn not_opened(error: &OpenError) -> model::Unresolved {
-    let reason = match error {
-        OpenError::Unreachable { .. } => "BackendUnreachable",
-        OpenError::Settings(_) => "ConfigInvalid",
-        OpenError::NotMade { .. } => "TopicNotMade",
-        OpenError::Unfit { .. } => "TopicUnfit",
-    };
-    model::Unresolved {
-        reason,
-        message: dataplane::chain(error),
+/// One text or several, as a provisioner's settings have addresses.
+fn texts(value: Option<&serde_json::Value>) -> Vec<String> {
+    match value {
+        Some(serde_json::Value::Array(several)) => {
+            let texts = several.iter().filter_map(serde_json::Value::as_str);
+            texts.map(str::to_owned).collect()
+        }
+        Some(serde_json::Value::String(one)) => vec![one.clone()],
+        _ => Vec::new(),
     }
+}
+
+/// What a secret holds under the first of these keys.
+fn secret(credentials: &BTreeMap<String, model::SecretText>, keys: &[&str]) -> Option<String> {
+    let found = keys.iter().find_map(|key| credentials.get(*key));
+    found.map(|value| String::from_utf8_lossy(value.expose()).into_owned())
 }
 
 #[async_trait]
@@ -220,7 +211,7 @@ impl dataplane::Backends for Backends {
                 replication,
                 retention,
             } => {
-                let (connection, prefix) = kafka_config(provisioner)?;
+                let (connection, prefix) = kafka::config(provisioner)?;
                 let settings = channel_kafka::Settings {
                     topic: format!("{prefix}{}.{}", wanted.name.namespace, wanted.name.name),
                     partitions: *partitions,
@@ -230,12 +221,27 @@ impl dataplane::Backends for Backends {
                 };
                 self.kafka(wanted, connection, settings).await
             }
-            model::Arguments::Other(_) => Err(model::Unresolved {
-                reason: "NotSupportedYet",
-                message: format!(
-                    "provisioner {} has a backend this release does not run: use embedded, memory or kafka",
-                    provisioner.name
-                ),
+            model::Arguments::Nats {
+                replicas,
+                max_age,
+                max_bytes,
+            } => {
+                let connection = nats::connection(provisioner)?;
+                let settings = channel_nats::Settings {
+                    stream: nats::stream(provisioner, &wanted.name),
+                    description: Some(format!("channel {} of Headgate", wanted.name)),
+                    replicas: *replicas,
+                    max_age: *max_age,
+                    max_bytes: *max_bytes,
+                    max_event_bytes: wanted.max_event_bytes,
+                    monitoring_urls: nats::monitoring_urls(provisioner),
+                };
+                self.nats(wanted, connection, settings).await
+            }
+            // With these the provisioner was refused above.
+            model::Arguments::Unread(_) => Err(model::Unresolved {
+                reason: "ArgumentsInvalid",
+                message: format!("the arguments do not fit provisioner {}", provisioner.name),
             }),
         }
     }

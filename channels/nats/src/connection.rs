@@ -31,7 +31,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 const UNACKNOWLEDGED_MAX: usize = 16_384;
 
 /// Where servers are and who we are there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// URLs or `host:port`, separated by commas.
     pub servers: String,
@@ -57,6 +57,35 @@ pub struct Security {
     pub key: Option<String>,
 }
 
+impl Connection {
+    /// The servers for people: a URL may hold a password (CONTRACT SR-6).
+    pub(crate) fn shown(&self) -> String {
+        let without_user = |one: &str| {
+            let one = one.trim();
+            match (one.split_once("://"), one.rsplit_once('@')) {
+                (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+                (None, Some((_, host))) => host.to_owned(),
+                (_, None) => one.to_owned(),
+            }
+        };
+        self.servers.split(',').map(without_user).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whom to trust and who we are, for a server's endpoints beside its own protocol.
+    pub(crate) fn tls(&self) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+        tls(&self.security)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("servers", &self.shown())
+            .field("security", &self.security)
+            .finish()
+    }
+}
+
 /// Never shows a secret (CONTRACT SR-6).
 impl fmt::Debug for Security {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +108,7 @@ impl Server {
         let options = options(&connection.security)?;
         let servers: Vec<String> = connection.servers.split(',').map(|one| one.trim().to_owned()).collect();
         let client = options.connect(servers).await.map_err(|error| OpenError::Unreachable {
-            servers: connection.servers.clone(),
+            servers: connection.shown(),
             source: error.into(),
         })?;
         let context = ContextBuilder::new()
@@ -110,7 +139,7 @@ impl Server {
 
     pub(crate) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenError {
         OpenError::Unreachable {
-            servers: self.connection.servers.clone(),
+            servers: self.connection.shown(),
             source: source.into(),
         }
     }
@@ -204,6 +233,16 @@ mod tests {
                     .iter()
                     .any(|secret| shown.contains(secret))
         );
+    }
+
+    /// Proves: SR-6
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        let connection = Connection {
+            servers: "nats://alice:hunter2@one:4222, token@two, three:4222".into(),
+            security: Security::default(),
+        };
+        assert_eq!(connection.shown(), "nats://one:4222,two,three:4222");
     }
 
     #[test]

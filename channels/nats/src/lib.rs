@@ -20,6 +20,7 @@ mod message;
 mod monitoring;
 mod names;
 mod nats_channel;
+mod outage;
 mod publisher;
 mod reader;
 mod stream;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use crate::{
     connection::{Connection, Security, Server},
     error::OpenError,
+    names::stream as stream_name,
     nats_channel::NatsChannel,
 };
 

@@ -7,6 +7,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde::Deserialize;
 
+use crate::connection::Server;
+
 /// It is only asked while a channel opens.
 const ASK_MAX: Duration = Duration::from_secs(3);
 
@@ -25,10 +27,10 @@ struct JetStream {
 }
 
 /// Whether every server syncs before it acknowledges; `None` when there is none to ask or one does not answer.
-pub(crate) async fn synced(urls: &[String]) -> Option<bool> {
+pub(crate) async fn synced(server: &Server, urls: &[String]) -> Option<bool> {
     let mut all = None;
     for url in urls {
-        match tokio::time::timeout(ASK_MAX, ask(url)).await {
+        match tokio::time::timeout(ASK_MAX, ask(server, url)).await {
             Ok(Ok(synced)) => all = Some(synced && all.unwrap_or(true)),
             Ok(Err(error)) => {
                 tracing::warn!(url, %error, "the monitoring endpoint of NATS did not answer");
@@ -43,8 +45,13 @@ pub(crate) async fn synced(urls: &[String]) -> Option<bool> {
     all
 }
 
-async fn ask(url: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+async fn ask(server: &Server, url: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(server.connection().tls()?)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let answer = client
         .get(format!("{}/jsz", url.trim_end_matches('/')).parse()?)
         .await?;

@@ -21,6 +21,17 @@ pub(crate) fn attempts(stream: &str) -> String {
     format!("{stream}{ATTEMPTS}")
 }
 
+/// The stream of a channel: its name after a prefix.
+pub fn stream(prefix: &str, channel: &str) -> String {
+    // A stream's name is its subject, too: what no consumer's name may hold is not in it either.
+    let name = consumer(channel);
+    let room = NAME_MAX.saturating_sub(prefix.len());
+    if name.len() <= room {
+        return format!("{prefix}{name}");
+    }
+    format!("{prefix}{}", shortened(name, channel, room))
+}
+
 /// A consumer's name for a cursor: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
 /// too long ends in a hash instead.
 pub(crate) fn consumer(cursor: &str) -> String {
@@ -34,14 +45,19 @@ pub(crate) fn consumer(cursor: &str) -> String {
         }
     }
     if name.len() > NAME_MAX {
-        let hash = hex::encode(&Sha256::digest(cursor.as_bytes())[..16]);
-        name.truncate(NAME_MAX - hash.len() - 1);
-        name = format!("{name}={hash}");
+        name = shortened(name, cursor, NAME_MAX);
     }
     if name.is_empty() {
         name.push('=');
     }
     name
+}
+
+/// Of what is too long, the beginning and a hash. At most `longest` letters, and never fewer than the hash has.
+fn shortened(mut name: String, of: &str, longest: usize) -> String {
+    let hash = hex::encode(&Sha256::digest(of.as_bytes())[..16]);
+    name.truncate(longest.saturating_sub(hash.len() + 1));
+    format!("{name}={hash}")
 }
 
 #[cfg(test)]
@@ -63,6 +79,10 @@ mod tests {
             &long,
             &other,
         ];
+        assert_eq!(stream("headgate-", "default/orders"), "headgate-default_orders");
+        let prefix = "p".repeat(64);
+        assert_ne!(stream(&prefix, &long), stream(&prefix, &other));
+        assert_eq!(stream(&prefix, &long).len(), NAME_MAX);
         let names: std::collections::BTreeSet<String> = cursors.iter().map(|cursor| consumer(cursor)).collect();
         assert_eq!(names.len(), cursors.len(), "{names:?}");
         assert!(names.contains("default_s") && names.contains("a=2Eb_c"));

@@ -33,6 +33,7 @@ use crate::{
     letters::NatsLetters,
     message::{Outgoing, incoming},
     names,
+    outage::Outage,
     publisher::{Fault, Publisher},
     reader,
     stream::{self, Found},
@@ -67,8 +68,9 @@ struct Inner {
     registering: tokio::sync::Mutex<()>,
     /// One that makes space at a time.
     freeing: tokio::sync::Mutex<()>,
-    /// Why appends are refused.
+    /// Why appends are refused while the servers answer.
     refusing: Mutex<Option<Refusal>>,
+    outage: Outage,
     grown: Notify,
     watching: AtomicUsize,
     /// At most what the server takes.
@@ -139,6 +141,7 @@ impl NatsChannel {
             registering: tokio::sync::Mutex::default(),
             freeing: tokio::sync::Mutex::default(),
             refusing: Mutex::default(),
+            outage: Outage::default(),
             grown: Notify::new(),
             watching: AtomicUsize::new(0),
             max_event_bytes: AtomicUsize::new(0),
@@ -187,7 +190,12 @@ async fn look(inner: Arc<Inner>) {
         }
         let name = &inner.settings.stream;
         match inner.server.stream_info(name).await {
-            Ok(Some(info)) => inner.reaches(&info),
+            Ok(Some(info)) => {
+                if info.cluster.as_ref().is_none_or(|cluster| cluster.leader.is_some()) {
+                    inner.outage.answers(name);
+                }
+                inner.reaches(&info);
+            }
             Ok(None) => inner.make_again().await,
             Err(error) => tracing::debug!(stream = name, %error, "looking at the stream"),
         }
@@ -256,6 +264,7 @@ impl Inner {
         known.last = known.last.max(sequence);
         drop(known);
         *self.refusing.lock() = None;
+        self.outage.is_over(&self.settings.stream);
         self.grown.notify_waiters();
     }
 
@@ -432,6 +441,9 @@ impl Channel for NatsChannel {
         if events.is_empty() {
             return Ok(Stored::at(inner.found.durability, Offset(0)));
         }
+        if let Some(why) = inner.outage.refusal() {
+            return Err(unavailable(why));
+        }
         let messages: Vec<Outgoing<'_>> = events.iter().map(Outgoing::new).collect();
         match inner.publish(&messages).await {
             Ok(sequence) => {
@@ -453,7 +465,12 @@ impl Channel for NatsChannel {
                 })
             }
             Err(Fault::TooLarge(bytes)) => Err(AppendError::TooLarge { bytes, limit }),
-            Err(fault) => Err(unavailable(fault)),
+            Err(fault @ Fault::NotConnected) => Err(unavailable(fault)),
+            Err(fault) => {
+                let why = fault.to_string();
+                inner.outage.failed(&inner.settings.stream, why);
+                Err(unavailable(fault))
+            }
         }
     }
 
@@ -569,6 +586,9 @@ impl Channel for NatsChannel {
         }
         gaps.sort_by_key(|gap| gap.found_at);
         let refusing = inner.refusing.lock();
+        let away = (!inner.server.is_connected())
+            .then(|| format!("NATS at {} is not connected", inner.server.connection().shown()))
+            .or_else(|| inner.outage.why());
         let still = |refusal: &&Refusal| refusal.full_at.is_none_or(|full_at| inner.settled_here() <= full_at);
         Depth {
             earliest: Offset(first.max(1)),
@@ -581,7 +601,7 @@ impl Channel for NatsChannel {
             bytes: Some(inner.bytes.load(Ordering::Relaxed)),
             cursors: cursors.into_values().collect(),
             gaps,
-            refusing: refusing.as_ref().filter(still).map(|refusal| refusal.why.clone()),
+            refusing: away.or_else(|| refusing.as_ref().filter(still).map(|refusal| refusal.why.clone())),
         }
     }
 

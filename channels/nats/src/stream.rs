@@ -95,7 +95,7 @@ pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, 
         stream: name.clone(),
         replicas: config.num_replicas.max(1),
         on_disk: config.storage == StorageType::File,
-        synced: monitoring::synced(&wanted.monitoring_urls).await,
+        synced: monitoring::synced(server, &wanted.monitoring_urls).await,
         discards: limits
             .iter()
             .filter(|(_, set)| *set && discards)

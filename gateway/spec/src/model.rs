@@ -244,8 +244,13 @@ pub enum Arguments {
         replication: Option<i32>,
         retention: Option<Duration>,
     },
-    /// Backends of later releases, validated and kept.
-    Other(serde_json::Value),
+    Nats {
+        replicas: Option<usize>,
+        max_age: Option<Duration>,
+        max_bytes: Option<u64>,
+    },
+    /// Written for a provisioner that is not there, or has another backend now: kept until it is clear what they say.
+    Unread(serde_json::Value),
 }
 
 /// Where an event is sent.

@@ -92,17 +92,13 @@ fn provisioner(found: &model::Provisioner, state: &State) -> Status {
     let supported = match (found.backend, weakest) {
         (model::BackendKind::Memory, _) => Ok("process"),
         (model::BackendKind::Embedded, _) => Ok("disk"),
-        (model::BackendKind::Kafka, Some(durability)) => Ok(durability.as_str()),
-        (model::BackendKind::Kafka, None) => Err(failure().unwrap_or_else(|| {
+        (model::BackendKind::Kafka | model::BackendKind::Nats, Some(durability)) => Ok(durability.as_str()),
+        (model::BackendKind::Kafka | model::BackendKind::Nats, None) => Err(failure().unwrap_or_else(|| {
             why(
                 "Deploying",
-                "no channel uses it yet: what its brokers promise is found out with the first one",
+                "no channel uses it yet: what its servers promise is found out with the first one",
             )
         })),
-        (model::BackendKind::Nats, _) => Err(why(
-            "NotSupportedYet",
-            "this release has the backends memory, embedded and kafka",
-        )),
     };
     let mut fields = Map::new();
     if let Ok(durability) = supported {

@@ -56,7 +56,20 @@ pub(super) fn arguments(
                 },
             }
         }
-        BackendKind::Nats => Arguments::Other(serde_json::Value::Object(written.clone())),
+        BackendKind::Nats => Arguments::Nats {
+            replicas: match written.get("replicas") {
+                Some(value) => Some(usize::try_from(value.as_u64()?).ok()?),
+                None => None,
+            },
+            max_age: match written.get("maxAge") {
+                Some(value) => Some(crate::duration::parse(value.as_str()?).ok()?),
+                None => None,
+            },
+            max_bytes: match written.get("maxBytes") {
+                Some(value) => Some(resource::bytes(value)?),
+                None => None,
+            },
+        },
     })
 }
 

@@ -61,9 +61,17 @@ pub(crate) fn arguments(backend: BackendKind) -> Shape {
             field("retention", age(), "The topic's retention."),
         ],
         BackendKind::Nats => vec![
-            field("replicas", count(NATS_REPLICAS_MAX), "Replicas."),
-            field("maxAge", age(), "The stream's maxAge."),
-            field("maxBytes", size(), "The stream's maxBytes."),
+            field(
+                "replicas",
+                count(NATS_REPLICAS_MAX),
+                "Servers that keep the stream; default 1.",
+            ),
+            field(
+                "maxAge",
+                Shape::Text(Form::PositiveDuration),
+                "What is older goes, settled or not.",
+            ),
+            field("maxBytes", size(), "The stream's size; full, it refuses."),
         ],
     };
     fields.push(field(
@@ -125,10 +133,25 @@ pub(crate) fn config(backend: BackendKind) -> Shape {
         }
         BackendKind::Nats => vec![
             required("servers", addresses(), "the servers, as nats://host:port"),
-            field("streamPrefix", Shape::Text(Form::Free), "Before each stream's name."),
+            field(
+                "streamPrefix",
+                Shape::Text(Form::StreamPrefix),
+                "Before each stream's name; default `headgate-`.",
+            ),
+            field(
+                "monitoringURLs",
+                Shape::Special {
+                    check: special::url_or_list,
+                    describe: "http://host:8222, one for each server.",
+                },
+                "Where the servers tell whether they sync.",
+            ),
             field(
                 "security",
-                object(vec![field("secretRef", secret(), "The secret with the credentials.")]),
+                object(vec![
+                    field("tls", Shape::Boolean, "TLS even where the servers do not ask for it."),
+                    field("secretRef", secret(), "The secret with the credentials."),
+                ]),
                 "How to connect.",
             ),
         ],
@@ -179,6 +202,7 @@ mod tests {
             (BackendKind::Kafka, "{numPartitions: 0}", false),
             (BackendKind::Nats, "{replicas: 3, maxAge: P7D, maxBytes: 1Gi}", true),
             (BackendKind::Nats, "{replicas: 6}", false),
+            (BackendKind::Nats, "{maxAge: PT0S}", false),
         ];
         for (backend, text, valid) in table {
             assert_eq!(

@@ -31,6 +31,8 @@ pub(crate) enum Form {
     Timestamp,
     /// A key of a Secret, which is a file's name as well.
     SecretKey,
+    /// The beginning of a JetStream stream's name.
+    StreamPrefix,
 }
 
 impl Form {
@@ -55,6 +57,7 @@ impl Form {
             Self::OwnerAndRepository => owner_and_repository(text),
             Self::Timestamp => timestamp(text).map(|_| ()),
             Self::SecretKey => secret_key(text),
+            Self::StreamPrefix => stream_prefix(text),
         }
     }
 
@@ -69,6 +72,7 @@ impl Form {
             Self::Attribute => Some(r"^[a-z0-9]+$"),
             Self::OwnerAndRepository => Some(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"),
             Self::SecretKey => Some(r"^[-._a-zA-Z0-9]+$"),
+            Self::StreamPrefix => Some(r"^[-_A-Za-z0-9]*$"),
             Self::Free | Self::OneOf(_) | Self::Timestamp => None,
         }
     }
@@ -120,6 +124,20 @@ fn secret_key(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("a key of a secret has letters, digits, `-`, `_` and `.`".to_owned())
+}
+
+/// Leaves room for the longest namespace and most names in what a server takes (255 bytes).
+const STREAM_PREFIX_MAX: usize = 64;
+
+/// No dot: the name is the stream's subject, too, where one would be a level of its own.
+fn stream_prefix(text: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if text.len() <= STREAM_PREFIX_MAX && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(format!(
+        "a stream's prefix has letters, digits, `-` and `_`, {STREAM_PREFIX_MAX} at most"
+    ))
 }
 
 fn owner_and_repository(text: &str) -> Result<(), String> {

@@ -140,9 +140,18 @@ pub(crate) fn env(node: &Node, path: &Path<'_>, report: &mut Report) {
 
 /// One text, or several in a list.
 pub(crate) fn text_or_list(node: &Node, path: &Path<'_>, report: &mut Report) {
+    one_or_list(Form::Filled, node, path, report);
+}
+
+/// One URL, or several in a list.
+pub(crate) fn url_or_list(node: &Node, path: &Path<'_>, report: &mut Report) {
+    one_or_list(Form::HttpUrl, node, path, report);
+}
+
+fn one_or_list(form: Form, node: &Node, path: &Path<'_>, report: &mut Report) {
     let shape = match &node.value {
-        Value::List(_) => super::filled_list(Shape::Text(Form::Filled)),
-        _ => Shape::Text(Form::Filled),
+        Value::List(_) => super::filled_list(Shape::Text(form)),
+        _ => Shape::Text(form),
     };
     check(&shape, node, node.at, path, report);
 }
