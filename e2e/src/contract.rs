@@ -88,6 +88,8 @@ pub enum On {
     Embedded,
     Kafka,
     Nats,
+    /// Kafka and NATS: what the built gateway is asked on both.
+    Brokers,
     /// Memory and embedded: what the built gateway is asked on both.
     Both,
     /// Once on each kind.
@@ -155,6 +157,8 @@ fn channels_of(path: &str, signature: &str) -> On {
         On::Memory
     } else if path.starts_with("channels/embedded/") {
         On::Embedded
+    } else if names("kafka") && names("nats") && !names("memory") {
+        On::Brokers
     } else if path.starts_with("channels/kafka/") || (names("kafka") && !names("memory")) {
         On::Kafka
     } else if path.starts_with("channels/nats/") || (names("nats") && !names("memory")) {
@@ -202,13 +206,14 @@ pub fn page(sections: &[Section], proofs: &[Proof]) -> String {
     page
 }
 
-const COLUMNS: [(&str, On); 7] = [
+const COLUMNS: [(&str, On); 8] = [
     ("every channel", On::Each),
     ("`memory`, `embedded`", On::Both),
     ("`memory`", On::Memory),
     ("`embedded`", On::Embedded),
     ("`kafka`", On::Kafka),
     ("`nats`", On::Nats),
+    ("`kafka`, `nats`", On::Brokers),
     ("whatever the channel", On::Any),
 ];
 

@@ -3,6 +3,7 @@
 //! One binary on purpose: it is linked once, and tests that wait do so side by side.
 
 mod admin;
+mod brokers;
 mod command_line;
 mod crash;
 mod dead_letters;
@@ -17,6 +18,7 @@ mod ingress;
 mod ingress_limits;
 mod isolation;
 mod kafka;
+mod nats;
 mod ordering;
 mod pausing;
 mod reload;
