@@ -58,6 +58,7 @@ const OTHER_WORDS: &[&str] = &[
     "Info",
     "KubernetesEventSource",
     "List",
+    "MaxBytes",
     "NumPartitions",
     "Provisioned",
     "Ready",

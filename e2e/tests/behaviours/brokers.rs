@@ -324,6 +324,7 @@ async fn a_gateway_killed_between_delivery_and_commit_repeats_no_more_than_what_
     gateway.kill().await;
     sink.always(Response::status(204));
     gateway.start_again().await;
+    sink.wait_for(300 + IN_FLIGHT).await;
     let accepted: BTreeSet<String> = (0..100).map(|n| format!("later-{n}")).collect();
     every_accepted_arrives(&accepted, &sink).await;
     sink.stays_at(300 + IN_FLIGHT, Duration::from_secs(1)).await;

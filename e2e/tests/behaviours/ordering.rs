@@ -123,6 +123,7 @@ async fn an_event_in_backoff_holds_its_key_back_over_a_kill() {
     for id in ["first", "second"] {
         send(&gateway, id, Some("key")).await;
     }
+    sink.wait_for(1).await;
     // Long enough for the failed attempt to be kept, short enough for the backoff not to end.
     sink.stays_at(1, Duration::from_millis(200)).await;
     gateway.kill().await;

@@ -466,14 +466,14 @@ fn provisioner_settings_are_checked_for_their_backend() {
             ),
             ("  backend: nats\n  config: {servers: 'nats://h:4222'}\n", &[]),
             (
-                "  backend: nats\n  config: {servers: [a, b], streamPrefix: x-, monitoringURLs: ['http://h:8222'], security: {tls: true, secretRef: {name: n}}}\n",
+                "  backend: nats\n  config: {servers: [a, b], streamPrefix: x-, monitoringURLs: ['http://h:8222'], security: {tls: true, secretRef: {name: who}}}\n",
                 &[],
             ),
             (
                 "  backend: nats\n  config: {servers: [a], streamPrefix: x., monitoringURLs: 'h:8222'}\n",
                 &[
-                    "7:39 spec.config.streamPrefix: a stream's prefix has letters, digits, `-` and `_`, 64 at most",
-                    "7:59 spec.config.monitoringURLs: expected an absolute http or https URL",
+                    "7:40 spec.config.streamPrefix: a stream's prefix has letters, digits, `-` and `_`, 64 at most",
+                    "7:60 spec.config.monitoringURLs: expected an absolute http or https URL, such as http://127.0.0.1:9000/: the scheme is `h`",
                 ],
             ),
             (
