@@ -10,6 +10,7 @@
 
 mod api;
 mod attempts;
+mod batches;
 mod connection;
 mod consumer;
 mod cursor;

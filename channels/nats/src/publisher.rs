@@ -1,7 +1,8 @@
 //! Appending: one message alone, or several all or none.
 //!
 //! A lost answer means nothing is known: the same message is published again with the same identity until the server says
-//! that it has it, old or new. Servers from 2.12 store several as an atomic batch (ADR-50); before, they are sent in one piece.
+//! that it has it, old or new. Servers from 2.12 store several as an atomic batch ([`crate::batches`]); before, they are sent in
+//! one piece.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,25 +14,20 @@ use async_nats::jetstream::{
     context::{PublishAckFuture, PublishError, PublishErrorKind},
     message::PublishMessage,
 };
-use tokio::{
-    sync::{RwLock, Semaphore},
-    time::Instant,
-};
-use uuid::Uuid;
+use tokio::{sync::RwLock, time::Instant};
 
-use crate::{connection::Server, error::answer, message::Outgoing};
+use crate::{
+    batches::{BATCH_MAX, Batches},
+    connection::Server,
+    error::answer,
+    message::Outgoing,
+};
 
 /// An append is given up after this. A leader election takes 2 to 5 s.
 const PUBLISH_MAX: Duration = Duration::from_secs(15);
 
 /// Between tries.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
-
-/// The server's bound of an atomic batch (`max_batch_size`).
-const BATCH_MAX: usize = 1000;
-
-/// Atomic batches begun and not committed. A server takes 50 on one stream, which other gateways share.
-const BATCHES_MAX: usize = 8;
 
 /// Why messages were not stored.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +44,14 @@ pub(crate) enum Fault {
     /// Its fate is unknown.
     #[error("no acknowledgement from JetStream")]
     Unknown(#[source] PublishError),
+    /// It went together with others.
+    #[error("{0}")]
+    Together(String),
     #[error("JetStream refused")]
     Refused(#[source] PublishError),
 }
 
-enum Verdict {
+pub(crate) enum Verdict {
     Again(Fault),
     Never(Fault),
     /// A batch holds what is stored already.
@@ -67,7 +66,7 @@ pub(crate) struct Publisher {
     atomic: AtomicBool,
     /// Several in one piece hold it alone, single ones together.
     piece: RwLock<()>,
-    batches: Semaphore,
+    batches: Batches,
 }
 
 impl Publisher {
@@ -76,7 +75,7 @@ impl Publisher {
             subject,
             atomic: AtomicBool::new(atomic),
             piece: RwLock::new(()),
-            batches: Semaphore::new(BATCHES_MAX),
+            batches: Batches::default(),
         }
     }
 
@@ -102,7 +101,7 @@ impl Publisher {
                     let _piece = self.piece.read().await;
                     self.single(server, message).await
                 }
-                _ if atomic => self.batch(server, messages).await,
+                _ if atomic => self.batches.store(server, &self.subject, messages).await,
                 _ => self.in_one_piece(server, messages).await,
             };
             let fault = match tried {
@@ -152,43 +151,9 @@ impl Publisher {
         }
         Ok(last)
     }
-
-    async fn batch(&self, server: &Server, messages: &[Outgoing<'_>]) -> Result<u64, Verdict> {
-        // Never closed.
-        let _begun = self.batches.acquire().await;
-        let id = Uuid::now_v7().simple().to_string();
-        let largest = messages.iter().map(|message| message.size()).max().unwrap_or(0);
-        for (index, message) in messages.iter().enumerate() {
-            let mut headers = message.headers();
-            headers.insert("Nats-Batch-Id", &*id);
-            headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
-            if index + 1 < messages.len() {
-                let sent = server
-                    .client
-                    .publish_with_headers(self.subject.clone(), headers, message.payload());
-                if let Err(error) = sent.await {
-                    return Err(match error.kind() {
-                        async_nats::client::PublishErrorKind::MaxPayloadExceeded => {
-                            Verdict::Never(Fault::TooLarge(message.size()))
-                        }
-                        _ => Verdict::Again(Fault::Unknown(PublishError::with_source(
-                            PublishErrorKind::Other,
-                            error,
-                        ))),
-                    });
-                }
-                continue;
-            }
-            headers.insert("Nats-Batch-Commit", "1");
-            let publish = PublishMessage::build().headers(headers).payload(message.payload());
-            let ack = self.send(server, publish, largest).await?;
-            return Ok(ack.await.map_err(|error| judge(error, largest))?.sequence);
-        }
-        Ok(0)
-    }
 }
 
-fn judge(error: PublishError, size: usize) -> Verdict {
+pub(crate) fn judge(error: PublishError, size: usize) -> Verdict {
     if let Some(said) = answer(&error) {
         let text = said.to_string();
         return match said.error_code() {

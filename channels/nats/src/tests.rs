@@ -269,6 +269,51 @@ mod shared_work {
         channel.close().await;
     }
 
+    /// Batches that come at once go together; each is whole, and one that was stored before disturbs no other.
+    ///
+    /// Proves: CH-6, IN-5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn batches_that_go_together_stay_whole_and_a_repeated_one_is_stored_once() {
+        const TASKS: usize = 40;
+        const BATCH: usize = 10;
+        let stream = server!();
+        let channel = Arc::new(stream.channel(&stream.settings).await);
+        let batch = |task: usize| -> Vec<Event> { (task * BATCH..(task + 1) * BATCH).map(numbered).collect() };
+        let append = |task: usize| {
+            let channel = channel.clone();
+            async move { channel.append(&batch(task)).await.expect("a stored batch").last() }
+        };
+        let first = append(0).await;
+        let mut appending = tokio::task::JoinSet::new();
+        for task in (0..TASKS).chain([0, 0]) {
+            appending.spawn(append(task));
+        }
+        let places: std::collections::BTreeSet<Offset> = appending.join_all().await.into_iter().collect();
+        assert_eq!(
+            places.len(),
+            TASKS,
+            "each its own, the repeated ones the first one's: {places:?}"
+        );
+        assert!(places.contains(&first));
+        let page = channel.read(Offset(0), TASKS * BATCH + 1).await.expect("a page");
+        let found: Vec<usize> = page
+            .iter()
+            .map(|record| record.event.id().parse().expect("a number"))
+            .collect();
+        assert_eq!(found.len(), TASKS * BATCH);
+        for batch in found.chunks(BATCH) {
+            assert!(
+                batch[0].is_multiple_of(BATCH) && batch.is_sorted_by(|one, next| one + 1 == *next),
+                "{batch:?}"
+            );
+        }
+        for last in places {
+            let record = page.iter().find(|record| record.offset == last).expect("its place");
+            assert!(record.event.id().ends_with('9'), "{last} is not the last of a batch");
+        }
+        channel.close().await;
+    }
+
     /// Its limits apply and are told; nothing of it is changed.
     ///
     /// Proves: CH-8
