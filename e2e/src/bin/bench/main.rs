@@ -6,6 +6,7 @@
 //! the baselines of the same run say much. CPU is counted for the gateway's process alone.
 
 mod baselines;
+mod brokers;
 mod histogram;
 mod load;
 mod measure;

@@ -23,6 +23,22 @@ pub(crate) struct Footprint {
     pub idle_100_mib: f64,
     pub ready: Duration,
     pub binary_mib: f64,
+    /// By the broker's kind.
+    pub brokers: Vec<(&'static str, OnBroker)>,
+}
+
+/// A gateway with many subscriptions on a broker.
+#[derive(Debug)]
+pub(crate) struct OnBroker {
+    pub subscriptions: usize,
+    /// Resident, with nothing to do.
+    pub idle_mib: f64,
+    /// Of one core, percent, with nothing to do.
+    pub idle_cpu: f64,
+    /// From a second gateway's start until every subscription is Ready on it and events flow; then, from the first one's
+    /// clean end until all do again.
+    pub joined: Duration,
+    pub left: Duration,
 }
 
 const HEAD: &str = "\
@@ -32,8 +48,10 @@ const HEAD: &str = "\
 
 Load, subscribers and the gateway shared the cores of one machine; only loopback addresses were used. Absolute rates
 belong to that machine. The ratios compare rows of this very run: *CPU to proxy* is the gateway's CPU time per delivery
-over that of a plain HTTP hop which stores nothing (the same HTTP library, same connections and size), *ack p99 to log*
+over that of a plain HTTP hop which stores nothing (the same HTTP library, same connections and size), *CPU to memory* that of
+the memory channel for the same load and subscribers, *ack p99 to log*
 the publisher's wait over that for a server which only writes and syncs. `answer` is that server with nothing behind it.
+Kafka and NATS ran on the same two cores, one server each as a test starts it, NATS with its default `sync_interval`.
 CPU is that of the process under test, per accepted event; end to end is from when a request was due to the last byte
 at the first subscriber. Lost and repeated are counted by unique ids, over all subscribers that were not spoiled on purpose.
 ";
@@ -55,8 +73,8 @@ pub(crate) fn publish(rows: &[Row], footprint: Option<&Footprint>, options: &Opt
 fn table(rows: &[Row], footprint: Option<&Footprint>) -> Result<String, std::fmt::Error> {
     let mut text = String::from(
         "| system | scenario | accepted/s | delivered/s | lost | repeated | refused | ack p50 / p99 / p99.9 ms | \
-         end to end p50 / p99 / p99.9 ms | CPU us | CPU to proxy | ack p99 to log | peak MiB |\n\
-         |--|--|--:|--:|--:|--:|--:|--|--|--:|--:|--:|--:|\n",
+         end to end p50 / p99 / p99.9 ms | CPU us | CPU to proxy | CPU to memory | ack p99 to log | peak MiB |\n\
+         |--|--|--:|--:|--:|--:|--:|--|--|--:|--:|--:|--:|--:|\n",
     );
     for row in rows {
         let Row {
@@ -79,9 +97,13 @@ fn table(rows: &[Row], footprint: Option<&Footprint>) -> Result<String, std::fmt
         writeln!(
             text,
             "| {system} | {scenario} | {accepted_per_second:.0} | {delivered_per_second:.0} | {lost} | {repeats} | {refused} | {} | \
-             {end_to_end} | {cpu_micros:.1} | {} | {} | {peak_mib:.0} |",
+             {end_to_end} | {cpu_micros:.1} | {} | {} | {} | {peak_mib:.0} |",
             three(&round.ack),
             ratio(per_delivery(row), beside(rows, row, "proxy").map(per_delivery)),
+            ratio(
+                *cpu_micros,
+                twin(rows, row, "memory").map(|memory| memory.round.cpu_micros)
+            ),
             ratio(round.ack[1], beside(rows, row, "log").map(|log| log.round.ack[1])),
         )?;
     }
@@ -90,6 +112,7 @@ fn table(rows: &[Row], footprint: Option<&Footprint>) -> Result<String, std::fmt
         idle_100_mib,
         ready,
         binary_mib,
+        brokers,
     }) = footprint
     {
         write!(
@@ -98,6 +121,23 @@ fn table(rows: &[Row], footprint: Option<&Footprint>) -> Result<String, std::fmt
              {idle_100_mib:.1} MiB |\n| start to ready on a restart with those 100 documents | {:.0} ms |\n| binary | {binary_mib:.1} MiB |\n",
             ready.as_secs_f64() * 1e3
         )?;
+        for (kind, found) in brokers {
+            let OnBroker {
+                subscriptions,
+                idle_mib,
+                idle_cpu,
+                joined,
+                left,
+            } = found;
+            write!(
+                text,
+                "| {kind}: idle with {subscriptions} subscriptions on 20 channels | {idle_mib:.0} MiB, {idle_cpu:.1} % of a core |\n\
+                 | {kind}: a second gateway joins, until events flow to all its subscriptions | {:.1} s |\n\
+                 | {kind}: the first one ends, until they do again | {:.1} s |\n",
+                joined.as_secs_f64(),
+                left.as_secs_f64(),
+            )?;
+        }
     }
     Ok(text)
 }
@@ -110,6 +150,14 @@ fn per_delivery(row: &Row) -> f64 {
 fn beside<'a>(rows: &'a [Row], row: &Row, baseline: &str) -> Option<&'a Row> {
     rows.iter()
         .find(|other| other.system == baseline && other.key == row.key)
+}
+
+/// Another system's row for the same load and as many subscribers.
+fn twin<'a>(rows: &'a [Row], row: &Row, system: &str) -> Option<&'a Row> {
+    let mut same = rows
+        .iter()
+        .filter(|other| other.system == system && other.scenario == row.scenario);
+    same.next()
 }
 
 fn ratio(value: f64, baseline: Option<f64>) -> String {

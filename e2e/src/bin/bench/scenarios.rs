@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    Options,
+    Options, brokers,
     load::Load,
     measure::{Round, Subject, measure},
     process::memory_mib,
@@ -92,6 +92,18 @@ const SCENARIOS: &[Scenario] = &[
     closed("embedded", 16, 1, 10),
     open("embedded", false),
     open("embedded", true),
+    closed("kafka", 1, 1, 1),
+    closed("kafka", 16, 1, 1),
+    closed("kafka", 64, 1, 1),
+    closed("kafka", 16, 30, 1),
+    closed("kafka", 16, 1, 10),
+    open("kafka", false),
+    closed("nats", 1, 1, 1),
+    closed("nats", 16, 1, 1),
+    closed("nats", 64, 1, 1),
+    closed("nats", 16, 30, 1),
+    closed("nats", 16, 1, 10),
+    open("nats", false),
 ];
 
 impl Scenario {
@@ -143,8 +155,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             round,
         });
     }
-    let footprint = match options.only {
-        None => Some(footprint().await?),
+    let footprint = match options.only.as_deref() {
+        None | Some("footprint") => Some(footprint().await?),
         Some(_) => None,
     };
     report::publish(&rows, footprint.as_ref(), options)
@@ -212,7 +224,8 @@ async fn gateway(kind: &str, scenario: &Scenario, seconds: f64) -> anyhow::Resul
         delays.push(SLOW_NANOS);
     }
     let sinks = Sinks::start(&delays)?;
-    let mut documents = vec![channel("bench", kind)];
+    let mut documents = brokers::provisioner(kind).await?;
+    documents.push(channel("bench", kind));
     for (at, address) in sinks.addresses.iter().enumerate() {
         documents.push(subscription(
             &format!("sink-{at}"),
@@ -255,12 +268,17 @@ async fn footprint() -> anyhow::Result<Footprint> {
     let ready = time_to_ready(&gateway).await?;
     let small = Gateway::with([channel("orders", "embedded")]).await;
     let idle_mib = memory_mib(small.pid(), "VmRSS");
+    let mut brokers = Vec::new();
+    for kind in ["kafka", "nats"] {
+        brokers.push((kind, brokers::footprint(kind).await?));
+    }
     let binary_mib = std::fs::metadata(binary::headgate())?.len() as f64 / f64::from(1 << 20);
     Ok(Footprint {
         idle_mib,
         idle_100_mib,
         ready,
         binary_mib,
+        brokers,
     })
 }
 
