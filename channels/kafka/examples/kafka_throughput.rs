@@ -52,7 +52,7 @@ async fn main() {
             .await
             .unwrap();
         println!("{:36} {bare:>10.0} {:>8.2}", "the client, pipelined", 1.0);
-        for (tasks, batch) in [(1, 1), (256, 1), (64, 64)] {
+        for (tasks, batch) in [(1, 1), (1024, 1), (64, 64)] {
             let rate = through_channel(&channel, tasks, batch, time).await;
             println!(
                 "{:36} {rate:>10.0} {:>8.2}",

@@ -14,6 +14,7 @@ use std::{
 
 use channel::{Gap, GapReason, Letters, Offset, Watermark};
 use event::Event;
+use futures_util::FutureExt;
 use rdkafka::{
     ClientContext, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer},
@@ -43,6 +44,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// A gateway that died is noticed after this, and its partitions go to others, or to itself when it is back (milliseconds).
 /// The broker's default minimum is 6 s.
 const SESSION_MS: &str = "10000";
+
+/// Records taken in a row at most: then whether to end, to commit or to pause is looked at again.
+const TOGETHER_MAX: usize = 64;
 
 /// A close waits this long for the last commit and for leaving the group.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -186,6 +190,9 @@ impl Member {
             .set("auto.offset.reset", "earliest")
             .set("session.timeout.ms", SESSION_MS)
             .set("heartbeat.interval.ms", "3000")
+            // A fetch is answered when there is something: with nothing to do, each of many subscriptions asks this seldom. Not
+            // longer, because a partition that was just given to us waits for the fetch that is under way.
+            .set("fetch.wait.max.ms", "2000")
             // Each of many subscriptions has this much ahead of what it holds.
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.message.max.bytes", "1048576");
@@ -238,12 +245,11 @@ impl Member {
                 }
                 Now::Unsaved => commit_at = Some(Instant::now() + COMMIT_EVERY),
                 Now::Room => self.pausing(false),
-                Now::Received(Ok(record)) => self.received(record).await,
-                Now::Received(Err(error)) => {
-                    tracing::debug!(topic = self.topic, cursor = %self.shared.name, %error, "receiving");
-                    // One that repeats itself must not turn the task into a loop.
-                    tokio::time::sleep(ERROR_PAUSE).await;
+                Now::Received(Ok(record)) => {
+                    self.received(record).await;
+                    self.received_already().await;
                 }
+                Now::Received(Err(error)) => self.failed(&error).await,
             }
         }
         drop(consumer);
@@ -286,6 +292,24 @@ impl Member {
         if let Err(error) = self.consumer.incremental_assign(&list) {
             tracing::error!(topic = self.topic, cursor = %self.shared.name, %error, "partitions cannot be begun");
         }
+    }
+
+    /// Takes what is here, without looking at everything else in between.
+    async fn received_already(&mut self) {
+        for _ in 1..TOGETHER_MAX {
+            let next = self.consumer.recv().now_or_never();
+            match next.map(|received| received.map(|message| incoming(&message))) {
+                Some(Ok(record)) => self.received(record).await,
+                Some(Err(error)) => return self.failed(&error).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn failed(&self, error: &KafkaError) {
+        tracing::debug!(topic = self.topic, cursor = %self.shared.name, %error, "receiving");
+        // One that repeats itself must not turn the task into a loop.
+        tokio::time::sleep(ERROR_PAUSE).await;
     }
 
     async fn received(&mut self, record: Incoming) {

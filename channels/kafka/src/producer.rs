@@ -277,8 +277,9 @@ impl Producer {
             .set("message.timeout.ms", APPEND_MAX_MS)
             .set("message.max.bytes", "104857600")
             .set("batch.size", BATCH_BYTES.to_string())
-            // Nothing is waited for: what comes while five requests are under way goes with the next.
+            // Nothing is waited for: what comes while a request is under way goes with the next.
             .set("queue.buffering.max.ms", "0")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("queue.buffering.max.kbytes", "1048576")
             .set("queue.buffering.max.messages", "200000");
         ThreadedProducer::from_config_and_context(&config, Reports { health })
