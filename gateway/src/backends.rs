@@ -16,6 +16,7 @@ use channel_nats::{NatsChannel, Server};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{ObjectName, model};
+use tokio::time::Instant;
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
 
@@ -30,7 +31,7 @@ pub(crate) struct Backends {
     /// Channels of one connection share its clients.
     clusters: Mutex<HashMap<channel_kafka::Connection, Weak<Cluster>>>,
     nats: Mutex<HashMap<ObjectName, Weak<NatsChannel>>>,
-    servers: Mutex<HashMap<channel_nats::Connection, Arc<tokio::sync::Mutex<Weak<Server>>>>>,
+    servers: Mutex<HashMap<channel_nats::Connection, Arc<tokio::sync::Mutex<Place>>>>,
     deliveries: Metrics,
 }
 
@@ -139,25 +140,45 @@ impl Backends {
         Ok(channel)
     }
 
-    /// Channels are opened side by side: the first of a connection makes it, the others wait for that one.
+    /// Channels are opened side by side: the first of a connection makes it, the others wait for that one, and share its
+    /// failure.
     async fn server(&self, connection: channel_nats::Connection) -> Result<Arc<Server>, model::Unresolved> {
+        let asked = Instant::now();
         let place = {
             let mut servers = self.servers.lock();
             servers.retain(|_, place| {
-                Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|one| one.strong_count() > 0)
+                Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|place| place.server.strong_count() > 0)
             });
             servers.entry(connection.clone()).or_default().clone()
         };
         let mut place = place.lock().await;
-        if let Some(server) = place.upgrade() {
+        if let Some(server) = place.server.upgrade() {
             return Ok(server);
         }
-        let server = Server::connect(connection)
-            .await
-            .map_err(|error| nats::not_opened(&error))?;
-        *place = Arc::downgrade(&server);
-        Ok(server)
+        if let Some((failed, why)) = &place.failed
+            && *failed >= asked
+        {
+            return Err(why.clone());
+        }
+        match Server::connect(connection).await {
+            Ok(server) => {
+                place.server = Arc::downgrade(&server);
+                Ok(server)
+            }
+            Err(error) => {
+                let why = nats::not_opened(&error);
+                place.failed = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
     }
+}
+
+/// A connection to NATS, or when and why there was none.
+#[derive(Default)]
+struct Place {
+    server: Weak<Server>,
+    failed: Option<(Instant, model::Unresolved)>,
 }
 
 /// A channel by its name while somebody has it.

@@ -391,6 +391,41 @@ async fn a_gateway_that_joins_and_one_that_leaves_amid_retries_lose_nothing(#[va
     assert_eq!(letters.trim(), "[]");
 }
 
+/// Proves: CH-2, OP-3
+#[rstest]
+#[tokio::test]
+async fn a_broker_that_never_answers_holds_up_no_other_channel(#[values("kafka", "nats")] kind: &str) {
+    // One after the other they would take longer than anybody here waits.
+    const CHANNELS: usize = 40;
+    // Takes connections, and says nothing.
+    let silent = e2e::ports::listener();
+    let address = silent.local_addr().expect("an address").to_string();
+    let config = match kind {
+        "kafka" => json!({ "bootstrapServers": address }),
+        _ => json!({ "servers": address }),
+    };
+    let sink = Sink::start().await;
+    let mut documents = vec![
+        json!({
+            "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "ClusterChannelProvisioner",
+            "metadata": { "name": "events" }, "spec": { "backend": kind, "config": config },
+        }),
+        channel("local", "embedded"),
+        subscription("beside", "local", &sink.url(), json!({})),
+    ];
+    documents.extend((0..CHANNELS).map(|number| channel(&format!("far-{number}"), "events")));
+    let mut gateway = Gateway::set_up().documents(documents).prepare();
+    gateway.start_again().await;
+    gateway.wait_object("subscription", "beside", is_ready).await;
+    gateway.accept("local", ["one"]).await;
+    sink.wait_for(1).await;
+    let told =
+        |object: &Value| condition(object, "Provisioned").is_some_and(|found| found["reason"] == "BackendUnreachable");
+    let last = format!("far-{}", CHANNELS - 1);
+    gateway.wait_object("channel", &last, told).await;
+    gateway.send(&Request::event(&last, "1")).await.is(404);
+}
+
 /// Proves: IN-3
 #[rstest]
 #[case::kafka("kafka", 34 << 20)]

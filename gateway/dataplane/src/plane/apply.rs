@@ -53,20 +53,28 @@ impl Plane {
             _ => None,
         }))
         .await;
-        let mut whole = true;
+        join_all(closing.iter().map(|name| self.close(name))).await;
+        // Side by side: a broker that does not answer takes its time, and many channels may be on it.
+        let opened = join_all(changes.iter().filter_map(|change| match change {
+            Change::Open(model) => Some(self.open(model.clone(), &wanted)),
+            _ => None,
+        }))
+        .await;
+        let started = join_all(changes.iter().filter_map(|change| match change {
+            Change::Start(model) => Some(self.start(model.clone())),
+            _ => None,
+        }))
+        .await;
         for change in changes {
             match change {
-                Change::Stop { .. } => {}
-                Change::Close(name) => self.close(&name).await,
-                Change::Open(model) => whole &= self.open(model, &wanted).await,
-                Change::Start(model) => whole &= self.start(model).await,
+                Change::Stop { .. } | Change::Close(_) | Change::Open(_) | Change::Start(_) => {}
                 Change::Reroute(model) => self.reroute(model),
                 Change::Unhook(key) => drop(self.0.state.lock().sources.remove(&key)),
                 Change::Hook(model) => self.hook(model),
             }
         }
         self.publish(&[]);
-        whole
+        opened.into_iter().chain(started).all(|well| well)
     }
 
     /// Publishes the doors of all open channels but those that are about to close.
