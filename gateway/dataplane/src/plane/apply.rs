@@ -127,7 +127,8 @@ impl Plane {
         let channel = match opened {
             Ok(channel) => channel,
             Err(why) => {
-                let worth_another_try = why.reason != "NotSupportedYet" && why.reason != "DurabilityNotMet";
+                // What brokers promise changes with their settings, and is less while a cluster is still starting.
+                let worth_another_try = why.reason != "NotSupportedYet";
                 let mut state = self.0.state.lock();
                 if state.channel_failures.get(&name) != Some(&why) {
                     tracing::error!(channel = %name, reason = why.reason, detail = why.message, "channel cannot be opened");
