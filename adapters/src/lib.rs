@@ -6,6 +6,10 @@
 //!
 //! Two shapes: an [`Adapter`] runs and pulls; a [`Hook`] is called by an HTTP request that the gateway's listener received.
 
+mod checkpoint;
+mod counters;
+mod report;
+mod source;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod unready;
@@ -18,6 +22,10 @@ use channel::Stored;
 use event::Event;
 use tokio_util::sync::CancellationToken;
 
+pub use checkpoint::{Checkpoint, FileCheckpoint, MARK_MAX_BYTES, MemoryCheckpoint, StateError};
+pub use counters::{Counters, SourceMetrics};
+pub use report::{Condition, Report, Said, Truth, Weight};
+pub use source::{ACCEPTED, Source, Unstored};
 pub use unready::Unready;
 
 /// Proof that events passed the ingress and are stored.
@@ -53,6 +61,31 @@ pub enum Refused {
     NoChannel,
 }
 
+impl Refused {
+    /// When to offer the events again; `None` when nobody can say, or waiting cannot help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full { retry_after }
+            | Self::DiskFull { retry_after }
+            | Self::Unavailable { retry_after, .. }
+            | Self::Draining { retry_after } => Some(*retry_after),
+            Self::TooLarge { .. } | Self::NoChannel => None,
+        }
+    }
+
+    /// The refusal's name in conditions, metrics and docs/reasons.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "Full",
+            Self::DiskFull { .. } => "DiskFull",
+            Self::Unavailable { .. } => "Unavailable",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Draining { .. } => "Draining",
+            Self::NoChannel => "NoChannel",
+        }
+    }
+}
+
 /// The way in.
 #[async_trait]
 pub trait Accept: Send + Sync {
@@ -63,25 +96,30 @@ pub trait Accept: Send + Sync {
 /// Where one adapter's events go: its sink, resolved.
 pub type Outlet = Arc<dyn Accept>;
 
-/// Small durable state of one adapter.
-#[async_trait]
-pub trait Checkpoints: Send + Sync {
-    async fn load(&self) -> Option<Vec<u8>>;
-    async fn save(&self, proof: &Accepted, mark: &[u8]);
-}
-
+/// Why an adapter ended although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct AdapterError {
     /// CamelCase, stable, listed in docs/reasons.
     pub reason: &'static str,
+    /// What is wrong, where, and what to do. No secrets (CONTRACT SR-6).
     pub message: String,
 }
 
-/// A source that pulls. Runs until `stop`; an error is shown as a condition and the adapter is started again with backoff.
+/// A source that pulls, or looks after what is upstream. Made from a [`Source`], which it keeps.
+///
+/// What can be waited out (an upstream that is down, a missing right) is a condition in the source's report and tried again
+/// inside; an error or a panic ends the run, is shown as the condition `Deployed`, and the adapter is run again with backoff.
 #[async_trait]
-pub trait Adapter: Send + 'static {
-    async fn run(self: Box<Self>, outlet: Outlet, stop: CancellationToken) -> Result<(), AdapterError>;
+pub trait Adapter: Send + Sync {
+    /// Runs until `stop`, then ends within seconds. One run at a time; what is to outlive it is in the checkpoint.
+    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError>;
+
+    /// The source was deleted and its run has ended: takes away what was made upstream for it. Tried once, under a deadline;
+    /// an error is logged and holds up nobody.
+    async fn delete(&self) -> Result<(), AdapterError> {
+        Ok(())
+    }
 }
 
 /// One HTTP request to a source that is called, its body already read and bounded.

@@ -11,7 +11,7 @@ use event::Event;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::{Accept, Accepted, Hook, HookRequest, Outlet, Refused};
+use crate::{Accept, Accepted, Counters, Hook, HookRequest, MemoryCheckpoint, Outlet, Refused, Report, Source};
 
 /// Longer than a hook could wait for anything but its outlet.
 const LONG: Duration = Duration::from_secs(3600);
@@ -26,7 +26,7 @@ pub trait Sample {
 
 /// An outlet that does what a test says and remembers what it stored.
 pub struct Scripted {
-    refusal: Option<fn() -> Refused>,
+    refusal: Mutex<Option<fn() -> Refused>>,
     stored: Mutex<Vec<Event>>,
     /// Storing takes a permit: none at first when the test wants to look before.
     permits: Semaphore,
@@ -50,7 +50,7 @@ impl Scripted {
 
     fn with(refusal: Option<fn() -> Refused>, permits: usize) -> Arc<Self> {
         Arc::new(Self {
-            refusal,
+            refusal: Mutex::new(refusal),
             stored: Mutex::default(),
             permits: Semaphore::new(permits),
         })
@@ -58,6 +58,15 @@ impl Scripted {
 
     pub fn open(&self) {
         self.permits.add_permits(1);
+    }
+
+    /// Refuses everything from now on.
+    pub fn refuse_from_now_on(&self, refusal: fn() -> Refused) {
+        *self.refusal.lock() = Some(refusal);
+    }
+
+    pub fn accept_from_now_on(&self) {
+        *self.refusal.lock() = None;
     }
 
     /// Everything stored so far, in order.
@@ -70,11 +79,25 @@ impl Scripted {
 impl Accept for Scripted {
     async fn accept(&self, events: Vec<Event>) -> Result<Accepted, Refused> {
         let _permit = self.permits.acquire().await;
-        if let Some(refusal) = self.refusal {
+        let refusal = *self.refusal.lock();
+        if let Some(refusal) = refusal {
             return Err(refusal());
         }
         self.stored.lock().extend(events);
         Ok(Accepted::stored(Stored::at(Durability::Process, Offset(0))))
+    }
+}
+
+/// A source `default/test` over an outlet, its state in memory.
+pub fn source(outlet: Outlet) -> Source {
+    Source {
+        name: "default/test".to_owned(),
+        uid: "5f0c7a3e-9d1b-4f6a-8a53-0d6b1f2c9e77".to_owned(),
+        gateway: "b1a7c2d4-1e9f-4c58-9d36-7f0a2b6c8e11".to_owned(),
+        outlet,
+        checkpoint: Arc::new(MemoryCheckpoint::default()),
+        report: Report::new("default/test"),
+        counters: Arc::new(Counters::default()),
     }
 }
 
