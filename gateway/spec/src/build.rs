@@ -154,9 +154,9 @@ impl Building<'_> {
             Some(Resource::Channel(channel)) => self.channel(key, document, channel),
             Some(Resource::Subscription(subscription)) => self.subscription(key, document, subscription),
             Some(Resource::GitHubSource(source)) => self.github(key, document, source),
-            Some(Resource::KubernetesEventSource(source)) => self.later_source(key, document, &source.common),
-            Some(Resource::GcpPubSubSource(source)) => self.later_source(key, document, &source.common),
-            Some(Resource::ContainerSource(source)) => self.later_source(key, document, &source.common),
+            Some(Resource::KubernetesEventSource(source)) => self.kubernetes_events(key, document, source),
+            Some(Resource::GcpPubSubSource(source)) => self.gcp_pubsub(key, document, source),
+            Some(Resource::ContainerSource(source)) => self.container(key, document, source),
             Some(Resource::ClusterChannelProvisioner(_) | Resource::Service(_) | Resource::Secret(_)) | None => {}
         }
     }

@@ -334,9 +334,13 @@ pub struct Source {
 )]
 pub enum SourceConfig {
     GitHub(GitHubSource),
-    /// Validated, not run yet: its condition is `NotSupportedYet`.
-    NotSupportedYet,
+    KubernetesEvents(KubernetesEventSource),
+    GcpPubSub(GcpPubSubSource),
+    Container(ContainerSource),
 }
+
+/// What a secret named in a document holds, or why it is not there.
+pub type FoundSecret = Result<SecretText, Unresolved>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct GitHubSource {
@@ -347,9 +351,129 @@ pub struct GitHubSource {
     /// `githubAPIURL`, for Enterprise.
     pub api_url: Option<Url>,
     /// `None`: the source takes unsigned deliveries and its condition says so.
-    pub secret_token: Option<Result<SecretText, Unresolved>>,
-    pub previous_secret_token: Option<Result<SecretText, Unresolved>>,
-    pub access_token: Option<Result<SecretText, Unresolved>>,
+    pub secret_token: Option<FoundSecret>,
+    pub previous_secret_token: Option<FoundSecret>,
+    pub access_token: Option<FoundSecret>,
+    pub app: Option<GitHubApp>,
+    pub mode: GitHubMode,
+    /// How often missed deliveries are looked for, or the deliveries list is read in poll mode; `None` is off.
+    pub sweep_interval: Option<Duration>,
+}
+
+/// Who the gateway is on GitHub, instead of an access token's owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GitHubApp {
+    pub id: u64,
+    pub installation_id: u64,
+    /// PEM.
+    pub private_key: FoundSecret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GitHubMode {
+    /// GitHub calls; what it could not deliver is swept up.
+    Webhook,
+    /// The list of deliveries is the only transport: needs no public URL.
+    Poll,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesEventSource {
+    /// `None` watches all namespaces.
+    pub namespace: Option<String>,
+    /// `Normal`, `Warning`; empty takes both.
+    pub types: Vec<String>,
+    /// Empty takes all.
+    pub reasons: Vec<String>,
+    /// Kinds of involved objects; empty takes all.
+    pub kinds: Vec<String>,
+    /// Repeats within this time are bundled.
+    pub coalesce: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GcpPubSubSource {
+    pub project: String,
+    /// The topic's id, without its project.
+    pub topic: String,
+    /// A service account's key, JSON; `None`: Application Default Credentials.
+    pub credentials: Option<FoundSecret>,
+    /// An existing subscription to use; `None`: one of our own.
+    pub subscription: Option<String>,
+    /// `host:port`.
+    pub emulator_host: Option<String>,
+    /// What becomes of our own subscription when the source is deleted.
+    pub deletion: DeletionPolicy,
+    /// Each ordering key is kept serial.
+    pub ordering: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    Delete,
+    Retain,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerSource {
+    pub image: String,
+    pub args: Vec<String>,
+    pub env: Vec<Variable>,
+    /// A pod template, for Kubernetes.
+    pub template: Option<serde_json::Value>,
+    pub restart: RestartPolicy,
+}
+
+/// An environment variable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variable {
+    pub name: String,
+    pub value: VariableValue,
+}
+
+impl Variable {
+    fn secret(&self) -> Option<&FoundSecret> {
+        match &self.value {
+            VariableValue::Secret(found) => Some(found),
+            VariableValue::Text(_) | VariableValue::Reference(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum VariableValue {
+    Text(String),
+    /// `valueFrom.secretKeyRef`.
+    Secret(FoundSecret),
+    /// Another `valueFrom`, which only Kubernetes can resolve.
+    Reference(serde_json::Value),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl SourceConfig {
+    /// The secrets that its document names.
+    pub fn secrets(&self) -> Vec<&FoundSecret> {
+        match self {
+            Self::GitHub(config) => [
+                config.secret_token.as_ref(),
+                config.previous_secret_token.as_ref(),
+                config.access_token.as_ref(),
+                config.app.as_ref().map(|app| &app.private_key),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            Self::KubernetesEvents(_) => Vec::new(),
+            Self::GcpPubSub(config) => config.credentials.iter().collect(),
+            Self::Container(config) => config.env.iter().filter_map(Variable::secret).collect(),
+        }
+    }
 }
 
 /// A secret's value: never printed.

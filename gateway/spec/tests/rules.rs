@@ -604,7 +604,7 @@ fn the_other_sources_need_what_they_are_about() {
         &[
             (
                 "  googleCloudProject: p\n  topic: orders\n  gcpCredsSecret: {name: k}\n  deletionPolicy: Retain\n",
-                &[],
+                &["9:3 spec.gcpCredsSecret: there is no secret default/k"],
             ),
             (
                 "  topic: orders\n",
@@ -626,6 +626,14 @@ fn the_other_sources_need_what_they_are_about() {
             (
                 "  image: i\n  env: [{name: A, value: b}]\n  serviceAccountname: x\n",
                 &[],
+            ),
+            (
+                "  image: i\n  env: [{name: A, valueFrom: {secretKeyRef: {name: k, key: ../x}}}]\n",
+                &["8:60 spec.env[0].valueFrom.secretKeyRef.key: "],
+            ),
+            (
+                "  image: i\n  env: [{name: A, valueFrom: {secretKeyRef: {name: k, key: x}}}]\n",
+                &["8:31 spec.env[0].valueFrom.secretKeyRef: there is no secret default/k"],
             ),
             (
                 "  image: i\n  env: {A: b}\n  args: [--sink=x]\n  restartPolicy: onFailure\n",

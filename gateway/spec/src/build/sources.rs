@@ -1,7 +1,7 @@
 //! Sources. A sink that is no channel gets an outbox: a channel and a subscription of our own, so that fan-out and direct
 //! delivery are the same to an adapter (API.md 2.5).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -9,14 +9,19 @@ use super::{Building, MAX_IN_FLIGHT};
 use crate::{
     ObjectKey, ObjectName,
     document::Document,
+    duration::Iso,
     model::{
-        self, Arguments, Channel, GitHubSource, Ordering, SecretText, Source, SourceConfig, StartFrom, Subscription,
-        Target, Unresolved,
+        self, Arguments, Channel, ContainerSource, DeletionPolicy, FoundSecret, GcpPubSubSource, GitHubApp, GitHubMode,
+        GitHubSource, KubernetesEventSource, Ordering, RestartPolicy, Source, SourceConfig, StartFrom, Subscription,
+        Target, Unresolved, Variable, VariableValue,
     },
-    resource::{self, SourceFields, Token},
+    resource::{self, SecretSelector, SourceFields, Token},
     secrets,
     validate::OUTBOX_SUFFIX,
 };
+
+/// `sweepInterval` when a document has none (API.md 2.5).
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 impl Building<'_> {
     pub(super) fn github(&mut self, key: &ObjectKey, document: &Document, written: &resource::GitHubSource) {
@@ -27,48 +32,136 @@ impl Building<'_> {
                 types => types.to_vec(),
             },
             api_url: written.github_api_url.as_deref().and_then(|url| Url::parse(url).ok()),
-            secret_token: self.token(
-                document,
-                "secretToken",
-                written.secret_token.as_ref(),
-                "SecretTokenNotFound",
-            ),
+            secret_token: self.token(document, "secretToken", &written.secret_token, "SecretTokenNotFound"),
             previous_secret_token: self.token(
                 document,
                 "previousSecretToken",
-                written.previous_secret_token.as_ref(),
+                &written.previous_secret_token,
                 "SecretTokenNotFound",
             ),
-            access_token: self.token(
-                document,
-                "accessToken",
-                written.access_token.as_ref(),
-                "AccessTokenNotFound",
-            ),
+            access_token: self.token(document, "accessToken", &written.access_token, "AccessTokenNotFound"),
+            app: written.app.as_ref().map(|app| GitHubApp {
+                id: app.id,
+                installation_id: app.installation_id,
+                private_key: self.secret(
+                    document,
+                    "app.privateKey.secretKeyRef",
+                    &app.private_key.secret_key_ref,
+                    ("", "PrivateKeyNotFound"),
+                ),
+            }),
+            mode: match written.mode.as_deref() {
+                Some("poll") => GitHubMode::Poll,
+                _ => GitHubMode::Webhook,
+            },
+            sweep_interval: written.sweep_interval.map_or(Some(SWEEP_INTERVAL), |Iso(interval)| {
+                (!interval.is_zero()).then_some(interval)
+            }),
         };
         self.source(key, document, &written.common, SourceConfig::GitHub(config));
     }
 
-    /// A kind that a later release runs.
-    pub(super) fn later_source(&mut self, key: &ObjectKey, document: &Document, common: &SourceFields) {
-        self.source(key, document, common, SourceConfig::NotSupportedYet);
+    pub(super) fn kubernetes_events(
+        &mut self,
+        key: &ObjectKey,
+        document: &Document,
+        written: &resource::KubernetesEventSource,
+    ) {
+        let config = KubernetesEventSource {
+            namespace: (!written.all_namespaces).then(|| written.namespace.clone()),
+            types: written.types.clone(),
+            reasons: written.reasons.clone(),
+            kinds: written.kinds.clone(),
+            coalesce: written
+                .coalesce
+                .map(|Iso(window)| window)
+                .filter(|window| !window.is_zero()),
+        };
+        self.source(key, document, &written.common, SourceConfig::KubernetesEvents(config));
+    }
+
+    pub(super) fn gcp_pubsub(&mut self, key: &ObjectKey, document: &Document, written: &resource::GcpPubSubSource) {
+        let credentials = written.gcp_creds_secret.as_ref();
+        let config = GcpPubSubSource {
+            project: written.google_cloud_project.clone(),
+            topic: written.topic.clone(),
+            credentials: credentials.map(|selector| {
+                let default = (resource::GCP_CREDENTIALS_KEY, "CredentialsNotFound");
+                self.secret(document, "gcpCredsSecret", selector, default)
+            }),
+            subscription: written.subscription.clone(),
+            emulator_host: written.emulator_host.clone(),
+            deletion: match written.deletion_policy.as_deref() {
+                Some("Retain") => DeletionPolicy::Retain,
+                _ => DeletionPolicy::Delete,
+            },
+            ordering: written.ordering,
+        };
+        self.source(key, document, &written.common, SourceConfig::GcpPubSub(config));
+    }
+
+    pub(super) fn container(&mut self, key: &ObjectKey, document: &Document, written: &resource::ContainerSource) {
+        let mut env = Vec::with_capacity(written.env.len());
+        for (index, variable) in written.env.iter().enumerate() {
+            env.push(Variable {
+                name: variable.name.clone(),
+                value: self.variable(document, index, variable),
+            });
+        }
+        let config = ContainerSource {
+            image: written.image.clone(),
+            args: written.args.clone(),
+            env,
+            template: written.template.clone(),
+            restart: match written.restart_policy.as_deref() {
+                Some("never" | "Never") => RestartPolicy::Never,
+                Some("onFailure" | "OnFailure") => RestartPolicy::OnFailure,
+                _ => RestartPolicy::Always,
+            },
+        };
+        self.source(key, document, &written.common, SourceConfig::Container(config));
+    }
+
+    fn variable(&mut self, document: &Document, index: usize, variable: &resource::Variable) -> VariableValue {
+        let Some(from) = &variable.value_from else {
+            return VariableValue::Text(variable.value.clone().unwrap_or_default());
+        };
+        let selector = from.get("secretKeyRef").cloned();
+        match selector.map(serde_json::from_value::<SecretSelector>) {
+            Some(Ok(selector)) => {
+                let field = format!("env[{index}].valueFrom.secretKeyRef");
+                VariableValue::Secret(self.secret(document, &field, &selector, ("", "SecretNotFound")))
+            }
+            Some(Err(_)) | None => VariableValue::Reference(from.clone()),
+        }
     }
 
     fn token(
         &mut self,
         document: &Document,
         field: &str,
-        token: Option<&Token>,
+        token: &Option<Token>,
         reason: &'static str,
-    ) -> Option<Result<SecretText, Unresolved>> {
-        let selector = &token?.secret_key_ref;
+    ) -> Option<FoundSecret> {
+        let selector = &token.as_ref()?.secret_key_ref;
+        Some(self.secret(document, &format!("{field}.secretKeyRef"), selector, ("", reason)))
+    }
+
+    /// `field` is its path below `spec`; a key that is not named is `default_key`.
+    fn secret(
+        &mut self,
+        document: &Document,
+        field: &str,
+        selector: &SecretSelector,
+        (default_key, reason): (&str, &'static str),
+    ) -> FoundSecret {
         let namespace = &document.key.name.namespace;
-        let found = secrets::find(self.set, self.folder, namespace, selector, "", reason);
+        let found = secrets::find(self.set, self.folder, namespace, selector, default_key, reason);
         if let Err(why) = &found {
             self.dangling
-                .push(document.dangling(&format!("spec.{field}.secretKeyRef"), why.reason, &why.message));
+                .push(document.dangling(&format!("spec.{field}"), why.reason, &why.message));
         }
-        Some(found)
+        found
     }
 
     fn source(&mut self, key: &ObjectKey, document: &Document, common: &SourceFields, config: SourceConfig) {

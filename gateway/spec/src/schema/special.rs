@@ -1,6 +1,6 @@
 //! What OpenAPI has no words for: filters, `startFrom`, `env`.
 
-use super::{Form, Path, Report, check, field, forms, object, required, twice};
+use super::{Form, Path, Report, check, field, forms, object, parts::secret_selector, required, twice};
 use crate::{
     nearest::suggestion,
     schema::Shape,
@@ -120,10 +120,16 @@ pub(crate) fn start_from(node: &Node, path: &Path<'_>, report: &mut Report) {
 pub(crate) fn env(node: &Node, path: &Path<'_>, report: &mut Report) {
     match &node.value {
         Value::List(items) => {
+            let from = object(vec![
+                field("secretKeyRef", secret_selector(true), "A secret's key."),
+                field("configMapKeyRef", Shape::Any, "On Kubernetes alone."),
+                field("fieldRef", Shape::Any, "On Kubernetes alone."),
+                field("resourceFieldRef", Shape::Any, "On Kubernetes alone."),
+            ]);
             let variable = object(vec![
                 required("name", Shape::Text(Form::Filled), "the variable's name"),
                 field("value", Shape::Text(Form::Free), "Its value."),
-                field("valueFrom", Shape::Any, "Where its value comes from."),
+                field("valueFrom", from, "Where its value comes from."),
             ]);
             for (index, item) in items.iter().enumerate() {
                 check(&variable, item, item.at, &Path::Index(path, index), report);
