@@ -163,7 +163,7 @@ mod tests {
         let report = Report::new("default/hello");
         report.unknown("Subscribed", "Deploying", "wait");
         report.unmet("Subscribed", "TopicNotFound", "create it");
-        report.clone().met("Subscribed");
+        report.met("Subscribed");
         report.field("subscription", "a");
         report.field("subscription", Value::Null);
         let said = report.said();

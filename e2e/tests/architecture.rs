@@ -37,6 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TEST_ARROWS: &[(&str, &[&str])] = &[
     // Itself with the feature `interop`.
     ("event", &["event"]),
+    // Itself with the feature `suite`.
+    ("adapter", &["adapter"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-github", &["channel"]),
     ("channel-kafka", &["servers"]),

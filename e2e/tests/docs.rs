@@ -17,6 +17,7 @@ use serde_json::json;
 /// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
 const TELL_REASONS: &[&str] = &[
     "adapters/github/src/outcome.rs",
+    "adapters/src/lib.rs",
     "channels/kafka/src/group.rs",
     "channels/nats/src/consumer.rs",
     "gateway/dataplane/src/failure.rs",

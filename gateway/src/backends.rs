@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use adapter::{Hook, Outlet};
-use adapter_github::{Config, GitHubHook, Metrics, Secret};
+use adapter_github::Metrics;
 use async_trait::async_trait;
 use channel::Channel;
 use channel_embedded::DataFolder;
 use channel_kafka::{Cluster, KafkaChannel};
 use channel_memory::MemoryChannel;
 use channel_nats::{NatsChannel, Server};
+use dataplane::Built;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{ObjectName, model};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
 
+mod github;
 mod kafka;
 mod nats;
 
@@ -267,39 +268,15 @@ impl dataplane::Backends for Backends {
         }
     }
 
-    fn hook(&self, source: &model::Source, outlet: Outlet) -> Option<Result<Arc<dyn Hook>, model::Unresolved>> {
+    fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
         match &source.config {
-            model::SourceConfig::GitHub(config) => {
-                let hook = |config| Arc::new(GitHubHook::counted(config, outlet, &self.deliveries)) as Arc<dyn Hook>;
-                Some(github(source, config).map(hook))
-            }
-            model::SourceConfig::NotSupportedYet => None,
+            model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.deliveries),
+            model::SourceConfig::KubernetesEvents(_)
+            | model::SourceConfig::GcpPubSub(_)
+            | model::SourceConfig::Container(_) => Err(model::Unresolved {
+                reason: "NotSupportedYet",
+                message: format!("{:?} is validated and not run by this release", source.key.kind),
+            }),
         }
     }
-}
-
-/// A secret that is named and not there stops the source: taking unsigned deliveries instead would be worse.
-fn github(source: &model::Source, config: &model::GitHubSource) -> Result<Config, model::Unresolved> {
-    let mut secrets = Vec::new();
-    for token in [&config.secret_token, &config.previous_secret_token]
-        .into_iter()
-        .flatten()
-    {
-        secrets.push(Secret::new(token.as_ref().map_err(Clone::clone)?.expose()));
-    }
-    let host = config
-        .api_url
-        .as_ref()
-        .and_then(|url| url.host_str())
-        .map_or("github.com", |host| match host {
-            "api.github.com" => "github.com",
-            enterprise => enterprise,
-        });
-    Ok(Config {
-        name: source.key.name.to_string(),
-        source: format!("https://{host}/{}", config.owner_and_repository),
-        event_types: config.event_types.clone(),
-        secrets,
-        extensions: source.extensions.clone(),
-    })
 }

@@ -24,10 +24,11 @@ mod route;
 pub mod server;
 mod settlement;
 mod sink;
+mod source_states;
 mod switches;
 #[cfg(test)]
 mod tests;
 
 pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
 pub use failure::chain;
-pub use plane::{Backends, Plane, Readiness, Settings, SwitchError};
+pub use plane::{Backends, Built, Plane, Readiness, Settings, SwitchError};

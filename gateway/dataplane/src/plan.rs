@@ -12,89 +12,75 @@ pub(crate) struct Running {
     pub(crate) sources: BTreeMap<ObjectKey, Arc<model::Source>>,
 }
 
-/// In the order in which they are applied.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Change {
-    /// Stops deliveries; `forget`: the subscription is gone, and what only it held is freed (CH-4).
-    Stop {
-        subscription: ObjectName,
-        forget: bool,
-    },
-    Close(ObjectName),
-    /// Opens a channel, or gives an open one its new settings.
-    Open(Arc<model::Channel>),
-    Start(Arc<model::Subscription>),
+/// What is to be done, each list after the one before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// Sources that are gone, and whether what they made is taken away.
+    pub(crate) stop_sources: Vec<(ObjectKey, bool)>,
+    /// Deliveries that end, and whether what only they held is freed (CH-4).
+    pub(crate) stop: Vec<(ObjectName, bool)>,
+    pub(crate) close: Vec<ObjectName>,
+    /// Channels to open, or open ones with new settings.
+    pub(crate) open: Vec<Arc<model::Channel>>,
+    pub(crate) start: Vec<Arc<model::Subscription>>,
     /// The same cursor goes on, on a new way.
-    Reroute(Arc<model::Subscription>),
-    Unhook(ObjectKey),
-    Hook(Arc<model::Source>),
+    pub(crate) reroute: Vec<Arc<model::Subscription>>,
+    /// New sources, and edited ones that take the place of what ran.
+    pub(crate) start_sources: Vec<Arc<model::Source>>,
 }
 
-pub(crate) fn plan(wanted: &Spec, running: &Running) -> Vec<Change> {
-    let mut changes = Vec::new();
+pub(crate) fn plan(wanted: &Spec, running: &Running) -> Plan {
+    let mut plan = Plan::default();
     let reopened = |name: &ObjectName| match (running.channels.get(name), wanted.channels.get(name)) {
         (Some(_), None) => true,
         (Some(old), Some(new)) => old.provisioner != new.provisioner,
         (None, _) => false,
     };
+    for key in running.sources.keys().filter(|key| !wanted.sources.contains_key(key)) {
+        plan.stop_sources.push((key.clone(), !may_return(wanted, key)));
+    }
     for (name, old) in &running.subscriptions {
         let forget = match wanted.subscriptions.get(name) {
-            None => !may_return(wanted, name),
+            None => !may_return(wanted, &subscription_key(name)),
             Some(new) if new.channel != old.channel => true,
             Some(_) if reopened(&old.channel) => false,
             Some(_) => continue,
         };
-        changes.push(Change::Stop {
-            subscription: name.clone(),
-            forget,
-        });
+        plan.stop.push((name.clone(), forget));
     }
-    changes.extend(
-        running
-            .channels
-            .keys()
-            .filter(|name| reopened(name))
-            .cloned()
-            .map(Change::Close),
-    );
+    plan.close = running.channels.keys().filter(|name| reopened(name)).cloned().collect();
     for (name, new) in &wanted.channels {
         if new.provisioner.is_ok() && (reopened(name) || running.channels.get(name) != Some(new)) {
-            changes.push(Change::Open(new.clone()));
+            plan.open.push(new.clone());
         }
     }
     for (name, new) in &wanted.subscriptions {
         match running.subscriptions.get(name) {
             Some(old) if old.channel == new.channel && !reopened(&new.channel) => {
                 if old != new {
-                    changes.push(Change::Reroute(new.clone()));
+                    plan.reroute.push(new.clone());
                 }
             }
-            _ => changes.push(Change::Start(new.clone())),
+            _ => plan.start.push(new.clone()),
         }
     }
-    changes.extend(
-        running
-            .sources
-            .keys()
-            .filter(|key| !wanted.sources.contains_key(key))
-            .cloned()
-            .map(Change::Unhook),
-    );
-    let hooks = wanted
+    let edited = |(key, new): &(&ObjectKey, &Arc<model::Source>)| running.sources.get(*key) != Some(*new);
+    plan.start_sources = wanted
         .sources
         .iter()
-        .filter(|(key, new)| running.sources.get(key) != Some(new));
-    changes.extend(hooks.map(|(_, new)| Change::Hook(new.clone())));
-    changes
+        .filter(edited)
+        .map(|(_, new)| new.clone())
+        .collect();
+    plan
 }
 
-/// A document that could not be read may still name what is absent: its cursor must not be deleted for a typing error.
-pub(crate) fn may_return(wanted: &Spec, subscription: &ObjectName) -> bool {
-    let key = ObjectKey {
-        kind: spec::Kind::Subscription,
-        name: subscription.clone(),
-    };
-    wanted.incomplete || wanted.objects.contains_key(&key)
+pub(crate) fn subscription_key(name: &ObjectName) -> ObjectKey {
+    ObjectKey::new(spec::Kind::Subscription, name.clone())
+}
+
+/// A document that could not be read may still name what is absent: nothing is forgotten for a typing error.
+pub(crate) fn may_return(wanted: &Spec, key: &ObjectKey) -> bool {
+    wanted.incomplete || wanted.objects.contains_key(key)
 }
 
 #[cfg(test)]
@@ -162,13 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn channels_open_before_their_subscriptions_start() {
+    fn what_is_new_is_opened_and_started() {
         let wanted = spec(&[channel("c", 1)], &[subscription("s", "c", 1)]);
-        let changes = plan(&wanted, &Running::default());
-        assert_eq!(
-            changes,
-            [Change::Open(channel("c", 1)), Change::Start(subscription("s", "c", 1))]
-        );
+        let expected = Plan {
+            open: vec![channel("c", 1)],
+            start: vec![subscription("s", "c", 1)],
+            ..Plan::default()
+        };
+        assert_eq!(plan(&wanted, &Running::default()), expected);
     }
 
     #[test]
@@ -177,31 +164,32 @@ mod tests {
             &[channel("c", 1)],
             &[subscription("s", "c", 1), subscription("t", "c", 1)],
         );
-        assert!(plan(&wanted, &running(&wanted)).is_empty());
+        assert_eq!(plan(&wanted, &running(&wanted)), Plan::default());
         let edited = spec(
             &[channel("c", 1)],
             &[subscription("s", "c", 2), subscription("t", "c", 1)],
         );
-        assert_eq!(
-            plan(&edited, &running(&wanted)),
-            [Change::Reroute(subscription("s", "c", 2))]
-        );
+        let expected = Plan {
+            reroute: vec![subscription("s", "c", 2)],
+            ..Plan::default()
+        };
+        assert_eq!(plan(&edited, &running(&wanted)), expected);
     }
 
     /// Proves: CH-4
     #[test]
     fn a_deleted_subscription_is_stopped_and_forgotten() {
         let before = spec(&[channel("c", 1)], &[subscription("s", "c", 1)]);
-        let stop = |forget| Change::Stop {
-            subscription: ObjectName::new("default", "s"),
-            forget,
+        let stop = |forget| Plan {
+            stop: vec![(ObjectName::new("default", "s"), forget)],
+            ..Plan::default()
         };
         let mut wanted = spec(&[channel("c", 1)], &[]);
-        assert_eq!(plan(&wanted, &running(&before)), [stop(true)]);
+        assert_eq!(plan(&wanted, &running(&before)), stop(true));
         wanted.incomplete = true;
         assert_eq!(
             plan(&wanted, &running(&before)),
-            [stop(false)],
+            stop(false),
             "a file that cannot be read may still name it"
         );
     }
@@ -210,15 +198,12 @@ mod tests {
     fn a_deleted_channel_takes_its_deliveries_but_not_their_places() {
         let before = spec(&[channel("c", 1)], &[subscription("s", "c", 1)]);
         let wanted = spec(&[], &[subscription("s", "c", 1)]);
-        let changes = plan(&wanted, &running(&before));
-        let name = ObjectName::new("default", "c");
-        let stop = Change::Stop {
-            subscription: ObjectName::new("default", "s"),
-            forget: false,
+        let expected = Plan {
+            stop: vec![(ObjectName::new("default", "s"), false)],
+            close: vec![ObjectName::new("default", "c")],
+            start: vec![subscription("s", "c", 1)],
+            ..Plan::default()
         };
-        assert_eq!(
-            changes,
-            [stop, Change::Close(name), Change::Start(subscription("s", "c", 1))]
-        );
+        assert_eq!(plan(&wanted, &running(&before)), expected);
     }
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod observe;
+mod sources;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use adapter::{Hook, Outlet};
+use adapter::{Adapter, Hook, SourceMetrics};
 use async_trait::async_trait;
 use channel::Channel;
 use parking_lot::Mutex;
@@ -32,12 +33,14 @@ use crate::{
     collector,
     context::Context,
     dispatcher::{Stop, Switch},
-    ingress::{Door, HookDoor, Ingress},
+    ingress::{Door, Ingress},
     metrics::Metrics,
     plan::Running,
     route::Channels,
+    source_states::SourceStates,
     switches::Switches,
 };
+use sources::RunningSource;
 
 /// What could not be opened or started is tried again after this, doubling up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -59,7 +62,7 @@ pub struct Settings {
     pub max_hops: u32,
     /// `http://HOST:PORT` of the ingress listener, no trailing slash: what addresses in status are made of.
     pub ingress_url: String,
-    /// Where small state (the pause switches) is kept; `None` keeps it in memory.
+    /// Where small state (the pause switches, the checkpoints of sources) is kept; `None` keeps it in memory.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -69,8 +72,17 @@ pub trait Backends: Send + Sync + 'static {
     /// Opens the channel, or applies changed settings to it when it is open already (the same instance is returned).
     async fn open(&self, channel: &model::Channel) -> Result<Arc<dyn Channel>, model::Unresolved>;
 
-    /// The receiver of a source that is called; `None` when sources of this kind are not.
-    fn hook(&self, source: &model::Source, outlet: Outlet) -> Option<Result<Arc<dyn Hook>, model::Unresolved>>;
+    /// Makes what a source is made of. Starts nothing, and waits for nothing; an error is tried again with the next spec.
+    fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved>;
+}
+
+/// What a source is made of.
+#[derive(Default)]
+pub struct Built {
+    /// For a source that is called: its receiver.
+    pub hook: Option<Arc<dyn Hook>>,
+    /// For a source that pulls, or looks after what is upstream.
+    pub adapter: Option<Arc<dyn Adapter>>,
 }
 
 /// For `/readyz`.
@@ -101,6 +113,8 @@ pub(crate) struct Shared {
     /// For forwarding from channel to channel.
     pub(crate) channels: Channels,
     pub(crate) switches: Switches,
+    pub(crate) source_states: SourceStates,
+    pub(crate) source_metrics: SourceMetrics,
     pub(crate) state: Mutex<State>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when draining begins: ends waits of redrives.
@@ -118,6 +132,8 @@ pub(crate) struct State {
     pub(crate) channels: BTreeMap<ObjectName, OpenChannel>,
     pub(crate) subscriptions: BTreeMap<ObjectName, RunningSubscription>,
     pub(crate) sources: BTreeMap<ObjectKey, RunningSource>,
+    /// Cancelled when a source that was stopped has ended: one of the same name waits for it.
+    pub(crate) leaving: BTreeMap<ObjectKey, CancellationToken>,
     /// Why a wanted channel is not open, or a wanted subscription not started.
     pub(crate) channel_failures: BTreeMap<ObjectName, model::Unresolved>,
     pub(crate) subscription_failures: BTreeMap<ObjectName, model::Unresolved>,
@@ -138,12 +154,6 @@ pub(crate) struct RunningSubscription {
     pub(crate) done: CancellationToken,
 }
 
-pub(crate) struct RunningSource {
-    pub(crate) model: Arc<model::Source>,
-    /// `None`: sources of this kind are not called. An error answers 503, so that upstream records a failed delivery.
-    pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
-}
-
 impl Plane {
     /// Fails when the state folder cannot be read.
     pub fn new(settings: Settings, backends: Arc<dyn Backends>, registry: &mut Registry) -> std::io::Result<Self> {
@@ -152,6 +162,8 @@ impl Plane {
         let shared = Arc::new(Shared {
             ingress: Arc::new(Ingress::new(metrics.clone(), settings.max_body_bytes)),
             switches: Switches::open(settings.state_dir.as_deref())?,
+            source_states: SourceStates::open(settings.state_dir.as_deref())?,
+            source_metrics: SourceMetrics::registered(registry),
             settings,
             backends,
             metrics,
@@ -227,6 +239,9 @@ impl Plane {
             .map(|running| running.stop.clone())
             .collect();
         stops.iter().for_each(|stop| stop.gently.cancel());
+        for source in self.0.state.lock().sources.values() {
+            source.run.iter().for_each(|run| run.stop.cancel());
+        }
         self.0.tasks.close();
         if tokio::time::timeout_at(deadline, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("grace period is over, deliveries in flight are given back to their channels");

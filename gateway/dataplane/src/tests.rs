@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use adapter::{Hook, Outlet};
 use async_trait::async_trait;
 use channel::{
     Channel, Offset,
@@ -23,7 +22,7 @@ use spec::{ObjectName, Spec, model};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Backends, Plane, Redrive, Settings, ingress::Door};
+use crate::{Backends, Built, Plane, Redrive, Settings, ingress::Door};
 
 const MAX_HOPS: u32 = 4;
 
@@ -36,8 +35,8 @@ impl Backends for Scripted {
         Ok(self.get(&channel.name))
     }
 
-    fn hook(&self, _: &model::Source, _: Outlet) -> Option<Result<Arc<dyn Hook>, model::Unresolved>> {
-        None
+    fn source(&self, _: &model::Source, _: adapter::Source) -> Result<Built, model::Unresolved> {
+        Ok(Built::default())
     }
 }
 

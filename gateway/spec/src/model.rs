@@ -328,10 +328,6 @@ pub struct Source {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per source, and it is not moved about"
-)]
 pub enum SourceConfig {
     GitHub(GitHubSource),
     KubernetesEvents(KubernetesEventSource),

@@ -7,29 +7,29 @@ use futures_util::{FutureExt, future::join_all};
 use spec::{ObjectName, Spec, model};
 use tokio_util::sync::CancellationToken;
 
-use super::{OpenChannel, Plane, RunningSource, RunningSubscription};
+use super::{OpenChannel, Plane, RunningSubscription};
 use crate::{
     context::Context,
     dispatcher::{Dispatcher, Stop},
     failure::chain,
-    ingress::{Doors, HookDoor, SourceOutlet},
-    plan::{Change, may_return, plan},
+    ingress::{Doors, HookDoor},
+    plan::{may_return, plan, subscription_key},
     route::Route,
 };
 
 /// A subscription that is removed or moved may finish what is in flight for this long; the rest is given back.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Channels opened at once. An embedded one takes half a MiB meanwhile: fifty at once left the process 25 MiB larger
-/// (`bench --only footprint`). Fewer would wait longer for brokers that do not answer.
-const OPENING_MAX: usize = 16;
+/// Channels opened, and subscriptions started, at once. An embedded channel takes half a MiB meanwhile: fifty at once left
+/// the process 25 MiB larger (`bench --only footprint`). Fewer would wait longer for brokers that do not answer.
+const AT_ONCE: usize = 16;
 
 impl Plane {
     /// Makes what runs what is wanted. False when a part could not be made to run and is worth another try.
     pub(super) async fn apply(&self, wanted: Arc<Spec>) -> bool {
-        let changes = {
+        let plan = {
             let mut state = self.0.state.lock();
-            let changes = plan(&wanted, &state.running());
+            let plan = plan(&wanted, &state.running());
             state.spec = wanted.clone();
             state
                 .channel_failures
@@ -37,52 +37,37 @@ impl Plane {
             state
                 .subscription_failures
                 .retain(|name, _| wanted.subscriptions.contains_key(name));
-            changes
+            plan
         };
-        let closing: Vec<ObjectName> = changes
-            .iter()
-            .filter_map(|change| {
-                if let Change::Close(name) = change {
-                    Some(name.clone())
-                } else {
-                    None
-                }
-            })
-            .collect();
-        if !closing.is_empty() {
-            self.publish(&closing);
+        for (key, forget) in &plan.stop_sources {
+            self.stop_source(key, *forget);
         }
-        join_all(changes.iter().filter_map(|change| match change {
-            Change::Stop { subscription, forget } => Some(self.stop(subscription, *forget)),
-            _ => None,
-        }))
-        .await;
-        join_all(closing.iter().map(|name| self.close(name))).await;
+        if !plan.close.is_empty() {
+            self.publish(&plan.close);
+        }
+        join_all(plan.stop.iter().map(|(name, forget)| self.stop(name, *forget))).await;
+        join_all(plan.close.iter().map(|name| self.close(name))).await;
         // Side by side: a broker that does not answer takes its time, and many channels may be on it.
-        let opening = changes.iter().filter_map(|change| match change {
-            Change::Open(model) => Some(model),
-            _ => None,
-        });
-        let opening: Vec<_> = opening.collect();
-        let mut opened = Vec::with_capacity(opening.len());
-        for some in opening.chunks(OPENING_MAX) {
-            opened.extend(join_all(some.iter().map(|model| self.open(Arc::clone(model), &wanted))).await);
+        let mut all_well = true;
+        for some in plan.open.chunks(AT_ONCE) {
+            let opened = join_all(some.iter().map(|model| self.open(model.clone(), &wanted))).await;
+            all_well &= opened.into_iter().all(|well| well);
         }
-        let started = join_all(changes.iter().filter_map(|change| match change {
-            Change::Start(model) => Some(self.start(model.clone())),
-            _ => None,
-        }))
-        .await;
-        for change in changes {
-            match change {
-                Change::Stop { .. } | Change::Close(_) | Change::Open(_) | Change::Start(_) => {}
-                Change::Reroute(model) => self.reroute(model),
-                Change::Unhook(key) => drop(self.0.state.lock().sources.remove(&key)),
-                Change::Hook(model) => self.hook(model),
-            }
+        for some in plan.start.chunks(AT_ONCE) {
+            let started = join_all(some.iter().map(|model| self.start(model.clone()))).await;
+            all_well &= started.into_iter().all(|well| well);
         }
+        for model in plan.reroute {
+            self.reroute(model);
+        }
+        // Before the sources: what they send then finds its door.
         self.publish(&[]);
-        opened.into_iter().chain(started).all(|well| well)
+        for model in plan.start_sources {
+            all_well &= self.start_source(model).await;
+        }
+        self.forget_orphan_sources(&wanted).await;
+        self.publish(&[]);
+        all_well
     }
 
     /// Publishes the doors of all open channels but those that are about to close.
@@ -165,7 +150,10 @@ impl Plane {
                 .subscriptions
                 .get(&subscription)
                 .is_some_and(|wanted| wanted.channel == *name);
-            if is_wanted || (!wanted.subscriptions.contains_key(&subscription) && may_return(wanted, &subscription)) {
+            if is_wanted
+                || (!wanted.subscriptions.contains_key(&subscription)
+                    && may_return(wanted, &subscription_key(&subscription)))
+            {
                 continue;
             }
             match channel.forget(&cursor.name).await {
@@ -267,20 +255,6 @@ impl Plane {
         open.channel.close().await;
         self.0.metrics.forget_channel(name);
         tracing::info!(channel = %name, "channel is closed, its events stay where they are");
-    }
-
-    fn hook(&self, model: Arc<model::Source>) {
-        let outlet = SourceOutlet {
-            ingress: self.0.ingress.clone(),
-            channel: model.sink.as_ref().ok().map(ToString::to_string),
-        };
-        let built = self.0.backends.hook(&model, Arc::new(outlet));
-        let hook = built.map(|built| built.map(|hook| Arc::new(HookDoor::new(hook))));
-        self.0
-            .state
-            .lock()
-            .sources
-            .insert(model.key.clone(), RunningSource { model, hook });
     }
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use spec::{Condition, Kind, ObjectKey, ObjectName, Observed, Status, model, observed::Truth};
 
-use super::{RunningSubscription, Shared, State};
+use super::{RunningSource, RunningSubscription, Shared, State};
 use crate::{
     route::{Outbound, Route},
     sink::without_credentials,
@@ -323,23 +323,53 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         )),
         Err(why) => Err(why.clone()),
     };
+    let running = state.sources.get(&found.key);
     let mut conditions = Conditions::default();
-    let model::SourceConfig::GitHub(config) = &found.config else {
-        let message = format!("{:?} is validated and not run by this release", found.key.kind);
-        return conditions
-            .put("Deployed", Err(why("NotSupportedYet", &message)))
-            .put("SinkProvided", sink)
-            .done(fields);
+    if let Some(running) = running {
+        let said = running.report.said();
+        fields.extend(said.fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        for (kind, said) in &said.conditions {
+            conditions.said(kind, said);
+        }
+    }
+    if let model::SourceConfig::GitHub(config) = &found.config {
+        github(config, found, shared, &mut fields, &mut conditions);
+    }
+    if let Some(Ok(hook)) = running.and_then(|running| running.hook.as_ref())
+        && let Some(time) = hook.last_delivery()
+    {
+        fields.insert("lastDeliveryTime".into(), json!(time));
+    }
+    let ended = |running: &RunningSource| running.run.as_ref().and_then(|run| run.ended.lock().clone());
+    let deployed = match (running, &sink) {
+        (None, _) => Err(why("Deploying", "the source is being set up")),
+        (Some(running), _) if running.failure.is_some() || ended(running).is_some() => {
+            running.failure.clone().or_else(|| ended(running)).map_or(Ok(()), Err)
+        }
+        (Some(_), Err(missing)) => Err(why(
+            missing.reason,
+            "nothing is taken from upstream until the sink is there",
+        )),
+        (Some(_), Ok(())) => Ok(()),
     };
-    let secrets = [
-        &config.secret_token,
-        &config.previous_secret_token,
-        &config.access_token,
-    ];
-    let missing = secrets
-        .into_iter()
-        .flatten()
-        .find_map(|secret| secret.as_ref().err().cloned());
+    let secrets = found.config.secrets();
+    if !secrets.is_empty() {
+        let missing = secrets.into_iter().find_map(|secret| secret.as_ref().err().cloned());
+        conditions = conditions.put("SecretsProvided", missing.map_or(Ok(()), Err));
+    }
+    conditions
+        .put("SinkProvided", sink)
+        .put("Deployed", deployed)
+        .done(fields)
+}
+
+fn github(
+    config: &model::GitHubSource,
+    found: &model::Source,
+    shared: &Shared,
+    fields: &mut Map<String, Value>,
+    conditions: &mut Conditions,
+) {
     let url = format!("{}/hooks/{}", shared.settings.ingress_url, found.key.name);
     fields.insert("webhookURL".into(), json!(url));
     if config.secret_token.is_none() {
@@ -351,26 +381,6 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     let by_hand =
         format!("this release does not register webhooks: add one on GitHub that posts application/json to {url}");
     conditions.note("WebhookConfigured", Truth::Unknown, "Info", "NotSupportedYet", &by_hand);
-    let running = state.sources.get(&found.key).and_then(|running| running.hook.as_ref());
-    let deployed = match (running, &sink) {
-        (Some(Ok(_)), Err(missing)) => Err(why(
-            missing.reason,
-            "deliveries are refused with 503 until the sink is there",
-        )),
-        (Some(Ok(hook)), Ok(())) => {
-            if let Some(time) = hook.last_delivery() {
-                fields.insert("lastDeliveryTime".into(), json!(time));
-            }
-            Ok(())
-        }
-        (Some(Err(why)), _) => Err(why.clone()),
-        (None, _) => Err(why("Deploying", "the receiver is being set up")),
-    };
-    conditions
-        .put("SecretsProvided", missing.map_or(Ok(()), Err))
-        .put("SinkProvided", sink)
-        .put("Deployed", deployed)
-        .done(fields)
 }
 
 impl Route {
@@ -429,6 +439,21 @@ impl Conditions {
         self.0.push(condition(kind, status, severity, reason, message));
     }
 
+    /// What an adapter says of its source.
+    fn said(&mut self, kind: &str, said: &adapter::Condition) {
+        let truth = match said.truth {
+            adapter::Truth::True => Truth::True,
+            adapter::Truth::False => Truth::False,
+            adapter::Truth::Unknown => Truth::Unknown,
+        };
+        let severity = match said.weight {
+            adapter::Weight::Error => "",
+            adapter::Weight::Warning => "Warning",
+            adapter::Weight::Info => "Info",
+        };
+        self.note(kind, truth, severity, &said.reason, &said.message);
+    }
+
     /// Of a backend whose promise is found out (CONTRACT CH-8).
     fn degraded(&mut self, backend: model::BackendKind, findings: &[String]) {
         if matches!(backend, model::BackendKind::Memory | model::BackendKind::Embedded) {
@@ -448,12 +473,12 @@ impl Conditions {
     }
 
     fn done(mut self, fields: Map<String, Value>) -> Status {
-        let failed = self
-            .0
-            .iter()
-            .find(|condition| condition.severity.is_empty() && condition.status != Truth::True);
-        let ready = match failed {
-            Some(failed) => condition("Ready", Truth::False, "", &failed.reason, &failed.message),
+        let first = |truth| {
+            let weighs = |condition: &&Condition| condition.severity.is_empty() && condition.status == truth;
+            self.0.iter().find(weighs)
+        };
+        let ready = match first(Truth::False).or_else(|| first(Truth::Unknown)) {
+            Some(failed) => condition("Ready", failed.status, "", &failed.reason, &failed.message),
             None => condition("Ready", Truth::True, "", "", ""),
         };
         self.0.push(ready);

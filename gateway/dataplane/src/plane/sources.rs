@@ -1,0 +1,287 @@
+//! Runs sources: one task each that runs its adapter, again after an error, until the source is edited, deleted or the
+//! gateway drains. A source that cannot run is a condition and takes nothing else along (CONTRACT OP-3).
+
+#[cfg(test)]
+mod tests;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use adapter::{Adapter, AdapterError, Report};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use spec::{ObjectKey, Spec, model};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Built, Plane, Shared};
+use crate::{
+    failure::chain,
+    ingress::{HookDoor, SourceOutlet},
+    plan::may_return,
+};
+
+/// An adapter that ended is run again after this, doubling up to the second.
+const RESTART_MIN: Duration = Duration::from_secs(1);
+const RESTART_MAX: Duration = Duration::from_secs(60);
+
+/// After a run of this length the next failure counts as the first.
+const HEALTHY: Duration = Duration::from_secs(300);
+
+/// For taking away what a deleted source made upstream: a few requests. More would hold up who creates it again.
+const DELETE_TIME: Duration = Duration::from_secs(30);
+
+/// A source that was built, as far as it could be.
+pub(crate) struct RunningSource {
+    pub(crate) model: Arc<model::Source>,
+    /// `None`: it is not called. An error answers 503, so that upstream records a failed delivery.
+    pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
+    /// Why it could not be built.
+    pub(crate) failure: Option<model::Unresolved>,
+    pub(crate) report: Report,
+    pub(crate) run: Option<Run>,
+}
+
+/// An adapter in its task.
+pub(crate) struct Run {
+    adapter: Arc<dyn Adapter>,
+    pub(crate) stop: CancellationToken,
+    done: CancellationToken,
+    /// Why it is not running right now.
+    pub(crate) ended: Arc<Mutex<Option<model::Unresolved>>>,
+}
+
+impl Plane {
+    /// Builds and starts the source; one of the same key that runs is replaced. False when it is worth another try.
+    pub(super) async fn start_source(&self, model: Arc<model::Source>) -> bool {
+        let key = model.key.clone();
+        let shared = self.0.clone();
+        let opened = {
+            let (shared, key) = (shared.clone(), key.clone());
+            tokio::task::spawn_blocking(move || shared.source_states.of(&key)).await
+        };
+        let identity = match opened.map_err(std::io::Error::other).and_then(|opened| opened) {
+            Ok(identity) => identity,
+            Err(error) => {
+                let why = model::Unresolved {
+                    reason: "DataFolderUnusable",
+                    message: format!("the source's state: {error}: check the folder given by --data"),
+                };
+                tracing::error!(source = %key.name, detail = why.message, "source cannot start, trying again");
+                self.replace(unbuilt(model, Report::new(&key.name.to_string()), why));
+                return false;
+            }
+        };
+        let report = Report::new(&key.name.to_string());
+        let outlet = SourceOutlet {
+            ingress: shared.ingress.clone(),
+            channel: model.sink.as_ref().ok().map(ToString::to_string),
+        };
+        let counters = shared
+            .source_metrics
+            .counters(key.kind.as_str(), &key.name.namespace, &key.name.name);
+        let given = adapter::Source {
+            name: key.name.to_string(),
+            uid: identity.uid,
+            gateway: shared.source_states.gateway.clone(),
+            outlet: Arc::new(outlet),
+            checkpoint: identity.checkpoint,
+            report: report.clone(),
+            counters,
+        };
+        let running = match shared.backends.source(&model, given) {
+            Ok(Built { hook, adapter }) => RunningSource {
+                hook: hook.map(|hook| Ok(Arc::new(HookDoor::new(hook)))),
+                failure: None,
+                run: adapter.map(Run::new),
+                model,
+                report,
+            },
+            Err(why) => unbuilt(model, report, why),
+        };
+        self.replace(running);
+        true
+    }
+
+    fn replace(&self, running: RunningSource) {
+        let key = running.model.key.clone();
+        let starting = running.run.as_ref().map(|run| {
+            (
+                run.adapter.clone(),
+                run.stop.clone(),
+                run.done.clone(),
+                run.ended.clone(),
+            )
+        });
+        let mut state = self.0.state.lock();
+        let before = state.sources.insert(key.clone(), running);
+        let mut before = before.and_then(|before| before.run).map(|run| {
+            run.stop.cancel();
+            run.done
+        });
+        if before.is_none() {
+            before = state.leaving.remove(&key);
+        }
+        let Some((adapter, stop, done, ended)) = starting else {
+            if let Some(before) = before {
+                // Whoever comes next waits for the one that is still ending.
+                state.leaving.insert(key.clone(), before.clone());
+                drop(state);
+                let shared = self.0.clone();
+                self.0.tasks.spawn(async move {
+                    before.cancelled().await;
+                    shared.left(&key);
+                });
+            }
+            return;
+        };
+        drop(state);
+        self.0.tasks.spawn(async move {
+            // One at a time: two would do everything twice.
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
+            supervise(&key, &*adapter, &stop, &ended).await;
+            done.cancel();
+        });
+    }
+
+    /// `forget`: the source is gone, and what it made upstream is taken away.
+    pub(super) fn stop_source(&self, key: &ObjectKey, forget: bool) {
+        let mut state = self.0.state.lock();
+        let Some(source) = state.sources.remove(key) else {
+            return;
+        };
+        let run = source.run;
+        if let Some(run) = &run {
+            run.stop.cancel();
+        }
+        let ended = run
+            .as_ref()
+            .map(|run| run.done.clone())
+            .or_else(|| state.leaving.remove(key));
+        let left = CancellationToken::new();
+        state.leaving.insert(key.clone(), left.clone());
+        drop(state);
+        let (shared, key) = (self.0.clone(), key.clone());
+        self.0.tasks.spawn(async move {
+            if let Some(ended) = ended {
+                ended.cancelled().await;
+            }
+            if forget {
+                if let Some(run) = run {
+                    delete(&key, &*run.adapter).await;
+                }
+                shared.source_states.forget(&key).await;
+                tracing::info!(source = %key.name, kind = key.kind.as_str(), "source is deleted");
+            }
+            left.cancel();
+            shared.left(&key);
+        });
+    }
+
+    /// States of sources that were deleted while the gateway was down.
+    pub(super) async fn forget_orphan_sources(&self, wanted: &Spec) {
+        let shared = self.0.clone();
+        let stored = tokio::task::spawn_blocking(move || shared.source_states.stored()).await;
+        for key in stored.unwrap_or_default() {
+            let running = self.0.state.lock().sources.contains_key(&key);
+            let leaving = self.0.state.lock().leaving.contains_key(&key);
+            if running || leaving || wanted.sources.contains_key(&key) || may_return(wanted, &key) {
+                continue;
+            }
+            tracing::warn!(
+                source = %key.name, kind = key.kind.as_str(),
+                "source was deleted while the gateway was down: what it made upstream, such as a webhook or a subscription, may still be there"
+            );
+            self.0.source_states.forget(&key).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Forgets a source that has left, unless another of its name is leaving already.
+    fn left(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        if state.leaving.get(key).is_some_and(CancellationToken::is_cancelled) {
+            state.leaving.remove(key);
+        }
+    }
+}
+
+impl Run {
+    fn new(adapter: Arc<dyn Adapter>) -> Self {
+        Self {
+            adapter,
+            stop: CancellationToken::new(),
+            done: CancellationToken::new(),
+            ended: Arc::default(),
+        }
+    }
+}
+
+fn unbuilt(model: Arc<model::Source>, report: Report, why: model::Unresolved) -> RunningSource {
+    let is_called = matches!(
+        model.config,
+        model::SourceConfig::GitHub(_) | model::SourceConfig::Container(_)
+    );
+    RunningSource {
+        hook: is_called.then(|| Err(why.clone())),
+        failure: Some(why),
+        run: None,
+        model,
+        report,
+    }
+}
+
+async fn supervise(
+    key: &ObjectKey,
+    adapter: &dyn Adapter,
+    stop: &CancellationToken,
+    ended: &Mutex<Option<model::Unresolved>>,
+) {
+    let mut wait = RESTART_MIN;
+    while !stop.is_cancelled() {
+        let began = Instant::now();
+        let run = AssertUnwindSafe(adapter.run(stop.clone())).catch_unwind().await;
+        if stop.is_cancelled() {
+            return;
+        }
+        let error = match run {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => AdapterError {
+                reason: "AdapterEnded",
+                message: "the adapter ended although nobody asked it to".to_owned(),
+            },
+            Err(_) => AdapterError {
+                reason: "AdapterEnded",
+                message: "the adapter panicked: please report it with the log's last lines".to_owned(),
+            },
+        };
+        if began.elapsed() >= HEALTHY {
+            wait = RESTART_MIN;
+        }
+        let (reason, detail) = (error.reason, error.message);
+        tracing::error!(source = %key.name, kind = key.kind.as_str(), reason, detail, again_in_s = wait.as_secs(), "adapter ended");
+        *ended.lock() = Some(model::Unresolved {
+            reason,
+            message: detail,
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(RESTART_MAX);
+        *ended.lock() = None;
+    }
+}
+
+async fn delete(key: &ObjectKey, adapter: &dyn Adapter) {
+    let deletion = AssertUnwindSafe(adapter.delete()).catch_unwind();
+    let problem = match tokio::time::timeout(DELETE_TIME, deletion).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => chain(&error),
+        Ok(Err(_)) => "it panicked".to_owned(),
+        Err(_) => format!("no answer within {} s", DELETE_TIME.as_secs()),
+    };
+    tracing::warn!(source = %key.name, kind = key.kind.as_str(), problem, "what a deleted source made upstream could not be taken away");
+}
