@@ -158,16 +158,23 @@ impl Collector for SourceMetrics {
                 ConstCounter::new(counters.count(result)).encode(events.encode_family(&labels)?)?;
             }
         }
+        let known = |counters: &Counters| {
+            let lag_ms = counters.lag_ms.load(Ordering::Relaxed);
+            (lag_ms != UNKNOWN).then(|| Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64())
+        };
+        let lags = sources
+            .iter()
+            .filter_map(|(labels, counters)| Some((labels, known(counters)?)));
+        let lags: Vec<(&Labels, f64)> = lags.collect();
+        if lags.is_empty() {
+            return Ok(());
+        }
         let kind = ConstGauge::new(0.0_f64).metric_type();
         let help = "Age of the newest upstream fact of each source when it was stored, in seconds";
-        let mut lags = encoder.encode_descriptor("headgate_source_lag_seconds", help, None, kind)?;
-        for ((kind, namespace, name), counters) in &sources {
-            let lag_ms = counters.lag_ms.load(Ordering::Relaxed);
-            if lag_ms != UNKNOWN {
-                let labels = [("kind", kind.as_str()), ("namespace", namespace), ("name", name)];
-                let lag = Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64();
-                ConstGauge::new(lag).encode(lags.encode_family(&labels)?)?;
-            }
+        let mut family = encoder.encode_descriptor("headgate_source_lag_seconds", help, None, kind)?;
+        for ((kind, namespace, name), lag) in lags {
+            let labels = [("kind", kind.as_str()), ("namespace", namespace), ("name", name)];
+            ConstGauge::new(lag).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -60,6 +60,9 @@ const OTHER_WORDS: &[&str] = &[
     "KubernetesEventSource",
     "List",
     "MaxBytes",
+    "Never",
+    "OnFailure",
+    "Retain",
     "NumPartitions",
     "Provisioned",
     "Ready",
@@ -131,6 +134,9 @@ fn a_page_says_what_to_do_and_how_to_look() {
 }
 
 /// Every series of a scrape is in the table, and every row of the table in the scrape, with its type and its labels.
+/// Metrics of which a series exists only where a source has its upstream: their sources' own tests look at them.
+const ONLY_WITH_SERVERS: &[&str] = &["headgate_source_lag_seconds"];
+
 #[tokio::test]
 async fn docs_metrics_md_lists_what_a_scrape_shows() {
     let sink = Sink::start().await;
@@ -158,6 +164,7 @@ async fn docs_metrics_md_lists_what_a_scrape_shows() {
     let names: BTreeSet<&String> = documented.keys().chain(scraped.keys()).collect();
     let differing: Vec<String> = names
         .into_iter()
+        .filter(|name| !ONLY_WITH_SERVERS.contains(&name.as_str()))
         .filter(|name| documented.get(*name) != scraped.get(*name))
         .map(|name| {
             format!(

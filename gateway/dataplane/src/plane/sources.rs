@@ -6,7 +6,7 @@ mod tests;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Report};
+use adapter::{Adapter, AdapterError, Counters, Report};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use spec::{ObjectKey, Spec, model};
@@ -38,6 +38,8 @@ pub(crate) struct RunningSource {
     /// Why it could not be built.
     pub(crate) failure: Option<model::Unresolved>,
     pub(crate) report: Report,
+    /// Its series are shown as long as it is wanted.
+    _counters: Arc<Counters>,
     pub(crate) run: Option<Run>,
 }
 
@@ -59,6 +61,10 @@ impl Plane {
             let (shared, key) = (shared.clone(), key.clone());
             tokio::task::spawn_blocking(move || shared.source_states.of(&key)).await
         };
+        let report = Report::new(&key.name.to_string());
+        let counters = shared
+            .source_metrics
+            .counters(key.kind.as_str(), &key.name.namespace, &key.name.name);
         let identity = match opened.map_err(std::io::Error::other).and_then(|opened| opened) {
             Ok(identity) => identity,
             Err(error) => {
@@ -67,18 +73,14 @@ impl Plane {
                     message: format!("the source's state: {error}: check the folder given by --data"),
                 };
                 tracing::error!(source = %key.name, detail = why.message, "source cannot start, trying again");
-                self.replace(unbuilt(model, Report::new(&key.name.to_string()), why));
+                self.replace(unbuilt(model, report, counters, why));
                 return false;
             }
         };
-        let report = Report::new(&key.name.to_string());
         let outlet = SourceOutlet {
             ingress: shared.ingress.clone(),
             channel: model.sink.as_ref().ok().map(ToString::to_string),
         };
-        let counters = shared
-            .source_metrics
-            .counters(key.kind.as_str(), &key.name.namespace, &key.name.name);
         let given = adapter::Source {
             name: key.name.to_string(),
             uid: identity.uid,
@@ -86,7 +88,7 @@ impl Plane {
             outlet: Arc::new(outlet),
             checkpoint: identity.checkpoint,
             report: report.clone(),
-            counters,
+            counters: counters.clone(),
         };
         let running = match shared.backends.source(&model, given) {
             Ok(Built { hook, adapter }) => RunningSource {
@@ -95,8 +97,9 @@ impl Plane {
                 run: adapter.map(Run::new),
                 model,
                 report,
+                _counters: counters,
             },
-            Err(why) => unbuilt(model, report, why),
+            Err(why) => unbuilt(model, report, counters, why),
         };
         self.replace(running);
         true
@@ -219,7 +222,12 @@ impl Run {
     }
 }
 
-fn unbuilt(model: Arc<model::Source>, report: Report, why: model::Unresolved) -> RunningSource {
+fn unbuilt(
+    model: Arc<model::Source>,
+    report: Report,
+    counters: Arc<Counters>,
+    why: model::Unresolved,
+) -> RunningSource {
     let is_called = matches!(
         model.config,
         model::SourceConfig::GitHub(_) | model::SourceConfig::Container(_)
@@ -230,6 +238,7 @@ fn unbuilt(model: Arc<model::Source>, report: Report, why: model::Unresolved) ->
         run: None,
         model,
         report,
+        _counters: counters,
     }
 }
 
