@@ -27,6 +27,7 @@ use crate::{
     cluster::Cluster,
     cursor::{KafkaCursor, Shared},
     error::{OpenError, is_too_large, unavailable, unreadable},
+    gather::Gather,
     group::{Member, Stop, group_id},
     letters::KafkaLetters,
     place::{parts, place},
@@ -53,6 +54,7 @@ pub struct KafkaChannel {
 struct Inner {
     cluster: Arc<Cluster>,
     topic: String,
+    gather: Gather,
     found: Found,
     letters: Arc<KafkaLetters>,
     registry: Registry,
@@ -113,6 +115,7 @@ impl KafkaChannel {
             letters: Arc::new(KafkaLetters::new(cluster.clone(), letters, found.durability)),
             cluster,
             topic: settings.topic.clone(),
+            gather: Gather::new(&settings.topic),
             found,
             registry,
             ends: Mutex::new(ends),
@@ -304,7 +307,7 @@ impl Channel for KafkaChannel {
             return Ok(Stored::at(inner.found.durability, Offset(0)));
         }
         let records = events.iter().map(Outgoing::event).collect();
-        match inner.cluster.producer.write(&inner.topic, records, None).await {
+        match inner.gather.write(&inner.cluster.producer, records).await {
             Ok(written) => {
                 inner.wrote(written);
                 Ok(Stored::at(

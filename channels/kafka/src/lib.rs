@@ -14,6 +14,7 @@ mod connection;
 mod cursor;
 mod durability;
 mod error;
+mod gather;
 mod group;
 mod kafka_channel;
 mod letters;

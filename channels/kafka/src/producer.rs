@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use event::{Event, kafka_form};
 use parking_lot::Mutex;
 use rdkafka::{
@@ -30,7 +31,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{connection::Connection, logging};
+use crate::{connection::Connection, gather::Group, logging};
 
 /// A record that no broker acknowledged within this is given up (milliseconds): longer than the election of a new leader takes,
 /// shorter than publishers wait for an answer.
@@ -51,16 +52,16 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A record to write.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) key: Option<&'a [u8]>,
+pub(crate) struct Outgoing {
+    key: Option<Bytes>,
     /// `None`: a tombstone.
-    pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: OwnedHeaders,
+    value: Option<Bytes>,
+    headers: OwnedHeaders,
     bytes: usize,
 }
 
-impl<'a> Outgoing<'a> {
-    pub(crate) fn event(event: &'a Event) -> Self {
+impl Outgoing {
+    pub(crate) fn event(event: &Event) -> Self {
         let mut headers = OwnedHeaders::new_with_capacity(12);
         for (name, value) in kafka_form::headers(event) {
             headers = headers.insert(Header {
@@ -69,26 +70,26 @@ impl<'a> Outgoing<'a> {
             });
         }
         Self {
-            key: kafka_form::key(event).map(str::as_bytes),
+            key: kafka_form::key(event).map(|key| Bytes::copy_from_slice(key.as_bytes())),
             // Without data there is no value, which only a compacted topic would take for more than that.
-            value: Some(event.data()),
+            value: Some(event.data().clone()),
             headers,
             bytes: event.size(),
         }
     }
 
-    pub(crate) fn keyed(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+    pub(crate) fn keyed(key: &[u8], value: Option<&[u8]>) -> Self {
         Self {
-            key: Some(key),
-            value,
+            key: Some(Bytes::copy_from_slice(key)),
+            value: value.map(Bytes::copy_from_slice),
             headers: OwnedHeaders::new_with_capacity(0),
             bytes: key.len() + value.map_or(0, <[u8]>::len),
         }
     }
 
     #[must_use]
-    pub(crate) fn with_key(mut self, key: &'a [u8]) -> Self {
-        self.key = Some(key);
+    pub(crate) fn with_key(mut self, key: &[u8]) -> Self {
+        self.key = Some(Bytes::copy_from_slice(key));
         self
     }
 }
@@ -112,15 +113,42 @@ pub(crate) enum WriteError {
     Closed,
 }
 
-struct Batch {
+/// Leave to write some records.
+pub(crate) struct Admitted {
+    records: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+type Done = oneshot::Sender<Result<Written, KafkaError>>;
+
+impl Admitted {
+    /// `done` is told when every record's report is in.
+    pub(crate) fn batch(self, done: Done) -> Batch {
+        Batch {
+            left: AtomicUsize::new(self.records),
+            group: None,
+            outcome: Mutex::new(Outcome {
+                last: None,
+                failed: None,
+                done: Some(done),
+                permit: Some(self.permit),
+            }),
+        }
+    }
+}
+
+/// Records that are written next to each other.
+pub(crate) struct Batch {
     left: AtomicUsize,
+    /// Who else is waited for.
+    group: Option<Arc<Group>>,
     outcome: Mutex<Outcome>,
 }
 
 struct Outcome {
     last: Option<Written>,
     failed: Option<KafkaError>,
-    done: Option<oneshot::Sender<Result<Written, KafkaError>>>,
+    done: Option<Done>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -131,6 +159,12 @@ pub(crate) struct Ticket {
 }
 
 impl Batch {
+    #[must_use]
+    pub(crate) fn of(mut self, group: &Arc<Group>) -> Self {
+        self.group = Some(group.clone());
+        self
+    }
+
     fn report(&self, is_last: bool, result: Result<Written, KafkaError>) {
         let mut outcome = self.outcome.lock();
         match result {
@@ -150,6 +184,15 @@ impl Batch {
         if let Some(done) = outcome.done.take() {
             // The caller may have gone away.
             let _ = done.send(result);
+        }
+    }
+}
+
+/// All its reports are in, or it was never enqueued.
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(group) = &self.group {
+            group.done();
         }
     }
 }
@@ -277,8 +320,8 @@ impl Producer {
             .set("message.timeout.ms", APPEND_MAX_MS)
             .set("message.max.bytes", "104857600")
             .set("batch.size", BATCH_BYTES.to_string())
-            // Nothing is waited for: what comes while a request is under way goes with the next.
-            .set("queue.buffering.max.ms", "0")
+            // Long enough for all that is handed over in one go to be in one request: see `gather`, which waits for others.
+            .set("queue.buffering.max.ms", "0.1")
             .set("max.in.flight.requests.per.connection", "1")
             .set("queue.buffering.max.kbytes", "1048576")
             .set("queue.buffering.max.messages", "200000");
@@ -313,6 +356,24 @@ impl Producer {
         self.health.said.lock().clone()
     }
 
+    /// Waits until the records may be under way; refuses while the cluster is down. Cancel safe.
+    pub(crate) async fn admit(&self, records: &[Outgoing]) -> Result<Admitted, WriteError> {
+        if let Some(why) = self.health.refusal() {
+            return Err(WriteError::Down(why));
+        }
+        let cost = |record: &Outgoing| u32::try_from(record.bytes / UNIT + 1).unwrap_or(UNDER_WAY_MAX);
+        let cost = records
+            .iter()
+            .map(cost)
+            .fold(0_u32, u32::saturating_add)
+            .min(UNDER_WAY_MAX);
+        let permit = self.under_way.clone().acquire_many_owned(cost).await;
+        Ok(Admitted {
+            records: records.len(),
+            permit: permit.map_err(|_| WriteError::Closed)?,
+        })
+    }
+
     /// Writes the records next to each other (with a key, in its partition) and tells where the last one is.
     ///
     /// # Cancel safety
@@ -320,27 +381,21 @@ impl Producer {
     pub(crate) async fn write(
         &self,
         topic: &str,
-        records: Vec<Outgoing<'_>>,
+        records: Vec<Outgoing>,
         partition: Option<i32>,
     ) -> Result<Written, WriteError> {
-        if let Some(why) = self.health.refusal() {
-            return Err(WriteError::Down(why));
-        }
-        let cost = |record: &Outgoing<'_>| u32::try_from(record.bytes / UNIT + 1).unwrap_or(UNDER_WAY_MAX);
-        let cost = records
-            .iter()
-            .map(cost)
-            .fold(0_u32, u32::saturating_add)
-            .min(UNDER_WAY_MAX);
-        let permit = self
-            .under_way
-            .clone()
-            .acquire_many_owned(cost)
-            .await
-            .map_err(|_| WriteError::Closed)?;
+        let admitted = self.admit(&records).await?;
         let (done, result) = oneshot::channel();
-        self.enqueue(topic, records, partition, permit, done)?;
-        match result.await {
+        self.enqueue(topic, records, partition, admitted.batch(done));
+        self.judged(result.await)
+    }
+
+    /// What a batch was told. It is told nothing when the client is gone.
+    pub(crate) fn judged(
+        &self,
+        told: Result<Result<Written, KafkaError>, oneshot::error::RecvError>,
+    ) -> Result<Written, WriteError> {
+        match told {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => {
                 self.renew();
@@ -350,25 +405,12 @@ impl Producer {
         }
     }
 
-    fn enqueue(
-        &self,
-        topic: &str,
-        records: Vec<Outgoing<'_>>,
-        partition: Option<i32>,
-        permit: OwnedSemaphorePermit,
-        done: oneshot::Sender<Result<Written, KafkaError>>,
-    ) -> Result<(), WriteError> {
-        let producer = self.producer.lock().clone().ok_or(WriteError::Closed)?;
-        let count = records.len();
-        let batch = Arc::new(Batch {
-            left: AtomicUsize::new(count),
-            outcome: Mutex::new(Outcome {
-                last: None,
-                failed: None,
-                done: Some(done),
-                permit: Some(permit),
-            }),
-        });
+    /// Hands records to the client; the batch is told what became of them.
+    pub(crate) fn enqueue(&self, topic: &str, records: Vec<Outgoing>, partition: Option<i32>, batch: Batch) {
+        let Some(producer) = self.producer.lock().clone() else {
+            return;
+        };
+        let (count, batch) = (records.len(), Arc::new(batch));
         let _together = self.enqueue.lock();
         for (index, record) in records.into_iter().enumerate() {
             let ticket = Box::new(Ticket {
@@ -376,8 +418,8 @@ impl Producer {
                 is_last: index + 1 == count,
             });
             let mut out = BaseRecord::with_opaque_to(topic, ticket).headers(record.headers);
-            out.key = record.key;
-            out.payload = record.value;
+            out.key = record.key.as_deref();
+            out.payload = record.value.as_deref();
             out.partition = partition;
             if let Err((error, refused)) = producer.send(out) {
                 refused
@@ -386,7 +428,6 @@ impl Producer {
                     .report(refused.delivery_opaque.is_last, Err(error));
             }
         }
-        Ok(())
     }
 
     /// Waits until what was enqueued is acknowledged or given up, some seconds at most. Blocks.
