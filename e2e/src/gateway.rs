@@ -36,6 +36,8 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     data: Option<PathBuf>,
+    /// Empty: `run`.
+    subcommand: Vec<String>,
 }
 
 impl Setup {
@@ -63,6 +65,12 @@ impl Setup {
         self
     }
 
+    /// `headgate adapter KIND --sink URL` instead of `headgate run`.
+    pub fn adapter(mut self, kind: &str, sink: &str) -> Self {
+        self.subcommand = ["adapter", kind, "--sink", sink].map(str::to_owned).to_vec();
+        self
+    }
+
     /// A data folder outside the gateway's own temporary folder.
     pub fn data(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
@@ -87,6 +95,10 @@ impl Setup {
             arguments: self.arguments,
             environment: self.environment,
             wrapper: self.wrapper,
+            subcommand: match self.subcommand.is_empty() {
+                true => vec!["run".to_owned()],
+                false => self.subcommand,
+            },
             child: None,
         };
         for document in &self.documents {
@@ -115,6 +127,7 @@ pub struct Gateway {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    subcommand: Vec<String>,
     child: Option<Child>,
 }
 
@@ -166,7 +179,11 @@ impl Gateway {
                 command
             }
         };
-        command.arg("run").arg(&self.documents).arg("--data").arg(&self.data);
+        command
+            .args(&self.subcommand)
+            .arg(&self.documents)
+            .arg("--data")
+            .arg(&self.data);
         command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(self.home.path());

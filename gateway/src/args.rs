@@ -61,6 +61,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run the gateway from YAML files and folders.
     Run(Run),
+    /// Run the sources of one kind alone, sending to a sink that is elsewhere.
+    Adapter(Adapter),
     /// A self-contained tour: deliveries in, subscribers that fail, a kill and a restart.
     Demo,
     /// Check documents without running them; exit code 1 when there are faults.
@@ -136,6 +138,52 @@ pub(crate) struct Run {
     /// Watch one namespace only (with --kubernetes).
     #[arg(long, env = "HEADGATE_NAMESPACE", value_name = "NS")]
     pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Adapter {
+    /// GitHubSource, KubernetesEventSource, GcpPubSubSource or ContainerSource.
+    #[arg(value_parser = source_kind, value_name = "KIND")]
+    pub(crate) kind: spec::Kind,
+    /// Files and folders of YAML documents, watched for changes; only sources of this kind and their secrets are read.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where events are posted to. Upstream is acknowledged when it answers 2xx.
+    #[arg(long, env = "HEADGATE_SINK", value_name = "URL")]
+    pub(crate) sink: url::Url,
+    /// Where sources that are called receive. Port 0 takes a free one.
+    #[arg(
+        long,
+        env = "HEADGATE_LISTEN",
+        default_value = "127.0.0.1:8090",
+        value_name = "ADDRESS"
+    )]
+    pub(crate) listen: SocketAddr,
+    /// Health, metrics, and what the other commands talk to.
+    #[arg(
+        long,
+        env = "HEADGATE_ADMIN",
+        default_value = "127.0.0.1:8091",
+        value_name = "ADDRESS"
+    )]
+    pub(crate) admin: SocketAddr,
+    /// Where the sources keep their state.
+    #[arg(
+        long,
+        env = "HEADGATE_DATA",
+        default_value = "./headgate-adapter-data",
+        value_name = "DIR"
+    )]
+    pub(crate) data: PathBuf,
+    /// Folder of secrets: NAMESPACE/NAME/KEY.
+    #[arg(long, env = "HEADGATE_SECRETS", value_name = "DIR")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// The address by which it is reached from outside, for status and webhooks.
+    #[arg(long, env = "HEADGATE_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<url::Url>,
+    /// How long a drain may take.
+    #[arg(long, env = "HEADGATE_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) grace: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -298,6 +346,16 @@ pub(crate) struct Sink {
     pub(crate) fail_first: u64,
     #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub(crate) output: TextOrJson,
+}
+
+/// A kind of source as documents have it, in any case, or its plural.
+fn source_kind(text: &str) -> Result<spec::Kind, String> {
+    let word = text.to_lowercase();
+    let kinds = spec::Kind::ALL.into_iter().filter(|kind| kind.is_source());
+    let mut found = kinds.filter(|kind| kind.as_str().to_lowercase() == word || kind.plural() == word);
+    found
+        .next()
+        .ok_or_else(|| "expected GitHubSource, KubernetesEventSource, GcpPubSubSource or ContainerSource".to_owned())
 }
 
 /// `500ms`, `30s`, `5m`, `1h`.

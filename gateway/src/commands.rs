@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod adapter;
 mod crds;
 mod dead;
 mod demo;
@@ -30,7 +31,8 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
     telemetry::start(log_format, &log)?;
     let gateway = |token| Gateway::new(&gateway, token);
     match command {
-        Command::Run(args) => run::run(args, admin_token).await,
+        Command::Run(args) => run::run(args, None, admin_token).await,
+        Command::Adapter(args) => adapter::adapter(args, admin_token).await,
         Command::Demo => demo::demo().await,
         Command::Validate(args) => validate::validate(&args),
         Command::Get(args) => get::get(&gateway(admin_token)?, args).await,

@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 fn start(args: Args) -> Result<(), Failure> {
     let mut builder = match &args.command {
         // Threads for both halves of a delivery, and no more stack than they need.
-        Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Run(_) | Command::Adapter(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;

@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{Failure, admin, args, backends::Backends, telemetry};
 
@@ -29,7 +30,13 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Why a part ended: its name, and what was wrong if it should not have.
 type Ended = (&'static str, anyhow::Result<()>);
 
-pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<(), Failure> {
+/// Sources of one kind, without channels: they send to a sink that is elsewhere.
+pub(crate) struct Alone {
+    pub(crate) kind: spec::Kind,
+    pub(crate) sink: Url,
+}
+
+pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
     if args.kubernetes {
         return Err(Failure::Wrong(
             "NotSupportedYet: this release runs standalone; run it with files and folders of YAML documents".into(),
@@ -55,6 +62,7 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
         max_hops: args.max_hops,
         ingress_url: url.clone(),
         state_dir: Some(args.data.clone()),
+        remote: alone.as_ref().map(|alone| alone.sink.clone()),
     };
     let backends = Arc::new(Backends::new(folder, &mut registry));
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
@@ -62,6 +70,20 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
     let mut parts: JoinSet<Ended> = JoinSet::new();
     let (running, stopped) = (plane.clone(), stop.clone());
+    let specs = match alone {
+        Some(alone) => {
+            let (publish, of_kind) = watch::channel(Arc::new(Spec::default()));
+            let stopped = stop.clone();
+            parts.spawn(async move {
+                (
+                    "documents of one kind",
+                    only(alone.kind, specs, &publish, stopped).await,
+                )
+            });
+            of_kind
+        }
+        None => specs,
+    };
     parts.spawn(async move {
         running.run(specs, stopped).await;
         ("data plane", Ok(()))
@@ -137,6 +159,34 @@ pub(crate) async fn run(args: args::Run, admin_token: Option<String>) -> Result<
             Ok(())
         }
         Some(error) => Err(Failure::Internal(error)),
+    }
+}
+
+/// Publishes of each spec the sources of one kind, until `stop`.
+async fn only(
+    kind: spec::Kind,
+    mut specs: watch::Receiver<Arc<Spec>>,
+    publish: &watch::Sender<Arc<Spec>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let mut spec = Spec::clone(&specs.borrow_and_update());
+        spec.channels.clear();
+        spec.subscriptions.clear();
+        spec.provisioners.clear();
+        spec.sources.retain(|key, _| key.kind == kind);
+        spec.objects.retain(|key, _| key.kind == kind);
+        if spec.generation > 0 && spec.objects.is_empty() {
+            tracing::warn!(kind = kind.as_str(), "the documents have no source of this kind");
+        }
+        publish.send_replace(Arc::new(spec));
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = specs.changed() => if changed.is_err() {
+                stop.cancelled().await;
+                return Ok(());
+            },
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One binary on purpose: it is linked once, and tests that wait do so side by side.
 
+mod adapter_alone;
 mod admin;
 mod brokers;
 mod command_line;

@@ -20,6 +20,7 @@ mod lineage;
 mod metrics;
 mod plan;
 mod plane;
+mod remote;
 mod route;
 pub mod server;
 mod settlement;

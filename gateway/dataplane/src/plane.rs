@@ -28,6 +28,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use url::Url;
 
 use crate::{
     collector,
@@ -36,6 +37,7 @@ use crate::{
     ingress::{Door, Ingress},
     metrics::Metrics,
     plan::Running,
+    remote::Remote,
     route::Channels,
     source_states::SourceStates,
     switches::Switches,
@@ -64,6 +66,8 @@ pub struct Settings {
     pub ingress_url: String,
     /// Where small state (the pause switches, the checkpoints of sources) is kept; `None` keeps it in memory.
     pub state_dir: Option<PathBuf>,
+    /// Where all sources send, instead of their channels: for adapters that run alone.
+    pub remote: Option<Url>,
 }
 
 /// What the composition provides: the only place where backends and adapters are named.
@@ -115,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) switches: Switches,
     pub(crate) source_states: SourceStates,
     pub(crate) source_metrics: SourceMetrics,
+    pub(crate) remote: Option<Arc<Remote>>,
     pub(crate) state: Mutex<State>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when draining begins: ends waits of redrives.
@@ -155,15 +160,17 @@ pub(crate) struct RunningSubscription {
 }
 
 impl Plane {
-    /// Fails when the state folder cannot be read.
+    /// Fails when the state folder cannot be read, or nothing can be sent to `remote`.
     pub fn new(settings: Settings, backends: Arc<dyn Backends>, registry: &mut Registry) -> std::io::Result<Self> {
         let metrics = Metrics::new(registry);
+        let remote = settings.remote.as_ref().map(Remote::new).transpose();
         let (sender, receiver) = mpsc::channel(ENDED_QUEUE);
         let shared = Arc::new(Shared {
             ingress: Arc::new(Ingress::new(metrics.clone(), settings.max_body_bytes)),
             switches: Switches::open(settings.state_dir.as_deref())?,
             source_states: SourceStates::open(settings.state_dir.as_deref())?,
             source_metrics: SourceMetrics::registered(registry),
+            remote: remote.map_err(std::io::Error::other)?.map(Arc::new),
             settings,
             backends,
             metrics,

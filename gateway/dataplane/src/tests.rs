@@ -122,6 +122,7 @@ impl World {
             max_hops: MAX_HOPS,
             ingress_url: "http://127.0.0.1:8080".into(),
             state_dir: None,
+            remote: None,
         };
         let plane = Plane::new(settings, backends.clone(), &mut Registry::default()).unwrap();
         for end in ["sink", "other"] {

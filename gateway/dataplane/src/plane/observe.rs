@@ -300,7 +300,8 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         let channel = found.sink.as_ref().ok()?;
         Some(address(shared, channel))
     };
-    if let Some(uri) = found.sink_uri.clone().or_else(channel) {
+    let remote = shared.remote.as_ref().map(|remote| remote.display().to_owned());
+    if let Some(uri) = remote.or_else(|| found.sink_uri.clone()).or_else(channel) {
         fields.insert("sinkUri".into(), json!(uri));
     }
     // Of its outbox, which has no object of its own to show it.
@@ -316,6 +317,7 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         fields.insert("unsettledEvents".into(), json!(behind.unwrap_or(0)));
     }
     let sink = match &found.sink {
+        _ if shared.remote.is_some() => Ok(()),
         Ok(channel) if state.channels.contains_key(channel) => Ok(()),
         Ok(channel) => Err(why(
             "ChannelNotReady",

@@ -6,7 +6,7 @@ mod tests;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Counters, Report};
+use adapter::{Adapter, AdapterError, Counters, Outlet, Report};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use spec::{ObjectKey, Spec, model};
@@ -77,15 +77,18 @@ impl Plane {
                 return false;
             }
         };
-        let outlet = SourceOutlet {
-            ingress: shared.ingress.clone(),
-            channel: model.sink.as_ref().ok().map(ToString::to_string),
+        let outlet: Outlet = match &shared.remote {
+            Some(remote) => remote.clone(),
+            None => Arc::new(SourceOutlet {
+                ingress: shared.ingress.clone(),
+                channel: model.sink.as_ref().ok().map(ToString::to_string),
+            }),
         };
         let given = adapter::Source {
             name: key.name.to_string(),
             uid: identity.uid,
             gateway: shared.source_states.gateway.clone(),
-            outlet: Arc::new(outlet),
+            outlet,
             checkpoint: identity.checkpoint,
             report: report.clone(),
             counters: counters.clone(),

@@ -140,6 +140,7 @@ impl World {
             max_hops: 4,
             ingress_url: "http://127.0.0.1:8080".into(),
             state_dir: Some(folder.path().to_owned()),
+            remote: None,
         };
         let backends = Arc::new(Backing(script.clone()));
         let plane = Plane::new(settings, backends, &mut Registry::default()).unwrap();
