@@ -136,6 +136,20 @@ pub struct HookAnswer {
     /// A phrase for the caller; sent as `text/plain`.
     pub message: String,
     pub retry_after: Option<Duration>,
+    /// Where the caller is to learn how durably its events are stored (CONTRACT IN-2): the proof that they are.
+    pub accepted: Option<Accepted>,
+}
+
+impl HookAnswer {
+    /// An answer and nothing more.
+    pub fn new(status: http::StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            retry_after: None,
+            accepted: None,
+        }
+    }
 }
 
 /// A source that is called: `POST /hooks/NAMESPACE/NAME` on the ingress listener. The listener answers 405 and 404 and

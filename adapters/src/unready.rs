@@ -28,9 +28,11 @@ impl Hook for Unready {
 
     async fn call(&self, _: HookRequest) -> HookAnswer {
         HookAnswer {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: "source is not ready: its conditions say why".to_owned(),
             retry_after: Some(RETRY_AFTER),
+            ..HookAnswer::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "source is not ready: its conditions say why",
+            )
         }
     }
 }

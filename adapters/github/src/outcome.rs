@@ -82,12 +82,10 @@ pub(crate) struct Answered {
 
 impl Answered {
     pub(crate) fn new(outcome: Outcome, status: StatusCode, message: impl Into<String>) -> Self {
-        let answer = HookAnswer {
-            status,
-            message: message.into(),
-            retry_after: None,
-        };
-        Self { outcome, answer }
+        Self {
+            outcome,
+            answer: HookAnswer::new(status, message),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{Event, ValueKind, attributes, json, percent};
 /// Events of one batch at most: what fits into a body of 1 MiB at the smallest size that is an event.
 const BATCH_MAX: usize = 16 * 1024;
 
+/// Of W3C Trace Context; the attributes of CloudEvents' distributed tracing extension have the same names.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+
 const STRUCTURED_PREFIX: &[u8] = b"application/cloudevents";
 
 /// A message that was read.
@@ -146,6 +149,24 @@ fn batch(body: &Bytes) -> Result<Vec<Event>, DecodeError> {
             .map_err(|error| DecodeError::Invalid(format!("event {index} of the batch: {error}")))
     };
     documents.iter().enumerate().map(read).collect()
+}
+
+/// A trace that came in headers goes on as the attributes of CloudEvents' distributed tracing extension (CONTRACT DL-9).
+pub fn traced(event: Event, headers: &HeaderMap) -> Event {
+    if !headers.contains_key(TRACE[0]) || event.text(TRACE[0]).is_some() {
+        return event;
+    }
+    let mut edit = event.edit();
+    for name in TRACE {
+        if let Some(value) = headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| !value.is_empty())
+        {
+            edit = edit.set(name, value);
+        }
+    }
+    edit.finish().unwrap_or(event)
 }
 
 /// Writes `ce-*` and `content-type` headers and returns the body, which is the data itself.
