@@ -1,5 +1,5 @@
 //! Real servers for tests, as PEERS of the product: fetched once into a cache outside the build, at pinned versions with
-//! checked hashes, started on free ports with data in a folder of their own.
+//! checked hashes (Docker is the system's), started on free ports with data in a folder of their own.
 //!
 //! A server lives as long as its handle, or as the test process: however that ends, nothing is left running. One that
 //! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats` skips such tests
@@ -8,10 +8,12 @@
 //! Functions here panic when they cannot do what they say: a test has nothing better to do with an error.
 
 pub mod cache;
+pub mod docker;
 pub mod kafka;
 pub mod nats;
 pub mod ports;
 mod process;
 
+pub use docker::Docker;
 pub use kafka::Kafka;
 pub use nats::Nats;

@@ -17,6 +17,17 @@ cat >/dev/null
 kill -9 $server; wait $server
 [ -z "$folder" ] || rm -rf "$folder""#;
 
+/// The same for a server that has to clean up after itself: told to end, and killed when it has not after so many tenths of
+/// a second.
+const GENTLE_GUARD: &str = r#"folder=$1; log=$2; patience=$3; shift 3
+"$@" >>"$log" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+kill -TERM $server
+while kill -0 $server 2>/dev/null && [ "$patience" -gt 0 ]; do sleep 0.1; patience=$((patience - 1)); done
+kill -9 $server 2>/dev/null; wait $server
+[ -z "$folder" ] || rm -rf "$folder""#;
+
 /// A cold start on a busy machine of two cores took up to 20 s.
 const START_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -29,10 +40,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it; what it prints is appended to `log`. With `remove`, that folder goes when the server does.
     pub(crate) fn start(command: &[String], log: &Path, remove: Option<&Path>) -> Self {
+        Self::guarded(GUARD, &[], command, log, remove)
+    }
+
+    /// The same, ended by SIGTERM, and killed only when it has not ended `patience_secs` later.
+    pub(crate) fn start_gently(command: &[String], log: &Path, remove: Option<&Path>, patience_secs: u32) -> Self {
+        Self::guarded(GENTLE_GUARD, &[(patience_secs * 10).to_string()], command, log, remove)
+    }
+
+    fn guarded(guard: &str, settings: &[String], command: &[String], log: &Path, remove: Option<&Path>) -> Self {
         let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
+            .args(["-c", guard, "guard"])
             .arg(remove.unwrap_or(Path::new("")))
             .arg(log)
+            .args(settings)
             .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
