@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("channel-embedded", &["channel", "event", "backoff"]),
     ("adapter", &["channel", "event"]),
     ("adapter-github", &["adapter", "event", "backoff"]),
+    ("adapter-containers", &["adapter", "event", "backoff"]),
     ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
@@ -41,6 +42,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("adapter", &["adapter"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-github", &["channel"]),
+    ("adapter-containers", &["servers"]),
     ("channel-kafka", &["servers"]),
     ("channel-nats", &["servers"]),
 ];
