@@ -49,6 +49,14 @@ pub fn github_source(name: &str, event_types: &[&str], sink: &Value) -> Value {
     })
 }
 
+/// A source that runs an image.
+pub fn container_source(name: &str, image: &str, sink: &Value) -> Value {
+    json!({
+        "apiVersion": SOURCES, "kind": "ContainerSource", "metadata": { "name": name },
+        "spec": { "image": image, "sink": sink },
+    })
+}
+
 /// A secret with plain values.
 #[expect(
     clippy::needless_pass_by_value,

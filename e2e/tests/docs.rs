@@ -8,7 +8,7 @@ use std::{
 use e2e::{
     Gateway, Request, Sink,
     binary::workspace,
-    documents::{channel, channel_reference, github_source, secret, subscription},
+    documents::{channel, channel_reference, container_source, github_source, secret, subscription},
     eventually, ports,
     tree::{Source, read, rust_files, text_files},
 };
@@ -17,6 +17,8 @@ use serde_json::json;
 /// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
 const TELL_REASONS: &[&str] = &[
     "adapters/github/src/outcome.rs",
+    "adapters/containers/src/adapter.rs",
+    "adapters/containers/src/trouble.rs",
     "adapters/src/lib.rs",
     "channels/kafka/src/group.rs",
     "channels/nats/src/consumer.rs",
@@ -141,15 +143,21 @@ const ONLY_WITH_SERVERS: &[&str] = &["headgate_source_lag_seconds"];
 async fn docs_metrics_md_lists_what_a_scrape_shows() {
     let sink = Sink::start().await;
     let refusing = format!("http://{}/", ports::free());
-    let gateway = Gateway::with([
+    let documents = [
         channel("quick", "memory"),
         channel("kept", "embedded"),
         subscription("taken", "kept", &sink.url(), json!({})),
         subscription("lost", "quick", &refusing, json!({ "delivery": { "retry": 0 } })),
         secret("github", json!({ "secretToken": "s" })),
         github_source("hello", &["push"], &channel_reference("kept")),
-    ])
-    .await;
+        container_source("beats", "beats:1", &channel_reference("kept")),
+    ];
+    // Its container counts where there is no engine, too.
+    let no_engine = format!("unix://{}", workspace().join("no-engine.sock").display());
+    let gateway = Gateway::set_up()
+        .environment("DOCKER_HOST", &no_engine)
+        .documents(documents);
+    let gateway = gateway.start().await;
     // What was never refused, tried in vain or dead-lettered has no series, and its metric is not in a scrape.
     gateway.send(&Request::event("nowhere", "1")).await.is(404);
     gateway.accept("quick", ["1"]).await;

@@ -15,11 +15,13 @@ use channel_nats::{NatsChannel, Server};
 use dataplane::Built;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use spec::{ObjectName, model};
+use spec::{ObjectName, Spec, model};
 use tokio::time::Instant;
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
+pub(crate) use containers::Containers;
 
+mod containers;
 mod github;
 mod kafka;
 mod nats;
@@ -34,10 +36,11 @@ pub(crate) struct Backends {
     nats: Mutex<HashMap<ObjectName, Weak<NatsChannel>>>,
     servers: Mutex<HashMap<channel_nats::Connection, Arc<tokio::sync::Mutex<Place>>>>,
     deliveries: Metrics,
+    containers: Containers,
 }
 
 impl Backends {
-    pub(crate) fn new(folder: DataFolder, registry: &mut Registry) -> Self {
+    pub(crate) fn new(folder: DataFolder, containers: Containers, registry: &mut Registry) -> Self {
         let embedded = OpenLogs::default();
         registry.register_collector(Box::new(LogMetrics(embedded.clone())));
         Self {
@@ -49,6 +52,7 @@ impl Backends {
             nats: Mutex::default(),
             servers: Mutex::default(),
             deliveries: Metrics::registered(registry),
+            containers,
         }
     }
 
@@ -271,12 +275,14 @@ impl dataplane::Backends for Backends {
     fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
         match &source.config {
             model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.deliveries),
-            model::SourceConfig::KubernetesEvents(_)
-            | model::SourceConfig::GcpPubSub(_)
-            | model::SourceConfig::Container(_) => Err(model::Unresolved {
+            model::SourceConfig::Container(config) => self.containers.build(source, config, given),
+            model::SourceConfig::KubernetesEvents(_) | model::SourceConfig::GcpPubSub(_) => Err(model::Unresolved {
                 reason: "NotSupportedYet",
                 message: format!("{:?} is validated and not run by this release", source.key.kind),
             }),
         }
+    }
+    fn wanted(&self, gateway: &str, spec: &Spec) {
+        self.containers.wanted(gateway, spec);
     }
 }

@@ -19,7 +19,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{Failure, admin, args, backends::Backends, telemetry};
+use crate::{
+    Failure, admin, args,
+    backends::{Backends, Containers},
+    telemetry,
+};
 
 /// Of the grace period this much is kept for syncing and closing after the last delivery.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -64,7 +68,9 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         state_dir: Some(args.data.clone()),
         remote: alone.as_ref().map(|alone| alone.sink.clone()),
     };
-    let backends = Arc::new(Backends::new(folder, &mut registry));
+    let (listeners, further) = dataplane::server::Listeners::beside(listen);
+    let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
+    let backends = Arc::new(Backends::new(folder, containers, &mut registry));
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
 
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
@@ -92,7 +98,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     parts.spawn(async move {
         (
             "ingress",
-            dataplane::server::serve(ingress, serving, stopped, grace)
+            dataplane::server::serve(ingress, further, serving, stopped, grace)
                 .await
                 .context("ingress listener"),
         )

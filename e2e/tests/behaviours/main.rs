@@ -6,6 +6,7 @@ mod adapter_alone;
 mod admin;
 mod brokers;
 mod command_line;
+mod containers;
 mod crash;
 mod dead_letters;
 mod delivery;

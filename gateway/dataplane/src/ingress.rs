@@ -149,7 +149,10 @@ impl HookDoor {
 pub(crate) struct Doors {
     /// By `NAMESPACE/NAME`.
     pub(crate) channels: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
+    /// Of sources whose deliveries have a form of their own, by `NAMESPACE/NAME`.
     pub(crate) hooks: HashMap<String, Arc<HookDoor>, foldhash::fast::RandomState>,
+    /// Of sources that are posted CloudEvents.
+    pub(crate) sources: HashMap<String, Arc<HookDoor>, foldhash::fast::RandomState>,
     /// Doors without an address: outboxes of sources with a direct sink.
     pub(crate) implicit: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
 }

@@ -78,6 +78,11 @@ pub trait Backends: Send + Sync + 'static {
 
     /// Makes what a source is made of. Starts nothing, and waits for nothing; an error is tried again with the next spec.
     fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved>;
+
+    /// A spec is about to be applied. For what sources made upstream and can be found again there by the gateway's id: what
+    /// this spec's sources did not make is left over from ones that were deleted while the gateway, or upstream, was down.
+    /// Not so while documents cannot be read ([`Spec::incomplete`], and objects that are invalid). Waits for nothing.
+    fn wanted(&self, _gateway: &str, _spec: &Spec) {}
 }
 
 /// What a source is made of.

@@ -4,11 +4,13 @@
 //! needs a bound, a watch on slow senders and a graceful end (CONTRACT IN-9, OP-1).
 
 mod body;
+mod listeners;
 mod requests;
 mod watched;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -22,6 +24,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Plane, ingress::Ingress};
+pub use listeners::{Further, Listeners};
+use requests::Scope;
 use watched::{Activity, Watched};
 
 /// Open connections at most (CONTRACT IN-9): each costs about 20 KiB; publishers keep theirs open.
@@ -46,44 +50,72 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// When `accept` fails (no file descriptors left), the next try waits.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves CloudEvents and hooks until `stop`, then lets requests that have begun finish for at most `grace`.
+/// Serves CloudEvents and hooks until `stop`, then lets requests that have begun finish for at most `grace`. Whatever
+/// listener a connection came by, its bounds and its end are the same.
 pub async fn serve(
     listener: TcpListener,
+    mut further: Further,
     plane: Plane,
     stop: CancellationToken,
     grace: Duration,
 ) -> std::io::Result<()> {
-    let ingress = plane.ingress();
-    let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let server = Server {
+        ingress: plane.ingress(),
+        connections: TaskTracker::new(),
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        stop,
+    };
+    let mut accepting = FuturesUnordered::new();
+    accepting.push(server.accept(listener, Scope::Everything));
     loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection, trying again");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => {
-                let connection = serve_connection(stream, ingress.clone(), stop.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(_full) => refuse(&stream, &ingress),
+        tokio::select! {
+            Some(listener) = further.next() => accepting.push(server.accept(listener, Scope::Sources)),
+            // Each ends when the server is to stop, and not before.
+            ended = accepting.next() => if ended.is_none() { break },
         }
     }
-    drop(listener);
-    connections.close();
-    let _ = tokio::time::timeout(grace, connections.wait()).await;
+    drop(accepting);
+    server.connections.close();
+    let _ = tokio::time::timeout(grace, server.connections.wait()).await;
     Ok(())
+}
+
+/// What all listeners share.
+struct Server {
+    ingress: Arc<Ingress>,
+    connections: TaskTracker,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Takes connections until the server is to stop.
+    async fn accept(&self, listener: TcpListener, scope: Scope) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _peer)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection, trying again");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            match self.places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let connection = serve_connection(stream, self.ingress.clone(), scope, self.stop.clone());
+                    self.connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(_full) => refuse(&stream, &self.ingress),
+            }
+        }
+    }
 }
 
 /// No place for another connection: said in HTTP, without reading the request.
@@ -94,7 +126,7 @@ fn refuse(stream: &TcpStream, ingress: &Ingress) {
     let _ = stream.try_write(ANSWER);
 }
 
-async fn serve_connection(stream: TcpStream, ingress: Arc<Ingress>, stop: CancellationToken) {
+async fn serve_connection(stream: TcpStream, ingress: Arc<Ingress>, scope: Scope, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new());
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -115,7 +147,7 @@ async fn serve_connection(stream: TcpStream, ingress: Arc<Ingress>, stop: Cancel
             let active = activity.begin(request.version());
             let ingress = ingress.clone();
             async move {
-                let answer = requests::answer(request, &ingress).await;
+                let answer = requests::answer(request, &ingress, scope).await;
                 drop(active);
                 Ok::<_, std::convert::Infallible>(answer)
             }

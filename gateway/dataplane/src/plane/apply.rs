@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration, time::SystemTime};
 
 use channel::{Channel, CursorName, Durability, Start};
 use futures_util::{FutureExt, future::join_all};
-use spec::{ObjectName, Spec, model};
+use spec::{Kind, ObjectName, Spec, model};
 use tokio_util::sync::CancellationToken;
 
 use super::{OpenChannel, Plane, RunningSubscription};
@@ -39,6 +39,8 @@ impl Plane {
                 .retain(|name, _| wanted.subscriptions.contains_key(name));
             plan
         };
+        // Before a new source makes anything, so that nobody takes it for left over.
+        self.0.backends.wanted(&self.0.source_states.gateway, &wanted);
         for (key, forget) in &plan.stop_sources {
             self.stop_source(key, *forget);
         }
@@ -90,7 +92,11 @@ impl Plane {
                 Some(Err(_)) => Arc::new(HookDoor::unready()),
                 None => continue,
             };
-            doors.hooks.insert(key.name.to_string(), door);
+            let by_path = match key.kind {
+                Kind::ContainerSource => &mut doors.sources,
+                _ => &mut doors.hooks,
+            };
+            by_path.insert(key.name.to_string(), door);
         }
         drop(state);
         self.0.channels.publish(channels);

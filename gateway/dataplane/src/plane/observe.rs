@@ -11,6 +11,9 @@ use crate::{
     sink::without_credentials,
 };
 
+/// Whether a source's adapter runs, and what it deployed.
+const DEPLOYED: &str = "Deployed";
+
 pub(super) fn observe(shared: &Shared) -> Observed {
     let state = shared.state.lock();
     let mut observed = Observed::default();
@@ -330,7 +333,7 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     if let Some(running) = running {
         let said = running.report.said();
         fields.extend(said.fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        for (kind, said) in &said.conditions {
+        for (kind, said) in said.conditions.iter().filter(|(kind, _)| **kind != DEPLOYED) {
             conditions.said(kind, said);
         }
     }
@@ -354,15 +357,21 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         )),
         (Some(_), Ok(())) => Ok(()),
     };
+    // An adapter that deploys something knows more than that it runs itself.
+    let said = running.and_then(|running| running.report.said().conditions.remove(DEPLOYED));
+    let mut conditions = match (deployed, said) {
+        (Ok(()), Some(said)) => {
+            conditions.said(DEPLOYED, &said);
+            conditions
+        }
+        (deployed, _) => conditions.put(DEPLOYED, deployed),
+    };
     let secrets = found.config.secrets();
     if !secrets.is_empty() {
         let missing = secrets.into_iter().find_map(|secret| secret.as_ref().err().cloned());
         conditions = conditions.put("SecretsProvided", missing.map_or(Ok(()), Err));
     }
-    conditions
-        .put("SinkProvided", sink)
-        .put("Deployed", deployed)
-        .done(fields)
+    conditions.put("SinkProvided", sink).done(fields)
 }
 
 fn github(

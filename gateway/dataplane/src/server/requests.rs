@@ -1,4 +1,4 @@
-//! What a request to the ingress means: a channel's events, a source's hook, or a refusal with its reason.
+//! What a request to the ingress means: a channel's events, a source's hook or its events, or a refusal with its reason.
 
 use std::time::Duration;
 
@@ -18,17 +18,41 @@ use crate::ingress::{Door, HookDoor, Ingress, SOON};
 type Answer = Response<Full<Bytes>>;
 
 static DURABILITY: HeaderName = HeaderName::from_static("headgate-durability");
-static TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Structured JSON says more than the event it holds: base64 takes a third more, escapes and names some.
 const fn structured_limit(max_event_bytes: usize) -> usize {
     max_event_bytes.saturating_mul(2).saturating_add(64 * 1024)
 }
 
-pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress) -> Answer {
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Everything,
+    /// `/sources/NAMESPACE/NAME` alone.
+    Sources,
+}
+
+pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope: Scope) -> Answer {
     let path = request.uri().path();
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
+    // With one part behind it, `sources` is a namespace of channels.
+    if let Some(name) = path.strip_prefix("sources/").filter(|name| name.contains('/')) {
+        let source = ingress.doors().sources.get(name).cloned();
+        return match (request.method(), source) {
+            (&Method::POST, Some(source)) => call(request, ingress, &source).await,
+            (&Method::OPTIONS, Some(_)) => handshake(request.headers()),
+            (&Method::POST | &Method::OPTIONS, None) => {
+                let message = format!("no source receives at /sources/{name}");
+                refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &message)
+            }
+            _ => method_not_allowed(ingress, "POST, OPTIONS"),
+        };
+    }
+    if scope == Scope::Sources {
+        let message = "sources alone are served here, at /sources/NAMESPACE/NAME";
+        return refused(ingress, StatusCode::NOT_FOUND, "NoChannel", message);
+    }
     if let Some(name) = path.strip_prefix("hooks/") {
         if request.method() != Method::POST {
             return method_not_allowed(ingress, "POST");
@@ -82,7 +106,7 @@ async fn take(request: Request<Incoming>, ingress: &Ingress, door: &Door) -> Ans
         Err(error) => return body_refused(&error, |reason| door.metrics.refused(reason)),
     };
     let stored = match http_form::decode(&head.headers, body) {
-        Ok(Decoded::One(event)) => door.store_one(traced(event, &head.headers)).await,
+        Ok(Decoded::One(event)) => door.store_one(http_form::traced(event, &head.headers)).await,
         Ok(Decoded::Batch(events)) if events.is_empty() => return accepted(door.channel.promises().durability),
         Ok(Decoded::Batch(events)) => door.store(events).await,
         Err(error @ DecodeError::UnsupportedFormat(..)) => {
@@ -125,9 +149,10 @@ async fn call(request: Request<Incoming>, ingress: &Ingress, door: &HookDoor) ->
     if !door.is_ready {
         ingress.metrics.request_refused("SourceNotReady");
     }
-    match answer.retry_after {
-        Some(after) => retry(answer.status, &answer.message, after),
-        None => text(answer.status, &answer.message),
+    match (answer.accepted, answer.retry_after) {
+        (Some(proof), _) => accepted(proof.stored_proof().durability()),
+        (None, Some(after)) => retry(answer.status, &answer.message, after),
+        (None, None) => text(answer.status, &answer.message),
     }
 }
 
@@ -139,24 +164,6 @@ fn is_structured(headers: &HeaderMap) -> bool {
             .get(..PREFIX.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
     })
-}
-
-/// A trace that came in headers goes on as the attributes of CloudEvents' distributed tracing extension (CONTRACT DL-9).
-fn traced(event: event::Event, headers: &HeaderMap) -> event::Event {
-    if !headers.contains_key(TRACE[0]) || event.text(TRACE[0]).is_some() {
-        return event;
-    }
-    let mut edit = event.edit();
-    for name in TRACE {
-        if let Some(value) = headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .filter(|value| !value.is_empty())
-        {
-            edit = edit.set(name, value);
-        }
-    }
-    edit.finish().unwrap_or(event)
 }
 
 fn accepted(durability: channel::Durability) -> Answer {
