@@ -41,8 +41,8 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     // Itself with the feature `suite`.
     ("adapter", &["adapter"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
-    ("adapter-github", &["channel"]),
     ("adapter-containers", &["servers"]),
+    ("adapter-github", &["channel", "servers"]),
     ("channel-kafka", &["servers"]),
     ("channel-nats", &["servers"]),
 ];

@@ -9,11 +9,13 @@
 
 pub mod cache;
 pub mod docker;
+pub mod github;
 pub mod kafka;
 pub mod nats;
 pub mod ports;
 mod process;
 
 pub use docker::Docker;
+pub use github::GitHub;
 pub use kafka::Kafka;
 pub use nats::Nats;
