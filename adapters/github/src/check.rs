@@ -11,19 +11,22 @@ use crate::{
     convert::{Facts, Headers, convert},
     form,
     outcome::Answered,
-    signature,
+    secrets::Secrets,
 };
 
 /// The event to store, or the answer to a delivery of which nothing is stored.
-pub(crate) fn check(config: &Config, request: HookRequest, received: Timestamp) -> Result<Event, Answered> {
+pub(crate) fn check(
+    config: &Config,
+    secrets: &Secrets,
+    request: HookRequest,
+    received: Timestamp,
+) -> Result<Event, Answered> {
     let HookRequest { headers, body } = request;
     let event = required(&headers, "X-GitHub-Event")?;
     let delivery = required(&headers, "X-GitHub-Delivery")?;
-    if !config.secrets.is_empty() {
-        let header = header(&headers, "X-Hub-Signature-256");
-        if !signature::is_valid(header, &body, &config.secrets) {
-            return Err(unsigned(header.is_some()));
-        }
+    let signature = header(&headers, "X-Hub-Signature-256");
+    if !secrets.verify(signature, &body) {
+        return Err(unsigned(signature.is_some()));
     }
     if event == "ping" {
         return Err(Answered::new(Outcome::Ping, StatusCode::OK, "pong"));

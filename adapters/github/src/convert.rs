@@ -98,13 +98,8 @@ mod tests {
     use super::*;
 
     fn converted(event: &str, json: &str) -> Event {
-        let config = Config {
-            name: "default/hook".into(),
-            source: "https://github.com/octo/hello".into(),
-            event_types: vec!["*".into()],
-            secrets: vec![],
-            extensions: [("team".to_owned(), "blue".to_owned())].into(),
-        };
+        let mut config = crate::tests::config(&[], &["*"]);
+        config.extensions = [("team".to_owned(), "blue".to_owned())].into();
         let headers = Headers {
             event,
             delivery: "guid-1",

@@ -12,14 +12,17 @@ use std::{
     time::Duration,
 };
 
-use adapter::{Accepted, Hook, HookAnswer, HookRequest, Outlet};
+use adapter::{Accepted, Hook, HookAnswer, HookRequest, Source, Truth, Weight};
 use async_trait::async_trait;
 use event::Event;
 use http::StatusCode;
 use jiff::Timestamp;
 use tokio::{task::spawn_blocking, time::Instant};
 
-use crate::{Config, Counters, Metrics, Outcome, check::check, outcome::Answered};
+use crate::{Config, Counters, Outcome, check::check, kept::Kept, outcome::Answered, secrets::Secrets};
+
+/// Condition of a source whose channel takes all of its deliveries.
+pub(crate) const FITS: &str = "DeliveriesFit";
 
 /// GitHub's largest payload.
 const BODY_MAX_BYTES: usize = 25 * 1024 * 1024;
@@ -36,44 +39,45 @@ const CHECK_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub struct GitHubHook {
     config: Arc<Config>,
-    outlet: Outlet,
-    counters: Arc<Counters>,
+    source: Source,
+    kept: Arc<Kept>,
+    secrets: Secrets,
     warnings: Warnings,
 }
 
 impl GitHubHook {
-    /// A hook that counts for itself alone.
-    pub fn new(config: Config, outlet: Outlet) -> Self {
-        Self::counted(config, outlet, &Metrics::default())
-    }
-
-    /// A hook whose deliveries are shown by `metrics`, together with those of the hook it replaces.
-    pub fn counted(config: Config, outlet: Outlet, metrics: &Metrics) -> Self {
+    pub(crate) fn new(config: Arc<Config>, source: Source, kept: Arc<Kept>) -> Self {
+        let is_ours_to_set = config.registered_url().is_some();
         Self {
-            counters: metrics.counters(&config.name),
-            config: Arc::new(config),
-            outlet,
+            secrets: Secrets::new(config.secrets.clone(), is_ours_to_set, kept.overlap.clone()),
+            config,
+            source,
+            kept,
             warnings: Warnings::new(),
         }
     }
 
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.kept.counters
     }
 
     async fn receive(&self, request: HookRequest) -> Result<Accepted, Answered> {
         let event = self.check(request).await?;
-        Ok(self.outlet.accept(vec![event]).await?)
+        let guid = event.id().to_owned();
+        let proof = self.source.outlet.accept(vec![event]).await?;
+        // Should GitHub not hear of it, the sweep knows better.
+        self.kept.handled.lock().stored(&guid, proof);
+        Ok(proof)
     }
 
     /// Cancel safe: nothing is stored yet.
     async fn check(&self, request: HookRequest) -> Result<Event, Answered> {
         let received = Timestamp::now();
         if request.body.len() <= INLINE_MAX_BYTES {
-            return check(&self.config, request, received);
+            return check(&self.config, &self.secrets, request, received);
         }
-        let config = self.config.clone();
-        let checked = spawn_blocking(move || check(&config, request, received)).await;
+        let (config, secrets) = (self.config.clone(), self.secrets.clone());
+        let checked = spawn_blocking(move || check(&config, &secrets, request, received)).await;
         checked.unwrap_or_else(|error| {
             let mut broken = Answered::new(
                 Outcome::Unavailable,
@@ -81,7 +85,7 @@ impl GitHubHook {
                 "the check of the delivery broke off",
             );
             broken.answer.retry_after = Some(CHECK_RETRY_AFTER);
-            tracing::error!(source = self.config.name, %error, "check of a delivery broke off");
+            tracing::error!(source = self.source.name, %error, "check of a delivery broke off");
             Err(broken)
         })
     }
@@ -89,11 +93,18 @@ impl GitHubHook {
     /// One delivery, one count; of refusals a line.
     fn record(&self, answered: &Answered) {
         let Answered { outcome, answer } = answered;
-        self.counters.increment(*outcome);
+        self.kept.counters.increment(*outcome);
+        outcome.count(&self.source.counters);
         if !outcome.is_refusal() {
+            self.kept.delivered(&self.source.report, Timestamp::now());
             return;
         }
-        let (source, status, detail) = (&self.config.name, answer.status.as_u16(), &answer.message);
+        let (source, status, detail) = (&self.source.name, answer.status.as_u16(), &answer.message);
+        if *outcome == Outcome::TooLarge {
+            let message = format!("{detail}: raise the channel's maxEventBytes or use another channel");
+            let weight = (Truth::False, Weight::Warning);
+            self.source.report.note(FITS, weight, outcome.as_str(), message);
+        }
         let reason = outcome.as_str();
         if self.warnings.is_due(*outcome) {
             tracing::warn!(source, reason, status, detail, "delivery refused");

@@ -67,6 +67,23 @@ impl Outcome {
         }
     }
 
+    /// Counts it among what all sources count alike. What a stranger sent is no fact of upstream.
+    pub(crate) fn count(self, counters: &adapter::Counters) {
+        match self {
+            Self::Stored => {
+                counters.received(1);
+                counters.stored(1);
+            }
+            Self::NotWanted => counters.not_wanted(1),
+            Self::UnsupportedFormat | Self::Invalid => counters.invalid(1),
+            Self::TooLarge | Self::Full | Self::DiskFull | Self::Unavailable | Self::Draining | Self::NoChannel => {
+                counters.received(1);
+                counters.refused(1);
+            }
+            Self::Ping | Self::HeaderMissing | Self::SignatureInvalid => {}
+        }
+    }
+
     /// Whether a person may have to look: everything but the usual.
     pub(crate) fn is_refusal(self) -> bool {
         !matches!(self, Self::Stored | Self::Ping | Self::NotWanted)

@@ -2,23 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use adapter::suite::{self, Sample, Scripted};
+use adapter::{
+    Outlet,
+    suite::{self, Sample, Scripted},
+};
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
-use sha2::Sha256;
 
 use super::*;
-use crate::Secret;
+use crate::{
+    Sources,
+    tests::{config, sign},
+};
 
-fn config(secrets: &[&str], event_types: &[&str]) -> Config {
-    Config {
-        name: "default/hello".into(),
-        source: "https://github.com/octo/hello".into(),
-        event_types: event_types.iter().map(|name| (*name).to_owned()).collect(),
-        secrets: secrets.iter().map(|secret| Secret::new(secret.as_bytes())).collect(),
-        extensions: std::collections::BTreeMap::new(),
-    }
+fn hook(config: Config, outlet: Arc<Scripted>) -> GitHubHook {
+    let (hook, _) = Sources::default().source(config, suite::source(outlet));
+    hook.unwrap()
 }
 
 fn request(event: &str, body: &[u8], secret: Option<&str>) -> HookRequest {
@@ -27,10 +26,7 @@ fn request(event: &str, body: &[u8], secret: Option<&str>) -> HookRequest {
     headers.insert("x-github-delivery", HeaderValue::from_static("guid"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(secret) = secret {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-        mac.update(body);
-        let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
-        headers.insert("x-hub-signature-256", signature.parse().unwrap());
+        headers.insert("x-hub-signature-256", sign(secret, body).parse().unwrap());
     }
     HookRequest {
         headers,
@@ -55,7 +51,7 @@ fn typed(mut request: HookRequest, content_type: &'static str) -> HookRequest {
 #[tokio::test]
 async fn the_checks_come_in_their_order_and_only_a_good_delivery_is_stored() {
     let outlet = Scripted::storing();
-    let hook = GitHubHook::new(config(&["now", "before"], &["push"]), outlet.clone());
+    let hook = hook(config(&["now", "before"], &["push"]), outlet.clone());
     let nameless = |header| without(request("push", b"{}", Some("guessed")), header);
     let form = "application/x-www-form-urlencoded";
     let cases = [
@@ -112,7 +108,7 @@ async fn the_checks_come_in_their_order_and_only_a_good_delivery_is_stored() {
 
 #[tokio::test]
 async fn a_refusal_names_the_header_that_is_missing() {
-    let hook = GitHubHook::new(config(&[], &["*"]), Scripted::storing());
+    let hook = hook(config(&[], &["*"]), Scripted::storing());
     for header in ["X-GitHub-Event", "X-GitHub-Delivery"] {
         let answer = hook.call(without(request("push", b"{}", None), header)).await;
         assert!(answer.message.contains(header), "{}", answer.message);
@@ -125,9 +121,9 @@ async fn a_refusal_names_the_header_that_is_missing() {
 #[tokio::test]
 async fn an_empty_secret_opens_nothing() {
     let unsigned = request("push", b"{}", None);
-    let open = GitHubHook::new(config(&[], &["*"]), Scripted::storing());
+    let open = hook(config(&[], &["*"]), Scripted::storing());
     assert_eq!(open.call(unsigned).await.status.as_u16(), 202);
-    let closed = GitHubHook::new(config(&[""], &["*"]), Scripted::storing());
+    let closed = hook(config(&[""], &["*"]), Scripted::storing());
     for secret in [None, Some("")] {
         assert_eq!(closed.call(request("push", b"{}", secret)).await.status.as_u16(), 401);
     }
@@ -137,7 +133,7 @@ async fn an_empty_secret_opens_nothing() {
 #[tokio::test]
 async fn a_form_is_stored_as_the_document_it_carries() {
     let outlet = Scripted::storing();
-    let hook = GitHubHook::new(config(&["now"], &["*"]), outlet.clone());
+    let hook = hook(config(&["now"], &["*"]), outlet.clone());
     let form = request("push", b"payload=%7B%22ref%22%3A+%22a%2Bb%22%7D", Some("now"));
     let answer = hook.call(typed(form, "application/x-www-form-urlencoded")).await;
     assert_eq!(answer.status.as_u16(), 202, "{}", answer.message);
@@ -151,7 +147,7 @@ async fn a_form_is_stored_as_the_document_it_carries() {
 #[tokio::test]
 async fn a_large_delivery_is_checked_and_stored_like_a_small_one() {
     let outlet = Scripted::storing();
-    let hook = GitHubHook::new(config(&["now"], &["*"]), outlet.clone());
+    let hook = hook(config(&["now"], &["*"]), outlet.clone());
     let body = format!(
         r#"{{"pad":"{}","ref":"refs/heads/main"}}"#,
         "x".repeat(2 * INLINE_MAX_BYTES)
@@ -169,7 +165,7 @@ async fn a_large_delivery_is_checked_and_stored_like_a_small_one() {
 /// Proves: SR-6
 #[test]
 fn a_secret_is_never_printed() {
-    let hook = GitHubHook::new(config(&["hunter2"], &[]), Scripted::storing());
+    let hook = hook(config(&["hunter2"], &[]), Scripted::storing());
     assert!(!format!("{hook:?}").contains("hunter2"));
 }
 
@@ -188,7 +184,12 @@ struct Push;
 
 impl Sample for Push {
     fn hook(&self, outlet: Outlet) -> Arc<dyn Hook> {
-        Arc::new(GitHubHook::new(config(&["now"], &["push"]), outlet))
+        Arc::new(
+            Sources::default()
+                .source(config(&["now"], &["push"]), suite::source(outlet))
+                .0
+                .unwrap(),
+        )
     }
 
     fn delivery(&self) -> HookRequest {

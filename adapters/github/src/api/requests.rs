@@ -1,0 +1,194 @@
+//! The requests a source makes, typed: webhooks and their deliveries. Each is one exchange; nothing is repeated here.
+
+use bytes::Bytes;
+use http::Method;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Answer, Api, ApiError, Cursor, Trouble};
+use crate::Secret;
+
+/// GitHub's largest page.
+const PER_PAGE: &str = "per_page=100";
+
+/// A repository has at most 20 webhooks for each of some seventy events; more pages than this are no list of webhooks.
+const HOOK_PAGES_MAX: usize = 50;
+
+/// A webhook as GitHub shows it. What a document of it lacks is as if it were another value than wanted.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Hook {
+    pub(crate) id: u64,
+    #[serde(default)]
+    pub(crate) active: bool,
+    #[serde(default)]
+    pub(crate) events: Vec<String>,
+    #[serde(default)]
+    pub(crate) config: HookConfig,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HookConfig {
+    pub(crate) url: String,
+    pub(crate) content_type: String,
+    /// Text or number, by who made it.
+    pub(crate) insecure_ssl: Value,
+}
+
+/// A webhook as it is to be.
+pub(crate) struct WantedHook<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) events: Vec<&'a str>,
+    pub(crate) secret: Option<&'a Secret>,
+}
+
+impl WantedHook<'_> {
+    /// The whole of it, at creation and at a change alike: of a `config` that lacks its secret GitHub removes the one that
+    /// was set.
+    fn document(&self) -> Result<Value, ApiError> {
+        let mut config = json!({ "url": self.url, "content_type": "json", "insecure_ssl": "0" });
+        if let Some(secret) = self.secret {
+            let text = std::str::from_utf8(secret.bytes())
+                .map_err(|_| ApiError::setting(&"the secret that secretToken names is no text"))?;
+            config["secret"] = text.into();
+        }
+        Ok(json!({ "name": "web", "active": true, "events": self.events, "config": config }))
+    }
+}
+
+/// One attempt to deliver an event, in a list.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) id: u64,
+    pub(crate) guid: String,
+    pub(crate) delivered_at: Timestamp,
+    #[serde(default)]
+    pub(crate) redelivery: bool,
+    #[serde(default)]
+    pub(crate) status_code: u16,
+    pub(crate) event: String,
+}
+
+/// A page of deliveries, newest first.
+pub(crate) struct Page {
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) next: Option<Cursor>,
+    /// When it was made, by GitHub's clock.
+    pub(crate) at: Timestamp,
+}
+
+/// What was delivered, as GitHub's answer carries it.
+#[derive(Debug)]
+pub(crate) struct Payload(pub(crate) Bytes);
+
+impl Api {
+    /// The webhook of this id.
+    pub(crate) async fn hook(&self, id: u64) -> Result<Hook, ApiError> {
+        let url = self.below(&["hooks", &id.to_string()])?;
+        read(&self.call(&Method::GET, &url, None).await?, url.path())
+    }
+
+    /// The first webhook, in order of its page, that is wanted: over all pages, since GitHub cannot be asked for a URL.
+    pub(crate) async fn find_hook(&self, wanted: impl Fn(&Hook) -> bool) -> Result<Option<Hook>, ApiError> {
+        let mut url = self.below(&["hooks"])?;
+        url.set_query(Some(PER_PAGE));
+        for _ in 0..HOOK_PAGES_MAX {
+            let answer = self.call(&Method::GET, &url, None).await?;
+            let hooks: Vec<Hook> = read(&answer, url.path())?;
+            if let Some(found) = hooks.into_iter().find(&wanted) {
+                return Ok(Some(found));
+            }
+            match Cursor::next(&answer.headers) {
+                Some(next) => next.apply(&mut url),
+                None => return Ok(None),
+            }
+        }
+        Err(ApiError::unreadable(url.path(), &"the list of webhooks does not end"))
+    }
+
+    /// Not to be repeated unseen: when the answer is lost the webhook may be there.
+    pub(crate) async fn create_hook(&self, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
+        let url = self.below(&["hooks"])?;
+        let document = wanted.document()?;
+        read(&self.call(&Method::POST, &url, Some(&document)).await?, url.path())
+    }
+
+    pub(crate) async fn update_hook(&self, id: u64, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
+        let url = self.below(&["hooks", &id.to_string()])?;
+        let document = wanted.document()?;
+        read(&self.call(&Method::PATCH, &url, Some(&document)).await?, url.path())
+    }
+
+    /// A webhook that is not there any more is as good as deleted.
+    pub(crate) async fn delete_hook(&self, id: u64) -> Result<(), ApiError> {
+        let url = self.below(&["hooks", &id.to_string()])?;
+        match self.call(&Method::DELETE, &url, None).await {
+            Err(error) if error.trouble != Trouble::NotFound => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The newest deliveries of a webhook, or the page at `cursor`.
+    pub(crate) async fn deliveries(&self, hook: u64, cursor: Option<&Cursor>) -> Result<Page, ApiError> {
+        let mut url = self.below(&["hooks", &hook.to_string(), "deliveries"])?;
+        match cursor {
+            Some(cursor) => cursor.apply(&mut url),
+            None => url.set_query(Some(PER_PAGE)),
+        }
+        let answer = self.call(&Method::GET, &url, None).await?;
+        Ok(Page {
+            attempts: read(&answer, url.path())?,
+            next: Cursor::next(&answer.headers),
+            at: answer.date(),
+        })
+    }
+
+    /// What an attempt carried; `None` when GitHub does not have it any more.
+    pub(crate) async fn payload(&self, hook: u64, attempt: u64) -> Result<Option<Payload>, ApiError> {
+        let url = self.below(&["hooks", &hook.to_string(), "deliveries", &attempt.to_string()])?;
+        match self.call(&Method::GET, &url, None).await {
+            Ok(answer) => payload(&answer.body)
+                .map(Some)
+                .map_err(|error| ApiError::unreadable(url.path(), &error)),
+            Err(error) if error.trouble == Trouble::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(answer: &Answer, path: &str) -> Result<T, ApiError> {
+    serde_json::from_slice(&answer.body).map_err(|error| ApiError::unreadable(path, &error))
+}
+
+/// The bytes of `request.payload`, not what they mean (CONTRACT SR-3).
+fn payload(body: &Bytes) -> Result<Payload, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Delivery<'a> {
+        #[serde(borrow)]
+        request: Request<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    let delivery: Delivery<'_> = serde_json::from_slice(body)?;
+    Ok(Payload(body.slice_ref(delivery.request.payload.get().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// Proves: SR-3
+    #[test]
+    fn a_payload_is_its_bytes() {
+        let inner = "{ \"n\" : 1.0,\n  \"big\":12345678901234567890, \"u\":\"\\u00e9é\", \"n\":2}";
+        let body = format!(
+            r#"{{"id":1,"request":{{"headers":{{"A":"b"}},"payload": {inner} }},"response":{{"payload":"x"}}}}"#
+        );
+        assert_eq!(payload(&body.into()).unwrap().0, inner.as_bytes());
+    }
+}

@@ -1,0 +1,192 @@
+//! The webhook on GitHub is as the source says: found rather than made twice, changed only when it differs.
+//!
+//! What GitHub answers to a creation may be lost, so a webhook is looked for by its URL before one is made, each time. A
+//! webhook's secret cannot be read back: a digest of the one set last tells whether it must be set again.
+
+use adapter::Source;
+use jiff::Timestamp;
+
+use crate::{
+    Config, Secret,
+    api::{Api, ApiError, Hook, Trouble, WantedHook},
+    state::{Gap, Notes, digest},
+};
+
+/// `reason` of the gap after somebody removed the webhook.
+pub(crate) const WEBHOOK_REMOVED: &str = "WebhookRemoved";
+
+/// What looking after the webhook found.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) hook: u64,
+    /// The webhook was gone and is made anew: what happened in between is nowhere.
+    pub(crate) gap: Option<Gap>,
+}
+
+pub(crate) struct Registration<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) source: &'a Source,
+    pub(crate) api: &'a Api,
+    /// The URL it is to have.
+    pub(crate) url: &'a str,
+}
+
+impl Registration<'_> {
+    /// Makes the webhook what it is to be, and notes what was done. The notes are for the caller to save.
+    ///
+    /// Cancel safe: what was done on GitHub and not noted is found again.
+    pub(crate) async fn reconcile(&self, notes: &mut Notes) -> Result<Registered, ApiError> {
+        let wanted = self.wanted();
+        let noted = notes.hook.filter(|_| notes.repository == self.config.repository);
+        let found = match noted {
+            Some(id) => self.by_id(id).await?,
+            None => None,
+        };
+        let found = match found {
+            Some(hook) => Some(hook),
+            None => self.by_url().await?,
+        };
+        let digest = digest(&self.source.uid, wanted.secret);
+        let hook = match found {
+            None => self.create(&wanted).await?,
+            Some(hook) => {
+                let mut drift = drift(&hook, &wanted);
+                if notes.secret != digest || noted.is_none() {
+                    drift.push("secret");
+                }
+                if !drift.is_empty() {
+                    self.api.update_hook(hook.id, &wanted).await?;
+                    let changed = drift.join(", ");
+                    tracing::info!(
+                        source = self.source.name,
+                        hook = hook.id,
+                        changed,
+                        "webhook updated on GitHub"
+                    );
+                }
+                hook
+            }
+        };
+        let now = Timestamp::now();
+        let gap = noted.filter(|noted| *noted != hook.id).and(notes.seen).map(|seen| Gap {
+            from: seen,
+            to: now,
+            reason: WEBHOOK_REMOVED.to_owned(),
+        });
+        notes.repository.clone_from(&self.config.repository);
+        notes.hook = Some(hook.id);
+        notes.secret = digest;
+        notes.seen = Some(now);
+        Ok(Registered { hook: hook.id, gap })
+    }
+
+    /// Takes the webhook away.
+    pub(crate) async fn remove(&self, notes: &Notes) -> Result<(), ApiError> {
+        if let Some(id) = notes.hook {
+            return self.api.delete_hook(id).await;
+        }
+        match self.by_url().await? {
+            Some(hook) => self.api.delete_hook(hook.id).await,
+            None => Ok(()),
+        }
+    }
+
+    fn wanted(&self) -> WantedHook<'_> {
+        let names = self.config.event_types.iter().map(String::as_str);
+        // Every webhook is greeted with a ping; it cannot be asked for.
+        let mut events: Vec<&str> = names.filter(|name| *name != "ping").collect();
+        if events.contains(&"*") {
+            events = vec!["*"];
+        }
+        events.sort_unstable();
+        events.dedup();
+        // Nobody calls in poll mode, so there is nothing to sign.
+        let signs = |secret: &&Secret| !self.config.is_polling() && !secret.bytes().is_empty();
+        WantedHook {
+            url: self.url,
+            events,
+            secret: self.config.secrets.first().filter(signs),
+        }
+    }
+
+    async fn by_id(&self, id: u64) -> Result<Option<Hook>, ApiError> {
+        match self.api.hook(id).await {
+            Ok(hook) => Ok(Some(hook)),
+            Err(error) if error.trouble == Trouble::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn by_url(&self) -> Result<Option<Hook>, ApiError> {
+        self.api.find_hook(|hook| hook.config.url == self.url).await
+    }
+
+    /// GitHub refuses a second webhook with the same URL: then somebody was faster, or an answer was lost.
+    async fn create(&self, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
+        match self.api.create_hook(wanted).await {
+            Ok(hook) => {
+                tracing::info!(source = self.source.name, hook = hook.id, "webhook created on GitHub");
+                Ok(hook)
+            }
+            Err(refused) if refused.trouble == Trouble::Refused => match self.by_url().await? {
+                Some(hook) => self.api.update_hook(hook.id, wanted).await,
+                None => Err(refused),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What of a webhook is not as wanted; its secret cannot be seen.
+fn drift(hook: &Hook, wanted: &WantedHook<'_>) -> Vec<&'static str> {
+    let mut events: Vec<&str> = hook.events.iter().map(String::as_str).collect();
+    events.sort_unstable();
+    let insecure = &hook.config.insecure_ssl;
+    let is_secure = insecure.is_null() || insecure.as_str() == Some("0") || insecure.as_u64() == Some(0);
+    let compared = [
+        (hook.active, "active"),
+        (events == wanted.events, "events"),
+        (hook.config.url == wanted.url, "url"),
+        (hook.config.content_type == "json", "content_type"),
+        (is_secure, "insecure_ssl"),
+    ];
+    let drifted = compared.into_iter().filter(|(is_wanted, _)| !is_wanted);
+    drifted.map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_and_nothing_else() {
+        let wanted = WantedHook {
+            url: "https://us/hooks/a/b",
+            events: vec!["pull_request", "push"],
+            secret: None,
+        };
+        let good = json!({
+            "id": 1, "active": true, "events": ["push", "pull_request"],
+            "config": { "url": "https://us/hooks/a/b", "content_type": "json", "insecure_ssl": "0", "secret": "********" },
+        });
+        let drifted = |pointer: &str, value: Value| {
+            let mut hook = good.clone();
+            *hook.pointer_mut(pointer).unwrap() = value;
+            drift(&serde_json::from_value(hook).unwrap(), &wanted)
+        };
+        assert!(drifted("/id", json!(2)).is_empty());
+        assert!(drifted("/config/insecure_ssl", json!(0)).is_empty());
+        assert_eq!(drifted("/active", json!(false)), ["active"]);
+        assert_eq!(drifted("/events", json!(["push"])), ["events"]);
+        assert_eq!(drifted("/config/url", json!("https://us/")), ["url"]);
+        assert_eq!(drifted("/config/content_type", json!("form")), ["content_type"]);
+        assert_eq!(drifted("/config/insecure_ssl", json!("1")), ["insecure_ssl"]);
+        assert_eq!(
+            drift(&serde_json::from_value(json!({ "id": 1 })).unwrap(), &wanted).len(),
+            4
+        );
+    }
+}
