@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use adapter_github::Metrics;
+use adapter_github::Sources;
 use async_trait::async_trait;
 use channel::Channel;
 use channel_embedded::DataFolder;
@@ -26,6 +26,8 @@ mod github;
 mod kafka;
 mod nats;
 
+pub(crate) use github::Address;
+
 pub(crate) struct Backends {
     folder: DataFolder,
     memory: Mutex<HashMap<ObjectName, Weak<MemoryChannel>>>,
@@ -35,12 +37,18 @@ pub(crate) struct Backends {
     clusters: Mutex<HashMap<channel_kafka::Connection, Weak<Cluster>>>,
     nats: Mutex<HashMap<ObjectName, Weak<NatsChannel>>>,
     servers: Mutex<HashMap<channel_nats::Connection, Arc<tokio::sync::Mutex<Place>>>>,
-    deliveries: Metrics,
+    github: Sources,
+    address: Address,
     containers: Containers,
 }
 
 impl Backends {
-    pub(crate) fn new(folder: DataFolder, containers: Containers, registry: &mut Registry) -> Self {
+    pub(crate) fn new(
+        folder: DataFolder,
+        address: Address,
+        containers: Containers,
+        registry: &mut Registry,
+    ) -> Self {
         let embedded = OpenLogs::default();
         registry.register_collector(Box::new(LogMetrics(embedded.clone())));
         Self {
@@ -51,7 +59,8 @@ impl Backends {
             clusters: Mutex::default(),
             nats: Mutex::default(),
             servers: Mutex::default(),
-            deliveries: Metrics::registered(registry),
+            github: Sources::registered(registry),
+            address,
             containers,
         }
     }
@@ -274,7 +283,7 @@ impl dataplane::Backends for Backends {
 
     fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
         match &source.config {
-            model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.deliveries),
+            model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.github, &self.address),
             model::SourceConfig::Container(config) => self.containers.build(source, config, given),
             model::SourceConfig::KubernetesEvents(_) | model::SourceConfig::GcpPubSub(_) => Err(model::Unresolved {
                 reason: "NotSupportedYet",

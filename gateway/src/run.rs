@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::{
     Failure, admin, args,
-    backends::{Backends, Containers},
+    backends::{Address, Backends, Containers},
     telemetry,
 };
 
@@ -68,9 +68,13 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         state_dir: Some(args.data.clone()),
         remote: alone.as_ref().map(|alone| alone.sink.clone()),
     };
+    let address = Address {
+        url: url.clone(),
+        is_public: args.public_url.is_some(),
+    };
     let (listeners, further) = dataplane::server::Listeners::beside(listen);
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
-    let backends = Arc::new(Backends::new(folder, containers, &mut registry));
+    let backends = Arc::new(Backends::new(folder, address, containers, &mut registry));
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
 
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -108,17 +108,11 @@ pub(crate) struct HookDoor {
     pub(crate) hook: Arc<dyn Hook>,
     /// False while the source's secret is not there: no adapter counts its deliveries.
     pub(crate) is_ready: bool,
-    /// Milliseconds since 1970 of the last call that was answered 2xx; zero before the first.
-    last_delivery_ms: AtomicI64,
 }
 
 impl HookDoor {
     pub(crate) fn new(hook: Arc<dyn Hook>) -> Self {
-        Self {
-            hook,
-            is_ready: true,
-            last_delivery_ms: AtomicI64::new(0),
-        }
+        Self { hook, is_ready: true }
     }
 
     /// Of a source that is known and cannot take deliveries.
@@ -126,20 +120,6 @@ impl HookDoor {
         Self {
             is_ready: false,
             ..Self::new(Arc::new(adapter::Unready))
-        }
-    }
-
-    pub(crate) fn delivered(&self) {
-        self.last_delivery_ms
-            .store(jiff::Timestamp::now().as_millisecond(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn last_delivery(&self) -> Option<jiff::Timestamp> {
-        let ms = self.last_delivery_ms.load(Ordering::Relaxed);
-        if ms == 0 {
-            None
-        } else {
-            jiff::Timestamp::from_millisecond(ms).ok()
         }
     }
 }

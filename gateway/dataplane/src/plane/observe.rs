@@ -337,14 +337,6 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
             conditions.said(kind, said);
         }
     }
-    if let model::SourceConfig::GitHub(config) = &found.config {
-        github(config, found, shared, &mut fields, &mut conditions);
-    }
-    if let Some(Ok(hook)) = running.and_then(|running| running.hook.as_ref())
-        && let Some(time) = hook.last_delivery()
-    {
-        fields.insert("lastDeliveryTime".into(), json!(time));
-    }
     let ended = |running: &RunningSource| running.run.as_ref().and_then(|run| run.ended.lock().clone());
     let deployed = match (running, &sink) {
         (None, _) => Err(why("Deploying", "the source is being set up")),
@@ -372,26 +364,6 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
         conditions = conditions.put("SecretsProvided", missing.map_or(Ok(()), Err));
     }
     conditions.put("SinkProvided", sink).done(fields)
-}
-
-fn github(
-    config: &model::GitHubSource,
-    found: &model::Source,
-    shared: &Shared,
-    fields: &mut Map<String, Value>,
-    conditions: &mut Conditions,
-) {
-    let url = format!("{}/hooks/{}", shared.settings.ingress_url, found.key.name);
-    fields.insert("webhookURL".into(), json!(url));
-    if config.secret_token.is_none() {
-        let message = "there is no secretToken: anybody who knows the address can send events";
-        conditions.note("Authenticated", Truth::False, "Warning", "Unauthenticated", message);
-    } else {
-        conditions.note("Authenticated", Truth::True, "Warning", "", "");
-    }
-    let by_hand =
-        format!("this release does not register webhooks: add one on GitHub that posts application/json to {url}");
-    conditions.note("WebhookConfigured", Truth::Unknown, "Info", "NotSupportedYet", &by_hand);
 }
 
 impl Route {

@@ -143,9 +143,6 @@ async fn call(request: Request<Incoming>, ingress: &Ingress, door: &HookDoor) ->
             body,
         })
         .await;
-    if answer.status.is_success() {
-        door.delivered();
-    }
     if !door.is_ready {
         ingress.metrics.request_refused("SourceNotReady");
     }
