@@ -38,6 +38,7 @@ pub struct Setup {
     data: Option<PathBuf>,
     /// Empty: `run`.
     subcommand: Vec<String>,
+    is_public: bool,
 }
 
 impl Setup {
@@ -71,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// Tells others, by `--public-url`, that it is found where it listens.
+    pub fn public(mut self) -> Self {
+        self.is_public = true;
+        self
+    }
+
     /// A data folder outside the gateway's own temporary folder.
     pub fn data(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
@@ -86,13 +93,18 @@ impl Setup {
         let documents = home.path().join("documents");
         fs::create_dir(&documents).expect("a folder for documents");
         let data = self.data.unwrap_or_else(|| home.path().join("data"));
+        let listen = ports::free();
+        let mut arguments = self.arguments;
+        if self.is_public {
+            arguments.extend(["--public-url".to_owned(), format!("http://{listen}")]);
+        }
         let gateway = Gateway {
             home,
             documents,
             data,
-            listen: ports::free(),
+            listen,
             admin: ports::free(),
-            arguments: self.arguments,
+            arguments,
             environment: self.environment,
             wrapper: self.wrapper,
             subcommand: match self.subcommand.is_empty() {

@@ -5,6 +5,8 @@
 //! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats` skips such tests
 //! loudly instead.
 //!
+//! GitHub cannot be had: [`github`] is a stand-in, and strict.
+//!
 //! Functions here panic when they cannot do what they say: a test has nothing better to do with an error.
 
 pub mod cache;

@@ -16,6 +16,7 @@ mod event_forms;
 mod fan_out;
 mod foreign_clients;
 mod github;
+mod github_upstream;
 mod ingress;
 mod ingress_limits;
 mod isolation;
