@@ -16,7 +16,7 @@ use serde_json::json;
 
 /// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
 const TELL_REASONS: &[&str] = &[
-    "adapters/github/src/adapter.rs",
+    "adapters/github/src/adapter",
     "adapters/github/src/api/error.rs",
     "adapters/github/src/gap.rs",
     "adapters/github/src/outcome.rs",

@@ -4,24 +4,25 @@
 //! `sweepInterval`. What goes wrong is a condition and tried again, never an end (CONTRACT OP-3); what GitHub's limits forbid
 //! is waited out.
 
+mod run;
+mod schedule;
+
 use std::{sync::Arc, time::Duration};
 
 use adapter::{Adapter, AdapterError, Source, StateError, Truth, Weight};
 use async_trait::async_trait;
-use backoff::{Growth, Policy};
-use jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Credentials, Transport,
-    api::{Api, ApiError, Trouble},
-    gap,
+    api::{Api, ApiError},
     kept::Kept,
     registration::Registration,
     state::{Mark, Notes},
-    sweep::{self, Broken, Progress, Sweep},
+    sweep::Progress,
 };
+use run::Run;
+use schedule::Schedule;
 
 /// Conditions.
 const WEBHOOK: &str = "WebhookConfigured";
@@ -35,71 +36,10 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// In poll mode the list is the only way in, so it is read also where `sweepInterval` says never.
 const POLL_EVERY: Duration = Duration::from_secs(60);
 
-/// What failed is tried again after a second, later after up to a minute: a person who restored a token wants to see it
-/// work, and one request a minute costs nothing.
-const RETRY: Policy = Policy {
-    retry: u32::MAX,
-    growth: Growth::Exponential,
-    delay: Duration::from_secs(1),
-    max: Duration::from_secs(60),
-    retry_after_max: Duration::from_secs(65 * 60),
-};
-
 pub struct GitHubAdapter {
     config: Arc<Config>,
     source: Source,
     kept: Arc<Kept>,
-}
-
-/// When a thing is done next.
-struct Schedule {
-    every: Option<Duration>,
-    /// `None`: never again.
-    due: Option<Instant>,
-    failures: u32,
-}
-
-impl Schedule {
-    fn new(every: Option<Duration>) -> Self {
-        Self {
-            every,
-            due: every.map(|_| Instant::now()),
-            failures: 0,
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        self.due.is_some_and(|due| due <= Instant::now())
-    }
-
-    fn at_once(&mut self) {
-        self.due = self.due.map(|_| Instant::now());
-    }
-
-    fn succeeded(&mut self) {
-        self.failures = 0;
-        self.due = self.every.map(|every| Instant::now() + every);
-    }
-
-    fn failed(&mut self, error: &ApiError, jitter: f64) {
-        self.failures = self.failures.saturating_add(1);
-        let wait = RETRY
-            .wait(self.failures, error.retry_after, jitter)
-            .unwrap_or(RETRY.max);
-        self.due = Some(Instant::now() + wait);
-    }
-}
-
-/// One run: what it works with and what it has found out.
-struct Run<'a> {
-    adapter: &'a GitHubAdapter,
-    api: Api,
-    url: &'a str,
-    notes: Notes,
-    progress: Progress,
-    webhook: Schedule,
-    sweeps: Schedule,
-    stop: &'a CancellationToken,
 }
 
 impl GitHubAdapter {
@@ -128,6 +68,9 @@ impl GitHubAdapter {
             }
             Transport::Poll { .. } => "deliveries cannot be listed".to_owned(),
         };
+        if self.config.is_polling() {
+            report.unknown(SWEPT, "Deploying", "the list of deliveries is not read yet");
+        }
         match &self.config.credentials {
             None if self.config.is_polling() => {
                 report.unmet(
@@ -299,154 +242,11 @@ impl Adapter for GitHubAdapter {
     }
 }
 
-impl Run<'_> {
-    /// Says what an earlier life found out.
-    fn start(&self) {
-        let (source, notes) = (&self.adapter.source, &self.notes);
-        gap::show(&source.report, notes.gap.as_ref(), Timestamp::now());
-        if let Some(hook) = notes.hook {
-            source.report.field("webhookIDKey", hook.to_string());
-            let weight = (Truth::Unknown, self.adapter.weight(notes));
-            let message = "GitHub is being asked for the webhook, which was in place before";
-            source.report.note(WEBHOOK, weight, "Deploying", message);
-        }
-    }
-
-    /// Does what is due until it is stopped.
-    async fn work(&mut self) -> Result<(), AdapterError> {
-        loop {
-            if self.webhook.is_due() {
-                self.look_after_webhook().await?;
-            }
-            if self.sweeps.is_due() {
-                self.sweep().await?;
-            }
-            let due = [self.webhook.due, self.sweeps.due].into_iter().flatten().min();
-            let next = due.unwrap_or_else(|| Instant::now() + RECONCILE_EVERY);
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep_until(next) => {}
-            }
-        }
-    }
-
-    async fn look_after_webhook(&mut self) -> Result<(), AdapterError> {
-        let adapter = self.adapter;
-        let registration = Registration {
-            config: &adapter.config,
-            source: &adapter.source,
-            api: &self.api,
-            url: self.url,
-        };
-        match registration.reconcile(&mut self.notes).await {
-            Ok(registered) => {
-                if let Some(gap) = registered.gap {
-                    let announced = sweep::announce(&adapter.config, &adapter.source, &gap, self.stop).await;
-                    match announced {
-                        Ok(_stored) => self.notes.gap = Some(gap),
-                        // Not noted: the next run finds the webhook changed again, and says so.
-                        Err(_) => return Ok(()),
-                    }
-                }
-                self.notes.save(&*adapter.source.checkpoint).await.map_err(ended)?;
-                gap::show(&adapter.source.report, self.notes.gap.as_ref(), Timestamp::now());
-                adapter.source.report.met(WEBHOOK);
-                let hook = registered.hook.to_string();
-                adapter.source.report.field("webhookIDKey", hook);
-                self.webhook.succeeded();
-            }
-            Err(error) => {
-                if error.trouble != Trouble::Stopped {
-                    adapter.say(WEBHOOK, &error, &self.notes);
-                }
-                self.webhook.failed(&error, rand::random());
-            }
-        }
-        Ok(())
-    }
-
-    async fn sweep(&mut self) -> Result<(), AdapterError> {
-        let adapter = self.adapter;
-        let here = self.notes.repository == adapter.config.repository;
-        let Some(hook) = self.notes.hook.filter(|_| here) else {
-            // There is nothing to list before there is a webhook; it is tried again together with that.
-            self.sweeps.due = self.webhook.due;
-            return Ok(());
-        };
-        let sweep = Sweep {
-            config: &adapter.config,
-            source: &adapter.source,
-            kept: &adapter.kept,
-            api: &self.api,
-            hook,
-            stop: self.stop,
-        };
-        let swept = sweep.run(&mut self.progress).await;
-        if let Some(gap) = self.progress.gap.take() {
-            gap::show(&adapter.source.report, Some(&gap), Timestamp::now());
-            self.notes.gap = Some(gap);
-            self.notes.save(&*adapter.source.checkpoint).await.map_err(ended)?;
-        }
-        match swept {
-            Ok(is_done) => {
-                let weight = adapter.weight(&self.notes);
-                adapter.source.report.note(SWEPT, (Truth::True, weight), "", "");
-                self.sweeps.succeeded();
-                if !is_done {
-                    self.sweeps.at_once();
-                }
-                Ok(())
-            }
-            Err(Broken::Stopped) => Ok(()),
-            Err(Broken::State(error)) => Err(ended(error)),
-            Err(Broken::Api(error)) => {
-                if error.trouble != Trouble::Stopped {
-                    adapter.say(SWEPT, &error, &self.notes);
-                }
-                if error.trouble == Trouble::NotFound && self.webhook.failures == 0 {
-                    self.webhook.at_once();
-                }
-                self.sweeps.failed(&error, rand::random());
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Without its state a source cannot go on: it would repeat what it stored.
 #[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn ended(error: StateError) -> AdapterError {
     AdapterError {
         reason: "DataFolderUnusable",
         message: format!("{error}: check the folder given by --data"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_fails_is_tried_soon_then_every_minute_and_never_before_github_allows() {
-        let mut schedule = Schedule::new(Some(RECONCILE_EVERY));
-        assert!(schedule.is_due());
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            schedule.failed(&ApiError::setting(&"no"), 1.0);
-            waits.push(schedule.due.map(|due| (due - Instant::now()).as_secs()));
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60].map(Some));
-        let limited = ApiError {
-            retry_after: Some(Duration::from_secs(1800)),
-            ..ApiError::setting(&"no")
-        };
-        schedule.failed(&limited, 1.0);
-        tokio::time::advance(Duration::from_secs(1799)).await;
-        assert!(!schedule.is_due());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(schedule.is_due());
-        schedule.succeeded();
-        assert_eq!(schedule.due, Some(Instant::now() + RECONCILE_EVERY));
-        assert!(!Schedule::new(None).is_due());
     }
 }

@@ -69,8 +69,11 @@ impl<'a> Listing<'a> {
     }
 
     fn attempt(&mut self, attempt: Attempt, handled: &Handled) {
-        let is_good = (200..300).contains(&attempt.status_code);
-        if is_good && !self.is_polling {
+        if attempt.is_pending() && !self.is_polling {
+            // The next list, which overlaps, knows how it ended.
+            return;
+        }
+        if attempt.is_good() && !self.is_polling {
             self.forget(&attempt.guid);
             if attempt.redelivery {
                 self.good.insert(attempt.guid);
@@ -129,7 +132,8 @@ mod tests {
             guid: guid.into(),
             delivered_at: at(second),
             redelivery: false,
-            status_code,
+            status_code: Some(status_code),
+            status: None,
             event: "push".into(),
         }
     }
@@ -155,6 +159,10 @@ mod tests {
         let page = vec![
             again(attempt(90, "healed", 202)),
             again(attempt(80, "good-then-failed", 500)),
+            Attempt {
+                status: Some("pending".into()),
+                ..attempt(75, "under way", 0)
+            },
             attempt(70, "down", 0),
             Attempt {
                 event: "star".into(),
@@ -176,7 +184,10 @@ mod tests {
         assert_eq!(guids(listing), ["twice", "down"]);
         let mut polled = Listing::new(&takes, true, None);
         assert!(polled.page(page, &handled));
-        assert_eq!(guids(polled), ["twice", "good-then-failed", "healed", "good", "down"]);
+        assert_eq!(
+            guids(polled),
+            ["twice", "good-then-failed", "healed", "good", "down", "under way"]
+        );
     }
 
     #[test]

@@ -272,5 +272,13 @@ pub(crate) async fn announce(
     tracing::warn!(source = source.name, %from, %to, reason, "deliveries may be missing for good");
     // Its attributes are times, names and what other events of the source carry, too.
     let event = gap::event(config, gap).map_err(|error| ApiError::setting(&error))?;
-    source.store(vec![event], stop).await.map_err(|_| Broken::Stopped)
+    source
+        .store(vec![event], stop)
+        .await
+        .map_err(|unstored| match unstored {
+            Unstored::Stopped => Broken::Stopped,
+            too_large @ Unstored::TooLarge { .. } => {
+                ApiError::setting(&format!("the sink's channel: {too_large}")).into()
+            }
+        })
 }

@@ -65,9 +65,28 @@ pub(crate) struct Attempt {
     pub(crate) delivered_at: Timestamp,
     #[serde(default)]
     pub(crate) redelivery: bool,
+    /// Absent or zero where there was no answer.
     #[serde(default)]
-    pub(crate) status_code: u16,
+    pub(crate) status_code: Option<u16>,
+    /// In words.
+    #[serde(default)]
+    pub(crate) status: Option<String>,
     pub(crate) event: String,
+}
+
+impl Attempt {
+    pub(crate) fn is_good(&self) -> bool {
+        self.status_code.is_some_and(|code| (200..300).contains(&code))
+    }
+
+    /// GitHub is still at it.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.status_code.is_none_or(|code| code == 0)
+            && self
+                .status
+                .as_ref()
+                .is_some_and(|status| status.eq_ignore_ascii_case("pending"))
+    }
 }
 
 /// A page of deliveries, newest first.
