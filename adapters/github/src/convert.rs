@@ -135,6 +135,44 @@ mod tests {
         }
     }
 
+    /// `golden/EVENT[.ACTION].payload.json` is what GitHub sends, `.event.json` beside it all attributes of its event.
+    ///
+    /// Proves: SR-2, SR-3
+    #[test]
+    fn golden_payloads_become_golden_events() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let mut count = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let Some(name) = name.strip_suffix(".payload.json") else {
+                continue;
+            };
+            let payload = Bytes::from(std::fs::read(&path).unwrap());
+            let kind = name.split('.').next().unwrap();
+            let headers = Headers {
+                event: kind,
+                delivery: "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+                hook_id: Some("292430182"),
+            };
+            let facts = Facts::read(kind, &payload).unwrap();
+            let config = crate::tests::config(&[], &["*"]);
+            let received = "2026-01-01T00:00:00Z".parse().unwrap();
+            let event = convert(&config, &headers, &facts, payload.clone(), received).unwrap();
+            let attributes = event.attributes().map(|(name, _)| {
+                let value = event.text(name).unwrap_or_default();
+                (name.to_owned(), value.to_owned())
+            });
+            let attributes: std::collections::BTreeMap<String, String> = attributes.collect();
+            let golden = std::fs::read(path.with_file_name(format!("{name}.event.json"))).unwrap();
+            let golden: std::collections::BTreeMap<String, String> = serde_json::from_slice(&golden).unwrap();
+            assert_eq!(attributes, golden, "{name}");
+            assert_eq!(event.data(), &payload, "{name}");
+            count += 1;
+        }
+        assert!(count >= 9, "only {count} golden payloads");
+    }
+
     #[test]
     fn what_cannot_be_an_attribute_is_left_out_and_stops_nothing() {
         let long = "x".repeat(VALUE_MAX_BYTES + 1);

@@ -32,6 +32,54 @@ async fn deliveries_of_a_down_time_arrive_once_each_in_their_order() {
     assert_eq!(world.outlet.stored().len(), COUNT);
 }
 
+/// Proves: SR-1, SR-2
+#[tokio::test]
+async fn a_restart_at_any_point_loses_and_repeats_nothing() {
+    const COUNT: usize = 12;
+    let mut world = World::new().await;
+    world.registered().await;
+    world.stop().await;
+    let mut guids = Vec::new();
+    for _ in 0..COUNT {
+        guids.extend(world.github.happens(REPOSITORY, "push", PUSH).await);
+    }
+    for point in 1..=COUNT {
+        world.start().await;
+        world.stored(point).await;
+        world.stop().await;
+    }
+    world.start().await;
+    world.swept().await;
+    assert_eq!(ids(&world.outlet.stored()), guids);
+}
+
+/// A crash writes nothing down.
+///
+/// Proves: SR-1, SR-2, OP-2
+#[tokio::test]
+async fn after_a_crash_nothing_is_missing_and_repeats_have_their_ids() {
+    const COUNT: usize = 100;
+    let mut world = World::new().await;
+    world.registered().await;
+    world.stop().await;
+    let mut guids = Vec::new();
+    for _ in 0..COUNT {
+        guids.extend(world.github.happens(REPOSITORY, "push", PUSH).await);
+    }
+    world.start().await;
+    world.stored(COUNT / 2).await;
+    let (_, task) = world.running.take().unwrap();
+    task.abort();
+    let _ = task.await;
+    world.sources = Sources::default();
+    world.start().await;
+    world.stored(COUNT).await;
+    world.swept().await;
+    let stored = ids(&world.outlet.stored());
+    assert!(stored.len() < COUNT + 32, "{} events", stored.len());
+    assert!(guids.iter().all(|guid| stored.contains(guid)));
+}
+
 /// Proves: SR-1
 #[tokio::test]
 async fn only_what_is_wanted_is_fetched() {
