@@ -348,3 +348,20 @@ async fn an_engine_that_stops_and_comes_back_runs_its_containers_again() {
         .await;
     assert_eq!(containers(&docker, "back").await.len(), 1);
 }
+
+/// Proves: SR-1
+#[tokio::test]
+async fn an_adapter_alone_runs_its_containers_and_passes_on_what_they_post() {
+    let Some(docker) = Docker::shared().await else { return };
+    docker.image("e2e/beats:1", BEATS).await;
+    let sink = Sink::start().await;
+    let source = beats("alone", json!({ "env": { "COUNT": "1", "NAME": "alone" } }));
+    let setup = Gateway::set_up()
+        .environment("DOCKER_HOST", &docker.host())
+        .documents([source.clone()]);
+    let mut adapter = setup.adapter("containersource", &sink.url()).prepare();
+    adapter.start_again().await;
+    assert_eq!(sink.wait_for_one().await.id(), "alone-1");
+    adapter.remove(&source);
+    gone(docker, "alone").await;
+}
