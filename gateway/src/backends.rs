@@ -43,12 +43,7 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    pub(crate) fn new(
-        folder: DataFolder,
-        address: Address,
-        containers: Containers,
-        registry: &mut Registry,
-    ) -> Self {
+    pub(crate) fn new(folder: DataFolder, address: Address, containers: Containers, registry: &mut Registry) -> Self {
         let embedded = OpenLogs::default();
         registry.register_collector(Box::new(LogMetrics(embedded.clone())));
         Self {
