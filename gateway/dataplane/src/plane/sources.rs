@@ -9,7 +9,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use adapter::{Adapter, AdapterError, Counters, Outlet, Report};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use spec::{ObjectKey, Spec, model};
+use spec::{Kind, ObjectKey, Spec, model};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -195,10 +195,13 @@ impl Plane {
             if running || leaving || wanted.sources.contains_key(&key) || may_return(wanted, &key) {
                 continue;
             }
-            tracing::warn!(
-                source = %key.name, kind = key.kind.as_str(),
-                "source was deleted while the gateway was down: what it made upstream, such as a webhook or a subscription, may still be there"
-            );
+            // A container is found by its labels and removed (`Backends::wanted`).
+            if key.kind != Kind::ContainerSource {
+                tracing::warn!(
+                    source = %key.name, kind = key.kind.as_str(),
+                    "source was deleted while the gateway was down: what it made upstream, such as a webhook or a subscription, may still be there"
+                );
+            }
             self.0.source_states.forget(&key).await;
         }
     }
