@@ -33,7 +33,7 @@ pub(super) fn observe(shared: &Shared) -> Observed {
                 .spec
                 .subscriptions
                 .get(&key.name)
-                .map(|found| subscription(found, &state)),
+                .map(|found| subscription(found, &state, shared)),
             Kind::GitHubSource | Kind::KubernetesEventSource | Kind::GcpPubSubSource | Kind::ContainerSource => {
                 state.spec.sources.get(key).map(|found| source(found, &state, shared))
             }
@@ -139,10 +139,11 @@ fn is_met(promised: &str, required: &str) -> bool {
 
 fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
     let open = state.channels.get(&found.name);
+    let is_open = is_open(shared, &found.name);
     let provisioned = match (&found.provisioner, open, state.channel_failures.get(&found.name)) {
         (Err(why), _, _) | (Ok(_), _, Some(why)) => Err(why.clone()),
-        (Ok(_), Some(_), None) => Ok(()),
-        (Ok(_), None, None) => Err(why("Deploying", "the channel is being opened")),
+        (Ok(_), Some(_), None) if is_open => Ok(()),
+        (Ok(_), _, None) => Err(why("Deploying", "the channel is being opened")),
     };
     let mut fields = Map::new();
     let mut conditions = Conditions::default();
@@ -206,15 +207,22 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
         .done(fields)
 }
 
-fn subscription(found: &model::Subscription, state: &State) -> Status {
+/// Its door is published: events come in, and reach every subscription that has its place (CONTRACT CH-1).
+fn is_open(shared: &Shared, channel: &ObjectName) -> bool {
+    let (doors, name) = (shared.ingress.doors(), channel.to_string());
+    doors.channels.contains_key(&name) || doors.implicit.contains_key(&name)
+}
+
+fn subscription(found: &model::Subscription, state: &State, shared: &Shared) -> Status {
     let running = state.subscriptions.get(&found.name);
     let channel_ready = match (
-        state.channels.contains_key(&found.channel),
+        is_open(shared, &found.channel),
         state.spec.channels.contains_key(&found.channel),
     ) {
-        (true, _) => match state.subscription_failures.get(&found.name) {
-            Some(why) => Err(why.clone()),
-            None => Ok(()),
+        (true, _) => match (state.subscription_failures.get(&found.name), running) {
+            (Some(why), _) => Err(why.clone()),
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(why("Deploying", "its place in the channel is being opened")),
         },
         (false, true) => Err(why(
             "ChannelNotReady",
@@ -321,7 +329,7 @@ fn source(found: &model::Source, state: &State, shared: &Shared) -> Status {
     }
     let sink = match &found.sink {
         _ if shared.remote.is_some() => Ok(()),
-        Ok(channel) if state.channels.contains_key(channel) => Ok(()),
+        Ok(channel) if is_open(shared, channel) => Ok(()),
         Ok(channel) => Err(why(
             "ChannelNotReady",
             &format!("channel {channel} is not ready: see its conditions"),
