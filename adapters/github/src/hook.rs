@@ -1,7 +1,7 @@
 //! Receives a delivery: check, store, answer, count.
 //!
 //! Deliveries are independent of each other, and none is kept: a refusal by the outlet is GitHub's failed delivery
-//! (CONTRACT SR-5).
+//! (CONTRACT SR-5), which the sweep recovers. Of what is stored the GUID is remembered.
 
 use std::{
     fmt,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use e2e::{
-    Gateway, Sink,
+    Gateway, Response, Sink,
     documents::{channel, channel_reference, github_source, merge, secret, subscription},
     eventually,
     gateway::{condition, is_ready},
@@ -257,6 +257,36 @@ async fn an_app_installation_looks_after_the_webhook_of_an_organisation() {
     let event = sink.wait_for_one().await;
     assert_eq!(event.attribute("source").as_deref(), Some("https://127.0.0.1/octo"));
     assert_eq!(github.installation_tokens(), 1);
+}
+
+/// Proves: SR-1, SR-2, SR-5
+#[tokio::test]
+async fn an_adapter_alone_polls_for_a_sink_that_refuses_at_first() {
+    let github = GitHub::start().await;
+    let sink = Sink::start().await;
+    sink.always(Response::status(503));
+    let documents = [secrets("first"), source(&github, json!({ "mode": "poll" }))];
+    let setup = Gateway::set_up()
+        .documents(documents)
+        .adapter("githubsource", &sink.url());
+    let mut adapter = setup.prepare();
+    adapter.start_again().await;
+    adapter
+        .wait_object("githubsource", "hello", |object| has(object, "Swept", "True", ""))
+        .await;
+    let guids = github.happens(REPOSITORY, "push", PUSH).await;
+    adapter
+        .wait_object("githubsource", "hello", |object| {
+            has(object, "Accepted", "False", "Unavailable")
+        })
+        .await;
+    assert!(adapter.terminate().await.success());
+    sink.always(Response::status(202));
+    let refused = sink.count();
+    adapter.start_again().await;
+    sink.wait_for(refused + 1).await;
+    sink.stays_at(refused + 1, Duration::from_millis(1500)).await;
+    assert!(sink.ids().iter().all(|id| *id == guids[0]));
 }
 
 /// Proves: SR-4

@@ -53,7 +53,7 @@ impl WantedHook<'_> {
                 .map_err(|_| ApiError::setting(&"the secret that secretToken names is no text"))?;
             config["secret"] = text.into();
         }
-        Ok(json!({ "name": "web", "active": true, "events": self.events, "config": config }))
+        Ok(json!({ "active": true, "events": self.events, "config": config }))
     }
 }
 
@@ -129,7 +129,8 @@ impl Api {
     /// Not to be repeated unseen: when the answer is lost the webhook may be there.
     pub(crate) async fn create_hook(&self, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
         let url = self.below(&["hooks"])?;
-        let document = wanted.document()?;
+        let mut document = wanted.document()?;
+        document["name"] = "web".into();
         read(&self.call(&Method::POST, &url, Some(&document)).await?, url.path())
     }
 
