@@ -13,6 +13,7 @@ pub mod kafka_form;
 mod message;
 pub mod nats_form;
 mod percent;
+pub mod pubsub_form;
 mod rules;
 
 use std::fmt;
