@@ -2,7 +2,7 @@
 //! checked hashes (Docker is the system's), started on free ports with data in a folder of their own.
 //!
 //! A server lives as long as its handle, or as the test process: however that ends, nothing is left running. One that
-//! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats` skips such tests
+//! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats,pubsub` skips such tests
 //! loudly instead.
 //!
 //! GitHub cannot be had: [`github`] is a stand-in, and strict.
@@ -16,8 +16,10 @@ pub mod kafka;
 pub mod nats;
 pub mod ports;
 mod process;
+pub mod pubsub;
 
 pub use docker::Docker;
 pub use github::GitHub;
 pub use kafka::Kafka;
 pub use nats::Nats;
+pub use pubsub::PubSub;
