@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter", &["channel", "event"]),
     ("adapter-github", &["adapter", "event", "backoff"]),
     ("adapter-containers", &["adapter", "event", "backoff"]),
+    ("adapter-gcp-pubsub", &["adapter", "event", "backoff"]),
     ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
@@ -43,6 +44,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("adapter-containers", &["servers"]),
     ("adapter-github", &["channel", "servers"]),
+    ("adapter-gcp-pubsub", &["channel", "servers"]),
     ("channel-kafka", &["servers"]),
     ("channel-nats", &["servers"]),
 ];
@@ -214,6 +216,7 @@ fn the_data_plane_names_no_backend_and_no_adapter() {
             "channel_kafka",
             "channel_nats",
             "adapter_github",
+            "adapter_gcp_pubsub",
         ] {
             assert!(!source.shipped().contains(name), "{} names {name}", source.path);
         }
