@@ -57,6 +57,15 @@ pub fn container_source(name: &str, image: &str, sink: &Value) -> Value {
     })
 }
 
+/// A source of a topic of project `shop`, on an emulator, with more in its spec.
+pub fn pubsub_source(name: &str, topic: &str, emulator: &str, more: Value) -> Value {
+    let spec = json!({ "googleCloudProject": "shop", "topic": topic, "emulatorHost": emulator });
+    json!({
+        "apiVersion": SOURCES, "kind": "GcpPubSubSource", "metadata": { "name": name },
+        "spec": merged(spec, more),
+    })
+}
+
 /// A secret with plain values.
 #[expect(
     clippy::needless_pass_by_value,

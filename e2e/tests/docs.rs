@@ -16,6 +16,9 @@ use serde_json::json;
 
 /// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
 const TELL_REASONS: &[&str] = &[
+    "adapters/gcp-pubsub/src/fault.rs",
+    "adapters/gcp-pubsub/src/reader.rs",
+    "adapters/gcp-pubsub/src/subscription.rs",
     "adapters/github/src/adapter",
     "adapters/github/src/api/error.rs",
     "adapters/github/src/gap.rs",
@@ -79,6 +82,8 @@ const OTHER_WORDS: &[&str] = &[
     "Service",
     "SinkHealthy",
     "SinkProvided",
+    "Storable",
+    "Subscribed",
     "Subscription",
     "Swept",
     "Valid",

@@ -22,6 +22,7 @@ use crate::log_metrics::{LogMetrics, OpenLogs};
 pub(crate) use containers::Containers;
 
 mod containers;
+mod gcp_pubsub;
 mod github;
 mod kafka;
 mod nats;
@@ -280,7 +281,8 @@ impl dataplane::Backends for Backends {
         match &source.config {
             model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.github, &self.address),
             model::SourceConfig::Container(config) => self.containers.build(source, config, given),
-            model::SourceConfig::KubernetesEvents(_) | model::SourceConfig::GcpPubSub(_) => Err(model::Unresolved {
+            model::SourceConfig::GcpPubSub(config) => gcp_pubsub::build(source, config, given),
+            model::SourceConfig::KubernetesEvents(_) => Err(model::Unresolved {
                 reason: "NotSupportedYet",
                 message: format!("{:?} is validated and not run by this release", source.key.kind),
             }),

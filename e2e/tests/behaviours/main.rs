@@ -15,6 +15,7 @@ mod draining;
 mod event_forms;
 mod fan_out;
 mod foreign_clients;
+mod gcp_pubsub;
 mod github;
 mod github_upstream;
 mod ingress;

@@ -185,9 +185,7 @@ fn file_text(path: &Path) -> Result<String, String> {
 fn later_releases(set: &Set) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for (key, entry) in &set.valid {
-        let Some(Resource::KubernetesEventSource(_) | Resource::GcpPubSubSource(_) | Resource::ContainerSource(_)) =
-            &entry.document.resource
-        else {
+        let Some(Resource::KubernetesEventSource(_) | Resource::ContainerSource(_)) = &entry.document.resource else {
             continue;
         };
         let message = format!("NotSupportedYet: {} is valid, and not run by this release", key.kind);
