@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter-github", &["adapter", "event", "backoff"]),
     ("adapter-containers", &["adapter", "event", "backoff"]),
     ("adapter-gcp-pubsub", &["adapter", "event", "backoff"]),
+    ("adapter-kubernetes-events", &["adapter", "event", "backoff"]),
     ("dataplane", &["adapter", "channel", "spec", "event", "backoff"]),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
@@ -45,6 +46,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("adapter-containers", &["servers"]),
     ("adapter-github", &["channel", "servers"]),
     ("adapter-gcp-pubsub", &["channel", "servers"]),
+    ("adapter-kubernetes-events", &["channel", "servers"]),
     ("channel-kafka", &["servers"]),
     ("channel-nats", &["servers"]),
 ];
@@ -217,6 +219,7 @@ fn the_data_plane_names_no_backend_and_no_adapter() {
             "channel_nats",
             "adapter_github",
             "adapter_gcp_pubsub",
+            "adapter_kubernetes_events",
         ] {
             assert!(!source.shipped().contains(name), "{} names {name}", source.path);
         }

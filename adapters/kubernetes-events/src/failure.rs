@@ -1,0 +1,199 @@
+//! What can go wrong between us and the API server, in the words and with the reasons that people meet in the condition
+//! `Watching`. No credential is in any of them (CONTRACT SR-6): of errors that may quote what they could not read, only the kind
+//! is told.
+
+use std::time::Duration;
+
+use kube::{
+    client::AuthError,
+    config::{InClusterError, KubeconfigError},
+};
+
+/// What we wanted to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    List,
+    Watch,
+}
+
+impl Verb {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 410: the history from there on is compacted. The objects must be listed.
+    Gone,
+    /// An answer is larger than we take.
+    TooLarge {
+        limit: usize,
+    },
+    /// There is no way to say who we are.
+    Identity(String),
+    /// 401.
+    Rejected,
+    /// 403.
+    Forbidden {
+        verb: Verb,
+        said: String,
+    },
+    Unreachable(String),
+    /// Another status than 2xx.
+    Status {
+        code: u16,
+        said: String,
+        retry_after: Option<Duration>,
+    },
+    /// Not what an API server answers.
+    Malformed(String),
+}
+
+impl Failure {
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Gone => "HistoryGone",
+            Self::TooLarge { .. } => "AnswerTooLarge",
+            Self::Identity(_) => "NoClusterAccess",
+            Self::Rejected => "CredentialsRejected",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::Unreachable(_) => "ApiServerUnreachable",
+            Self::Status { .. } | Self::Malformed(_) => "ApiServerError",
+        }
+    }
+
+    /// What is wrong, where, and what to do. `place` is the namespace or all of them.
+    pub(crate) fn message(&self, server: &str, place: &str) -> String {
+        match self {
+            Self::Gone => {
+                format!("{server} forgets its history faster than it can be read: the events are listed again")
+            }
+            Self::TooLarge { limit } => {
+                format!("an answer of {server} is larger than {limit} bytes: look for an oversized Event in {place}")
+            }
+            Self::Identity(why) => why.clone(),
+            Self::Rejected => {
+                format!(
+                    "{server} does not accept our credentials (401): renew those of the kubeconfig or the service account"
+                )
+            }
+            Self::Forbidden { verb, said } => format!(
+                "we may not {} events in {place}: allow the verbs list and watch on the resource events there; {server} says: {said}",
+                verb.as_str()
+            ),
+            Self::Unreachable(why) => format!("cannot reach {server}: {why}"),
+            Self::Status { code, said, .. } => format!("{server} answers {code}: {said}"),
+            Self::Malformed(why) => format!("{server} does not answer like an API server: {why}"),
+        }
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(error) => Self::Identity(format!(
+                "cannot use the credentials of the cluster: {}",
+                of_auth(&error)
+            )),
+            kube::Error::RustlsTls(error) => {
+                Self::Identity(format!("cannot use the certificates of the cluster: {error}"))
+            }
+            kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => Self::Identity(
+                "the cluster's proxy is none of http: or https:; change `proxy-url` or HTTPS_PROXY".to_owned(),
+            ),
+            error => Self::Unreachable(chain(&error)),
+        }
+    }
+}
+
+impl From<KubeconfigError> for Failure {
+    fn from(error: KubeconfigError) -> Self {
+        let why = match &error {
+            KubeconfigError::Parse(_) => "it is no YAML of a kubeconfig".to_owned(),
+            KubeconfigError::ReadConfig(io, path) => format!("cannot read {}: {io}", path.display()),
+            KubeconfigError::FindPath => "there is none, and no home folder to look in".to_owned(),
+            KubeconfigError::ParseCertificates(_) => "a certificate authority in it is no PEM".to_owned(),
+            error => error.to_string(),
+        };
+        Self::Identity(format!(
+            "cannot use the kubeconfig: {why}; give one by KUBECONFIG or ~/.kube/config, and its context by --kube-context"
+        ))
+    }
+}
+
+/// Neither a kubeconfig nor a pod's account.
+pub(crate) fn nowhere(error: &InClusterError) -> Failure {
+    Failure::Identity(format!(
+        "there is no kubeconfig (KUBECONFIG, ~/.kube/config), and this is no pod with a service account ({error}): give one of them"
+    ))
+}
+
+fn of_auth(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => format!("the kubeconfig's credential command ended with {}", out.status),
+        AuthError::AuthExecStart(io) => format!("the kubeconfig's credential command does not start: {io}"),
+        AuthError::ReadTokenFile(io, path) => format!("cannot read the token file {}: {io}", path.display()),
+        _ => "they are no credentials that can be sent".to_owned(),
+    }
+}
+
+/// The error and its causes, without what a cause repeats.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_named_whole() {
+        let failure = Failure::Forbidden {
+            verb: Verb::Watch,
+            said: "events is forbidden".into(),
+        };
+        assert_eq!(failure.reason(), "Forbidden");
+        let message = failure.message("https://k8s:6443", "namespace shop");
+        for part in [
+            "watch",
+            "events",
+            "namespace shop",
+            "https://k8s:6443",
+            "events is forbidden",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    /// Proves: SR-6
+    #[test]
+    fn what_a_kubeconfig_holds_is_in_no_message() {
+        let parsed = kube::config::Kubeconfig::from_yaml("users: {token: s3cret, list: [s3cret");
+        let message = match parsed {
+            Ok(_) => unreachable!("it is no YAML"),
+            Err(error) => Failure::from(error).message("", ""),
+        };
+        assert!(!message.contains("s3cret"), "{message}");
+        assert!(message.contains("KUBECONFIG"), "{message}");
+    }
+}

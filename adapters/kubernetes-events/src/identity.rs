@@ -1,0 +1,90 @@
+//! A client made from what the kubeconfig, or the pod's account, says now.
+
+use std::path::Path;
+
+use kube::{
+    Client, Config,
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+
+use crate::{
+    config::Identity,
+    failure::{self, Failure},
+};
+
+/// A client and the address it talks to.
+pub(crate) struct Access {
+    pub(crate) client: Client,
+    pub(crate) server: String,
+}
+
+/// Reads everything anew (CONTRACT SR-6). Files are read and a credential command runs where waiting holds up nobody.
+pub(crate) async fn access(identity: &Identity) -> Result<Access, Failure> {
+    let identity = identity.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let mut config = config(&identity)?;
+        // Waiting and trying again is ours, where a condition says so.
+        config.default_retry = false;
+        // As kubectl does: what runs on this machine is not asked for through a proxy.
+        if config.cluster_url.host().is_some_and(is_loopback) {
+            config.proxy_url = None;
+        }
+        let server = address(&config.cluster_url);
+        let client = Client::try_from(config)?;
+        Ok(Access { client, server })
+    });
+    made.await
+        .map_err(|_| Failure::Identity("reading the credentials of the cluster failed".to_owned()))?
+}
+
+fn config(identity: &Identity) -> Result<Config, Failure> {
+    let read = match &identity.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let kubeconfig = match read {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) if is_absent(&error, identity) => {
+            return Config::incluster().map_err(|error: InClusterError| failure::nowhere(&error));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let options = KubeConfigOptions {
+        context: identity.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    // It reads files and nothing else: there is no waiting in it.
+    let config = tokio::runtime::Handle::current().block_on(Config::from_custom_kubeconfig(kubeconfig, &options));
+    Ok(config?)
+}
+
+/// Nobody gave a kubeconfig: neither here nor by `KUBECONFIG`, nor a context of one.
+fn is_absent(error: &KubeconfigError, identity: &Identity) -> bool {
+    let given = identity.kubeconfig.is_some() || identity.context.is_some();
+    let none_there = match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(io, path) => {
+            io.kind() == std::io::ErrorKind::NotFound && path.ends_with(Path::new(".kube/config"))
+        }
+        _ => false,
+    };
+    let named = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    none_there && !given && !named
+}
+
+/// Without a user's name and password, which a URL may hold.
+fn address(url: &http::Uri) -> String {
+    let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or_default());
+    match url.port() {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

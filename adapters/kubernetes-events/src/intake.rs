@@ -1,0 +1,335 @@
+//! From an object that was read to an event that is stored and a mark that says so.
+//!
+//! What is read is collected into a batch. [`Intake::store`] stores the batch, and only then lets the mark know of it (CONTRACT
+//! SR-1). While the sink refuses, it waits, and nobody reads on (SR-5): the mark makes that safe however long it takes.
+
+mod batch;
+mod saver;
+
+use adapter::{AdapterError, Source, Truth, Unstored, Weight};
+use bytes::Bytes;
+use event::Event;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config,
+    coalesce::{Coalescer, Key, Seen},
+    convert::{bundle, convert},
+    facts::Facts,
+    mark::{Gap, List, Mark},
+    path,
+};
+use batch::Batch;
+use saver::Saver;
+
+/// Whether the source has seen everything.
+const COMPLETE: &str = "Complete";
+
+/// How long a gap is shown: long enough for somebody to come by.
+const GAP_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
+/// The source is to stop.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+pub(crate) struct Intake {
+    config: Config,
+    source: Source,
+    mark: Mark,
+    coalescer: Option<Coalescer>,
+    batch: Batch,
+    saver: Saver,
+}
+
+impl Intake {
+    /// Goes on from the checkpoint.
+    pub(crate) async fn open(config: Config, source: Source) -> Result<Self, AdapterError> {
+        let text = source.checkpoint.mark().await.map_err(|error| AdapterError {
+            reason: "CheckpointUnusable",
+            message: format!("{}: check the folder given by --data", crate::failure::chain(&error)),
+        })?;
+        let mark = text.and_then(|text| {
+            let mark = Mark::read(&text);
+            if mark.is_none() {
+                tracing::warn!(
+                    source = source.name,
+                    "the source's mark cannot be read, events of the last hour are repeated"
+                );
+            }
+            mark
+        });
+        let mark = mark.unwrap_or_default();
+        match mark
+            .gap()
+            .filter(|gap| Timestamp::now().duration_since(gap.to) < GAP_SHOWN)
+        {
+            Some(gap) => incomplete(&source, "Gap", gap.message()),
+            None => source.report.note(COMPLETE, (Truth::True, Weight::Warning), "", ""),
+        }
+        Ok(Self {
+            coalescer: config.coalesce.map(Coalescer::new),
+            config,
+            source,
+            mark,
+            batch: Batch::default(),
+            saver: Saver::default(),
+        })
+    }
+
+    pub(crate) fn set_scope(&mut self, scope: &str) {
+        self.mark.set_scope(scope);
+    }
+
+    /// Where a watch goes on; `None` when the objects must be listed.
+    pub(crate) fn resume(&self) -> Option<u64> {
+        self.mark.resume()
+    }
+
+    /// An object that the watch brings.
+    pub(crate) fn written(&mut self, object: &RawValue) {
+        let Some((facts, seen)) = self.read(object) else { return };
+        self.batch.version = self.batch.version.max(seen.version);
+        if self.mark.is_new(&seen.uid, seen.version) {
+            self.offer(&facts, seen, object);
+        }
+    }
+
+    /// The watch says that an object is gone.
+    pub(crate) fn deleted(&mut self, object: &RawValue) {
+        if let Some((_, seen)) = self.read(object) {
+            self.batch.version = self.batch.version.max(seen.version);
+            self.batch.gone.push(seen.uid);
+        }
+    }
+
+    /// The watch says that nothing up to this version follows any more.
+    pub(crate) fn bookmark(&mut self, object: &RawValue) {
+        let version = Facts::read(object.get()).and_then(|facts| facts.version());
+        self.batch.version = self.batch.version.max(version.unwrap_or_default());
+    }
+
+    /// The watch has brought everything there is.
+    pub(crate) fn caught_up(&mut self) {
+        self.mark.synced(Timestamp::now());
+        self.saver.touch(Instant::now());
+    }
+
+    pub(crate) fn begin_list(&mut self, version: u64) -> List {
+        self.mark.begin_list(version)
+    }
+
+    /// An object of a list.
+    pub(crate) fn listed(&mut self, list: &mut List, object: &RawValue) {
+        let Some((facts, seen)) = self.read(object) else { return };
+        if self.mark.meet(list, &seen.uid, seen.version) {
+            // Of a source that is new nothing was missed.
+            self.batch.recovered += u64::from(self.mark.has_looked());
+            self.offer(&facts, seen, object);
+        }
+    }
+
+    /// The list was read to its end.
+    pub(crate) async fn finish_list(
+        &mut self,
+        list: &List,
+        version: u64,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        self.store(stop).await?;
+        let now = Timestamp::now();
+        let gap = self.mark.judge(list, now);
+        if let Some(gap) = &gap {
+            self.tell(gap, stop).await?;
+        }
+        self.mark.finish_list(list, version, self.first_held(), now, gap);
+        self.saver.changed();
+        self.prove(stop).await?;
+        self.saver.save(&self.source, &self.mark).await;
+        Ok(())
+    }
+
+    /// When there is something to do even if nothing is read.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let bundle = self.coalescer.as_ref().and_then(|coalescer| coalescer.next_end(now));
+        [bundle, self.saver.next_due()].into_iter().flatten().min()
+    }
+
+    /// Reading on would make the batch too large.
+    pub(crate) fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
+    /// Stores what was read, and saves the mark when that is due.
+    pub(crate) async fn store(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
+        self.release();
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            let proof = self.put(&batch.events, stop).await?;
+            let now = Timestamp::now();
+            self.count(&batch, now);
+            for seen in batch.seen {
+                self.mark.learn(seen.uid, seen.version, now);
+            }
+            for uid in batch.gone {
+                self.mark.forget(&uid);
+            }
+            if batch.version > 0 {
+                let before = self.first_held().map_or(u64::MAX, |held| held.saturating_sub(1));
+                self.mark.advance(batch.version.min(before));
+            }
+            self.saver.proven(proof);
+            self.saver.changed();
+        }
+        if self.saver.is_due(Instant::now()) {
+            self.prove(stop).await?;
+            self.saver.save(&self.source, &self.mark).await;
+        }
+        Ok(())
+    }
+
+    /// Saves what is stored, for the next process.
+    pub(crate) async fn close(mut self) {
+        self.saver.save(&self.source, &self.mark).await;
+    }
+
+    fn read(&mut self, object: &RawValue) -> Option<(Facts, Seen)> {
+        let read = Facts::read(object.get()).and_then(|facts| {
+            let seen = Seen {
+                uid: facts.uid().into(),
+                version: facts.version()?,
+            };
+            (!seen.uid.is_empty()).then_some((facts, seen))
+        });
+        if read.is_none() {
+            self.source.counters.invalid(1);
+            tracing::warn!(
+                source = self.source.name,
+                "object without uid or resourceVersion, passed over"
+            );
+        }
+        read
+    }
+
+    fn offer(&mut self, facts: &Facts, seen: Seen, object: &RawValue) {
+        if !self.config.takes(facts) {
+            self.source.counters.not_wanted(1);
+            self.batch.seen.push(seen);
+            return;
+        }
+        // A copy, so that a kept event does not keep the page it came in.
+        let data = Bytes::copy_from_slice(object.get().as_bytes());
+        let event = match convert(&self.config, facts, data) {
+            Ok(event) => event,
+            Err(error) => {
+                self.source.counters.invalid(1);
+                tracing::warn!(source = self.source.name, uid = &*seen.uid, %error, "object cannot become an event, passed over");
+                self.batch.seen.push(seen);
+                return;
+            }
+        };
+        self.batch.read(facts.last_time());
+        let out = match &mut self.coalescer {
+            Some(coalescer) => coalescer.offer(key(facts), seen.clone(), event, Instant::now()),
+            None => Some(event),
+        };
+        if let Some(event) = out {
+            self.batch.push(event, [seen]);
+        }
+    }
+
+    /// Bundles whose window has ended join the batch.
+    fn release(&mut self) {
+        let due = self.coalescer.as_mut().map(|coalescer| coalescer.due(Instant::now()));
+        for held in due.unwrap_or_default() {
+            match bundle(&held.event, held.suppressed) {
+                Ok(event) => self.batch.push(event, held.versions),
+                Err(error) => tracing::error!(source = self.source.name, %error, "a bundle is no event"),
+            }
+        }
+    }
+
+    fn first_held(&self) -> Option<u64> {
+        self.coalescer.as_ref().and_then(Coalescer::first_held)
+    }
+
+    /// Stores all of them, one by one where one is too large for the sink: that one is passed over and told of.
+    async fn put(&mut self, events: &[Event], stop: &CancellationToken) -> Result<adapter::Accepted, Stopped> {
+        match self.source.store(events.to_vec(), stop).await {
+            Ok(proof) => return Ok(proof),
+            Err(Unstored::Stopped) => return Err(Stopped),
+            Err(Unstored::TooLarge { .. }) => {}
+        }
+        for event in events {
+            match self.source.store(vec![event.clone()], stop).await {
+                Ok(_) => {}
+                Err(Unstored::Stopped) => return Err(Stopped),
+                Err(Unstored::TooLarge { bytes, limit }) => {
+                    self.source.counters.invalid(1);
+                    let subject = event.text("subject").unwrap_or_default();
+                    let message = format!("{subject} has {bytes} bytes and the sink takes {limit}: it was passed over");
+                    incomplete(&self.source, "TooLarge", message);
+                }
+            }
+        }
+        self.source.store(Vec::new(), stop).await.map_err(|_| Stopped)
+    }
+
+    /// What is saved without anything new having been stored needs a proof too.
+    async fn prove(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
+        if self.saver.needs_proof() {
+            let proof = self.put(&[], stop).await?;
+            self.saver.proven(proof);
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, gap: &Gap, stop: &CancellationToken) -> Result<(), Stopped> {
+        let namespace = self.config.namespace.as_deref().unwrap_or_default();
+        let event = gap.event(
+            &path::collection(namespace, "events"),
+            &self.source.uid,
+            &self.config.extensions,
+        );
+        match event {
+            Ok(event) => {
+                let proof = self.put(&[event], stop).await?;
+                self.saver.proven(proof);
+            }
+            Err(error) => tracing::error!(source = self.source.name, %error, "a gap is no event"),
+        }
+        incomplete(&self.source, "Gap", gap.message());
+        Ok(())
+    }
+
+    fn count(&self, batch: &Batch, now: Timestamp) {
+        self.source.counters.recovered(batch.recovered);
+        if let Some((newest, text)) = &batch.newest {
+            self.source
+                .counters
+                .lag(now.duration_since(*newest).try_into().unwrap_or_default());
+            self.source.report.field("lastEventTime", text.as_str());
+        }
+    }
+}
+
+fn incomplete(source: &Source, reason: &'static str, message: String) {
+    source
+        .report
+        .note(COMPLETE, (Truth::False, Weight::Warning), reason, message);
+}
+
+/// What repeats: one object and one reason. Writers that leave the uid out name the object.
+fn key(facts: &Facts) -> Key {
+    let involved = facts.involved();
+    let object = match involved.uid() {
+        "" => format!("{}/{}/{}", involved.kind(), involved.namespace(), involved.name()),
+        uid => uid.to_owned(),
+    };
+    Key {
+        object,
+        reason: facts.reason().to_owned(),
+    }
+}

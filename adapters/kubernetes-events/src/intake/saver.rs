@@ -1,0 +1,87 @@
+//! When the mark is saved: at once while it is small, and never for more than a twentieth of the time.
+//!
+//! A crash between storing and saving repeats what lies between, with the same ids; so saving early is worth something, and a
+//! mark of a hundred thousand objects takes a while to write.
+
+use std::time::Duration;
+
+use adapter::{Accepted, Source, Truth, Weight};
+use tokio::time::Instant;
+
+use crate::mark::Mark;
+
+/// Between two saves passes at least this many times what the last one took.
+const PAUSE: u32 = 19;
+
+/// That all was well is saved this often when nothing happens: a gap is told from the time saved last.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// A disk that is full stays so for a while.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Whether restarts repeat nothing.
+const SAVED: &str = "CheckpointSaved";
+
+#[derive(Debug, Default)]
+pub(super) struct Saver {
+    changed: bool,
+    proof: Option<Accepted>,
+    last: Option<Instant>,
+    next: Option<Instant>,
+}
+
+impl Saver {
+    pub(super) fn changed(&mut self) {
+        self.changed = true;
+    }
+
+    pub(super) fn proven(&mut self, proof: Accepted) {
+        self.proof = Some(proof);
+    }
+
+    pub(super) fn needs_proof(&self) -> bool {
+        self.proof.is_none()
+    }
+
+    /// Nothing has changed but the time.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.changed |= self.last.is_none_or(|last| now.duration_since(last) >= QUIET);
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.changed && self.next.is_none_or(|next| next <= now)
+    }
+
+    /// When a save that was put off may be made.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next.filter(|_| self.changed)
+    }
+
+    /// Saves the mark when it has changed and what it says is proven. One that cannot be saved is told of and tried again: going on is worth more than an early end.
+    pub(super) async fn save(&mut self, source: &Source, mark: &Mark) {
+        let Some(proof) = self.proof.filter(|_| self.changed) else {
+            return;
+        };
+        let begun = Instant::now();
+        let saved = source.checkpoint.save_mark(&proof, mark.write()).await;
+        let done = Instant::now();
+        self.last = Some(done);
+        self.next = Some(done + done.duration_since(begun) * PAUSE);
+        match saved {
+            Ok(()) => {
+                self.changed = false;
+                source.report.note(SAVED, (Truth::True, Weight::Warning), "", "");
+            }
+            Err(error) => {
+                self.next = Some(done + AGAIN);
+                let message = format!(
+                    "{}: after a restart the events since the last save are repeated; check the folder given by --data",
+                    crate::failure::chain(&error)
+                );
+                source
+                    .report
+                    .note(SAVED, (Truth::False, Weight::Warning), "CheckpointNotSaved", message);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What arrives, and what does not.
+
+use super::*;
+
+/// Proves: SR-2, SR-3
+#[tokio::test]
+async fn each_writing_of_an_event_object_is_an_event_with_the_servers_bytes() {
+    let Some(place) = Place::shared().await else { return };
+    let (outlet, source) = sink();
+    let before = place.create("before", "web-0", "Scheduled").await;
+    let listed = place.get(&place.events()).await;
+    let running = Running::start(place.config(), &source);
+    until_watching(&source).await;
+    let created = place.create("after", "web-0", "BackOff").await;
+    until("it has arrived", || outlet.stored().len() == 2).await;
+    let as_sent = place.get(&format!("{}/after", place.events())).await;
+    let repeated = place.repeat("after", 2).await;
+    until_stored(&outlet, &[before, created, repeated]).await;
+    let stored = outlet.stored();
+    let data = |index: usize| std::str::from_utf8(stored[index].data()).unwrap();
+    assert!(listed.contains(data(0)), "{} is not in {listed}", data(0));
+    assert_eq!(data(1), as_sent.trim_end());
+    assert_eq!(stored[1].text("count"), Some("1"));
+    assert_eq!(stored[2].text("count"), Some("2"));
+    assert_eq!(stored[2].text("time"), Some("2026-11-24T12:34:56Z"));
+    assert_eq!(
+        stored[1].source(),
+        format!("/apis/v1/namespaces/{}/pods/web-0", place.namespace)
+    );
+    assert_eq!(source.report.said().fields["lastEventTime"], "2026-11-24T12:34:56Z");
+    running.stop().await;
+}
+
+/// Proves: SR-2
+#[tokio::test]
+async fn what_is_written_by_the_newer_api_arrives_in_the_same_form() {
+    let Some(place) = Place::shared().await else { return };
+    let (outlet, source) = sink();
+    let running = Running::start(place.config(), &source);
+    until_watching(&source).await;
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", place.namespace);
+    let regarding =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": place.namespace, "name": "cart"});
+    let event = json!({
+        "metadata": {"name": "new", "namespace": place.namespace}, "regarding": regarding, "action": "Scaling",
+        "reason": "Scaled", "type": "Normal", "note": "a note", "eventTime": "2026-11-24T12:00:00.000001Z",
+        "reportingController": "example.dev/scaler", "reportingInstance": "scaler-1",
+    });
+    let created = place.send(Method::POST, &path, &event).await;
+    let series = json!({"series": {"count": 5, "lastObservedTime": "2026-11-24T12:05:00.000000Z"}});
+    let repeated = place.send(Method::PATCH, &format!("{path}/new"), &series).await;
+    until_stored(&outlet, &[created, repeated]).await;
+    let event = outlet.stored().pop().unwrap();
+    let expected = [
+        (
+            "source",
+            format!("/apis/apps/v1/namespaces/{}/deployments/cart", place.namespace),
+        ),
+        ("reason", "Scaled".to_owned()),
+        ("eventtype", "Normal".to_owned()),
+        ("count", "5".to_owned()),
+        ("time", "2026-11-24T12:05:00.000000Z".to_owned()),
+    ];
+    for (name, value) in expected {
+        assert_eq!(event.text(name), Some(&*value), "{name}");
+    }
+    let data: Value = serde_json::from_slice(event.data()).unwrap();
+    assert_eq!(
+        (&data["apiVersion"], &data["message"]),
+        (&json!("v1"), &json!("a note"))
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_what_the_filters_take_arrives_and_only_from_its_namespace() {
+    let Some(place) = Place::shared().await else { return };
+    let Some(other) = Place::shared().await else { return };
+    let (outlet, source) = sink();
+    let config = Config {
+        reasons: vec!["BackOff".to_owned()],
+        types: vec!["Warning".to_owned()],
+        ..place.config()
+    };
+    let running = Running::start(config, &source);
+    until_watching(&source).await;
+    place.create("unwanted", "web-0", "Pulled").await;
+    other.create("elsewhere", "web-0", "BackOff").await;
+    let wanted = place.create("wanted", "web-0", "BackOff").await;
+    until_stored(&outlet, &[wanted]).await;
+    running.stop().await;
+    // What was not wanted then was looked at: other filters do not bring it back.
+    let running = Running::start(place.config(), &source);
+    until_watching(&source).await;
+    let last = place.create("last", "web-0", "Pulled").await;
+    until("it has arrived", || outlet.stored().len() >= 2).await;
+    assert_eq!(ids(&outlet.stored())[1..], [id(&last)]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_of_all_namespaces_hears_from_each() {
+    let Some(cluster) = Kubernetes::start(Setup::default()).await else {
+        return;
+    };
+    let place = Place::in_cluster(&cluster).await;
+    let other = Place::in_cluster(&cluster).await;
+    let (outlet, source) = sink();
+    let config = Config {
+        namespace: None,
+        // The cluster itself writes some too.
+        kinds: vec!["Pod".to_owned()],
+        ..place.config()
+    };
+    let first = place.create("first", "web-0", "BackOff").await;
+    let running = Running::start(config, &source);
+    until_watching(&source).await;
+    let second = other.create("second", "web-0", "BackOff").await;
+    until_stored(&outlet, &[first, second]).await;
+    let namespaces: Vec<_> = outlet
+        .stored()
+        .iter()
+        .map(|event| event.text("namespace").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        namespaces,
+        [Some(place.namespace.clone()), Some(other.namespace.clone())]
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn repeats_within_the_window_are_one_event_that_says_how_many() {
+    let Some(place) = Place::shared().await else { return };
+    let (outlet, source) = sink();
+    let config = Config {
+        coalesce: Some(Duration::from_secs(3)),
+        ..place.config()
+    };
+    let running = Running::start(config, &source);
+    until_watching(&source).await;
+    let first = place.create("storm", "web-0", "BackOff").await;
+    let another = place.create("another", "web-1", "BackOff").await;
+    until("the first of each goes out at once", || outlet.stored().len() == 2).await;
+    for count in 2..9 {
+        place.repeat("storm", count).await;
+    }
+    let last = place.repeat("storm", 9).await;
+    until_stored(&outlet, &[first, another, last]).await;
+    let bundle = outlet.stored().pop().unwrap();
+    assert_eq!(
+        (bundle.text("count"), bundle.text("suppressed")),
+        (Some("9"), Some("7"))
+    );
+    running.stop().await;
+}
+
+/// Proves: SR-1
+#[tokio::test]
+async fn a_bundle_that_was_held_when_the_process_died_is_not_lost() {
+    let Some(place) = Place::shared().await else { return };
+    let (outlet, source) = sink();
+    let config = Config {
+        coalesce: Some(Duration::from_secs(3600)),
+        ..place.config()
+    };
+    let running = Running::start(config, &source);
+    until_watching(&source).await;
+    let first = place.create("storm", "web-0", "BackOff").await;
+    until("the first goes out at once", || outlet.stored().len() == 1).await;
+    let held = place.repeat("storm", 2).await;
+    let other = place.create("other", "web-1", "Pulled").await;
+    until("what came after it is stored", || outlet.stored().len() == 2).await;
+    running.kill().await;
+    let running = Running::start(place.config(), &source);
+    until_stored(&outlet, &[first, other, held]).await;
+    running.stop().await;
+}
