@@ -26,6 +26,7 @@ const TELL_REASONS: &[&str] = &[
     "adapters/containers/src/adapter.rs",
     "adapters/containers/src/trouble.rs",
     "adapters/github/src/registration.rs",
+    "adapters/kubernetes-events/src/",
     "adapters/src/lib.rs",
     "channels/kafka/src/group.rs",
     "channels/nats/src/consumer.rs",

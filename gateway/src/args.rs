@@ -138,6 +138,10 @@ pub(crate) struct Run {
     /// Watch one namespace only (with --kubernetes).
     #[arg(long, env = "HEADGATE_NAMESPACE", value_name = "NS")]
     pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig (KUBECONFIG, else ~/.kube/config) whose cluster KubernetesEventSources watch; without it the
+    /// current one.
+    #[arg(long, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
+    pub(crate) kube_context: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -181,6 +185,10 @@ pub(crate) struct Adapter {
     /// The address by which it is reached from outside, for status and webhooks.
     #[arg(long, env = "HEADGATE_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<url::Url>,
+    /// Context of the kubeconfig (KUBECONFIG, else ~/.kube/config) whose cluster KubernetesEventSources watch; without it the
+    /// current one.
+    #[arg(long, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
+    pub(crate) kube_context: Option<String>,
     /// How long a drain may take.
     #[arg(long, env = "HEADGATE_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub(crate) grace: Duration,

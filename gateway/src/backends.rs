@@ -25,6 +25,7 @@ mod containers;
 mod gcp_pubsub;
 mod github;
 mod kafka;
+mod kubernetes_events;
 mod nats;
 
 pub(crate) use github::Address;
@@ -41,6 +42,7 @@ pub(crate) struct Backends {
     github: Sources,
     address: Address,
     containers: Containers,
+    kube_context: Option<String>,
 }
 
 impl Backends {
@@ -58,7 +60,13 @@ impl Backends {
             github: Sources::registered(registry),
             address,
             containers,
+            kube_context: None,
         }
+    }
+
+    /// The cluster that sources watch: of this context of the kubeconfig instead of its current one.
+    pub(crate) fn of_cluster(self, kube_context: Option<String>) -> Self {
+        Self { kube_context, ..self }
     }
 
     fn memory(&self, wanted: &model::Channel, capacity: usize) -> Arc<dyn Channel> {
@@ -282,12 +290,15 @@ impl dataplane::Backends for Backends {
             model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.github, &self.address),
             model::SourceConfig::Container(config) => self.containers.build(source, config, given),
             model::SourceConfig::GcpPubSub(config) => gcp_pubsub::build(source, config, given),
-            model::SourceConfig::KubernetesEvents(_) => Err(model::Unresolved {
-                reason: "NotSupportedYet",
-                message: format!("{:?} is validated and not run by this release", source.key.kind),
-            }),
+            model::SourceConfig::KubernetesEvents(config) => Ok(kubernetes_events::build(
+                source,
+                config,
+                given,
+                self.kube_context.as_deref(),
+            )),
         }
     }
+
     fn wanted(&self, gateway: &str, spec: &Spec) {
         self.containers.wanted(gateway, spec);
     }

@@ -74,7 +74,8 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     };
     let (listeners, further) = dataplane::server::Listeners::beside(listen);
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
-    let backends = Arc::new(Backends::new(folder, address, containers, &mut registry));
+    let backends = Backends::new(folder, address, containers, &mut registry).of_cluster(args.kube_context.clone());
+    let backends = Arc::new(backends);
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
 
     let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());

@@ -22,6 +22,7 @@ mod ingress;
 mod ingress_limits;
 mod isolation;
 mod kafka;
+mod kubernetes_events;
 mod nats;
 mod ordering;
 mod pausing;

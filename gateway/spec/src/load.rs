@@ -121,11 +121,10 @@ impl Reader {
             set,
             Findings {
                 mut faults,
-                mut warnings,
+                warnings,
             },
         ) = merge(&self.set, contents, &unread, default_provisioner);
         let Built { spec, dangling } = build(&set, &self.folder, default_provisioner, before, Timestamp::now());
-        warnings.extend(later_releases(&set));
         faults.extend(dangling);
         dedupe(&mut faults);
         Round {
@@ -179,18 +178,4 @@ fn file_text(path: &Path) -> Result<String, String> {
     })?;
     // Some editors begin a file with a byte order mark, which no position counts.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// Valid documents that this release does not run.
-fn later_releases(set: &Set) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    for (key, entry) in &set.valid {
-        let Some(Resource::KubernetesEventSource(_) | Resource::ContainerSource(_)) = &entry.document.resource else {
-            continue;
-        };
-        let message = format!("NotSupportedYet: {} is valid, and not run by this release", key.kind);
-        let found = Found::new(entry.document.root.mark("kind"), "", "NotSupportedYet", message);
-        warnings.push(entry.document.file.warning(found, Some(key)));
-    }
-    warnings
 }

@@ -29,6 +29,7 @@ pub(super) async fn adapter(args: args::Adapter, admin_token: Option<String>) ->
         max_hops: 32,
         kubernetes: false,
         namespace: None,
+        kube_context: args.kube_context,
     };
     run::run(run, Some(alone), admin_token).await
 }
