@@ -56,6 +56,7 @@ const OTHER_WORDS: &[&str] = &[
     "Authenticated",
     "Channel",
     "ChannelReady",
+    "CheckpointSaved",
     "ClusterChannelProvisioner",
     "Complete",
     "ContainerSource",
@@ -89,6 +90,7 @@ const OTHER_WORDS: &[&str] = &[
     "Swept",
     "Valid",
     "Warning",
+    "Watching",
     "WebhookConfigured",
 ];
 

@@ -179,6 +179,10 @@ impl Intake {
             if batch.version > 0 {
                 let before = self.first_held().map_or(u64::MAX, |held| held.saturating_sub(1));
                 self.mark.advance(batch.version.min(before));
+                if let Some((newest, _)) = batch.newest {
+                    // A watch that is never quiet has still brought everything up to here.
+                    self.mark.synced(newest.min(now));
+                }
             }
             self.saver.proven(proof);
             self.saver.changed();

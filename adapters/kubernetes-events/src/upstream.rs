@@ -31,7 +31,7 @@ const STATUS_MAX_BYTES: usize = 64 * 1024;
 
 /// How long one watch lasts. Rights and credentials are checked when one begins: what was taken away is noticed, and what was
 /// rotated is used, within this.
-pub(crate) const WATCH: Duration = Duration::from_secs(60);
+pub(crate) const WATCH: Duration = Duration::from_secs(30);
 
 pub(crate) struct Upstream {
     client: Client,

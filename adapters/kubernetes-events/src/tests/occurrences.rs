@@ -176,3 +176,47 @@ async fn a_bundle_that_was_held_when_the_process_died_is_not_lost() {
     until_stored(&outlet, &[first, other, held]).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_real_controller_writes_arrives() {
+    let setup = Setup {
+        controller_manager: true,
+        ..Setup::default()
+    };
+    let Some(cluster) = Kubernetes::start(setup).await else {
+        return;
+    };
+    let place = Place::in_cluster(&cluster).await;
+    let (outlet, source) = sink();
+    let config = Config {
+        kinds: vec!["Deployment".to_owned(), "ReplicaSet".to_owned()],
+        ..place.config()
+    };
+    let running = Running::start(config, &source);
+    until_watching(&source).await;
+    let labels = json!({"app": "cart"});
+    let pod =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "cart", "image": "localhost/cart"}]}});
+    let deployment = json!({
+        "metadata": {"name": "cart"}, "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": pod},
+    });
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments", place.namespace);
+    place.send(Method::POST, &path, &deployment).await;
+    let told = |reason: &str| {
+        outlet
+            .stored()
+            .into_iter()
+            .find(|event| event.text("reason") == Some(reason))
+    };
+    until("the deployment is scaled and pods are made", || {
+        told("ScalingReplicaSet").is_some() && told("SuccessfulCreate").is_some()
+    })
+    .await;
+    let scaled = told("ScalingReplicaSet").unwrap();
+    assert_eq!(
+        scaled.source(),
+        format!("/apis/apps/v1/namespaces/{}/deployments/cart", place.namespace)
+    );
+    assert!(scaled.text("time").is_some());
+    running.stop().await;
+}
