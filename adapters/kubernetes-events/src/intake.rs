@@ -66,7 +66,7 @@ impl Intake {
             .gap()
             .filter(|gap| Timestamp::now().duration_since(gap.to) < GAP_SHOWN)
         {
-            Some(gap) => incomplete(&source, "Gap", gap.message()),
+            Some(gap) => incomplete(&source, "EventsMissing", gap.message()),
             None => source.report.note(COMPLETE, (Truth::True, Weight::Warning), "", ""),
         }
         Ok(Self {
@@ -304,7 +304,7 @@ impl Intake {
             }
             Err(error) => tracing::error!(source = self.source.name, %error, "a gap is no event"),
         }
-        incomplete(&self.source, "Gap", gap.message());
+        incomplete(&self.source, "EventsMissing", gap.message());
         Ok(())
     }
 

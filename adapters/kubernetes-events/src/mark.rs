@@ -150,7 +150,7 @@ impl Mark {
         let away = now.duration_since(self.synced).unsigned_abs();
         let youngest = now.duration_since(self.newest).unsigned_abs();
         let reason = if away > RETENTION {
-            gap::AWAY
+            gap::EXCEEDED
         } else if !self.known.is_empty() && !list.survivors && youngest < RETENTION {
             gap::VANISHED
         } else {

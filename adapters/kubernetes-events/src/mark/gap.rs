@@ -1,6 +1,6 @@
 //! A time in which Event objects may have come and expired unseen (CONTRACT SR-4), as a value and as an event.
 //!
-//! Why there is one: away longer than Event objects live (`AWAY`), or everything that was known is gone although it was younger
+//! Why there is one: away longer than Event objects live (`EXCEEDED`), or everything that was known is gone although it was younger
 //! than that, so that they live shorter here or somebody deletes them (`VANISHED`). That the second may be somebody's cleaning
 //! up is the price for not missing a short `--event-ttl`, which no API tells.
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 const TYPE: &str = "dev.headgate.gap";
 
-pub(super) const AWAY: &str = "AwayTooLong";
+pub(super) const EXCEEDED: &str = "RetentionExceeded";
 pub(super) const VANISHED: &str = "EventsVanished";
 
 /// From the last look that saw everything to the first that saw anything again.
@@ -25,7 +25,7 @@ pub(crate) struct Gap {
 
 impl Gap {
     pub(crate) fn message(&self) -> String {
-        let why = if self.reason == AWAY {
+        let why = if self.reason == EXCEEDED {
             "the gateway could not watch for longer than Event objects live"
         } else {
             "all Event objects known before have vanished early"

@@ -110,7 +110,12 @@ fn a_gap_is_told_exactly_when_something_may_have_expired_unseen() {
     type Case = (&'static str, i64, &'static [(&'static str, u64)], Option<&'static str>);
     let cases: [Case; 7] = [
         ("a short absence", 60, &[("a", 3), ("b", 7)], None),
-        ("longer than events live", hour + 1, &[("n", 90)], Some("AwayTooLong")),
+        (
+            "longer than events live",
+            hour + 1,
+            &[("n", 90)],
+            Some("RetentionExceeded"),
+        ),
         (
             "as long, but something known is still there: they live longer here",
             hour + 1,
@@ -121,7 +126,7 @@ fn a_gap_is_told_exactly_when_something_may_have_expired_unseen() {
             "as long, and the one that is there was written again since",
             hour + 1,
             &[("b", 91)],
-            Some("AwayTooLong"),
+            Some("RetentionExceeded"),
         ),
         ("all young ones are gone", 60, &[("n", 90)], Some("EventsVanished")),
         ("all old ones are gone", hour - 10, &[("n", 90)], None),
@@ -146,7 +151,7 @@ fn a_gap_is_an_event_that_is_the_same_when_it_is_told_again() {
     let gap = |to| Gap {
         from: at(0),
         to: at(to),
-        reason: gap::AWAY.into(),
+        reason: gap::EXCEEDED.into(),
     };
     let made = |to, source| gap(to).event(source, "uid-1", &BTreeMap::new()).unwrap();
     let event = made(4000, "/apis/v1/namespaces/a/events");
@@ -155,7 +160,7 @@ fn a_gap_is_an_event_that_is_the_same_when_it_is_told_again() {
     let data: serde_json::Value = serde_json::from_slice(event.data()).unwrap();
     assert_eq!(data["from"], at(0).to_string());
     assert_eq!(data["to"], at(4000).to_string());
-    assert_eq!(data["reason"], "AwayTooLong");
+    assert_eq!(data["reason"], "RetentionExceeded");
 }
 
 #[test]

@@ -161,7 +161,7 @@ async fn events_that_expired_unseen_are_told_as_a_gap() {
     );
     let data: Value = serde_json::from_slice(gap.data()).unwrap();
     assert!(data["from"].as_str() < data["to"].as_str(), "{data}");
-    assert_eq!(reason(&source, "Complete").as_deref(), Some("Gap"));
+    assert_eq!(reason(&source, "Complete").as_deref(), Some("EventsMissing"));
     until_watching(&source).await;
     running.stop().await;
     // It is told once, and shown after a restart too.
@@ -169,6 +169,6 @@ async fn events_that_expired_unseen_are_told_as_a_gap() {
     until_watching(&source).await;
     place.create("later", "web-0", "BackOff").await;
     until("it has arrived", || outlet.stored().len() == 3).await;
-    assert_eq!(reason(&source, "Complete").as_deref(), Some("Gap"));
+    assert_eq!(reason(&source, "Complete").as_deref(), Some("EventsMissing"));
     running.stop().await;
 }
