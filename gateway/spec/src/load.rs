@@ -12,9 +12,8 @@ use crate::{
     Spec,
     build::{Built, build},
     document::{Contents, read},
-    fault::{Fault, File, Found, Warning},
+    fault::{Fault, File, Warning},
     listing::{Listing, listing},
-    resource::Resource,
     secrets::Folder,
     set::{Findings, Set, merge},
 };

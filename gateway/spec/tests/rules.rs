@@ -752,23 +752,6 @@ fn documents_of_others_are_left_alone_with_a_warning() {
     );
 }
 
-#[test]
-fn what_a_later_release_runs_is_valid_and_warned_about() {
-    let text = source("ContainerSource") + "  image: i\n---\n" + CHANNEL;
-    let loaded = loaded(&text);
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let reasons: Vec<_> = loaded
-        .warnings
-        .iter()
-        .map(|warning| (warning.fault().reason, warning.fault().line))
-        .collect();
-    assert_eq!(reasons.len(), 1);
-    assert!(
-        reasons.iter().all(|(reason, _)| *reason == "NotSupportedYet"),
-        "{reasons:?}"
-    );
-}
-
 /// Proves: SR-6
 #[test]
 fn secrets_and_services_are_checked_without_showing_a_value() {
