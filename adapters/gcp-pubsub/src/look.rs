@@ -31,7 +31,7 @@ pub(crate) enum Seen {
         empty: bool,
     },
     /// Messages wait and do not come, or nobody can tell for too long: to be read over this connection instead.
-    Silent(Upstream),
+    Silent(Box<Upstream>),
     Fault(Fault),
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn look(upstream: Upstream, access: Access, known: Found, look:
         Err(fault) if fault.reason == PERMISSION_DENIED && !known.own => known,
         Err(fault) => return Seen::Fault(fault),
     };
-    if look % ASK_EVERY != 0 {
+    if !look.is_multiple_of(ASK_EVERY) {
         return Seen::Quiet { found, empty: false };
     }
     match upstream.waits(&found.name).await {
@@ -57,7 +57,7 @@ pub(crate) async fn look(upstream: Upstream, access: Access, known: Found, look:
         None => {}
     }
     match Upstream::connect(&access).await {
-        Ok(other) => Seen::Silent(other),
+        Ok(other) => Seen::Silent(Box::new(other)),
         Err(fault) => Seen::Fault(fault),
     }
 }

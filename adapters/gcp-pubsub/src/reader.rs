@@ -73,6 +73,7 @@ enum Next {
 }
 
 /// What became of a batch.
+#[derive(Clone, Copy)]
 enum Stored {
     Proven(Accepted),
     TooLarge,
@@ -239,7 +240,7 @@ impl<'a> Reader<'a> {
                     "nothing comes on the stream, it is replaced"
                 );
                 self.messages = other.read(&self.found.name);
-                (self.upstream, self.looks) = (other, 0);
+                (self.upstream, self.looks) = (*other, 0);
             }
         }
     }
