@@ -70,6 +70,19 @@ pub(crate) fn find<'a>(table: &'a [u8], name: &str) -> Option<Value<'a>> {
     None
 }
 
+pub(crate) fn select<'a>(table: &'a [u8], names: &[impl AsRef<str>], found: &mut [Option<Value<'a>>]) {
+    let mut entries = Entries::of(table);
+    while let Some((kind, name, value)) = entries.raw_next() {
+        let wanted = names.iter().position(|wanted| wanted.as_ref().as_bytes() == name);
+        if let Some(slot) = wanted.and_then(|index| found.get_mut(index)) {
+            *slot = ValueKind::from_byte(kind).map(|kind| Value {
+                text: text(value),
+                kind,
+            });
+        }
+    }
+}
+
 /// The value's place in the table, so that it can be shared instead of copied.
 pub(crate) fn shared(table: &Bytes, value: &str) -> Bytes {
     table.slice_ref(value.as_bytes())

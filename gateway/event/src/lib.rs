@@ -148,6 +148,11 @@ impl Event {
         self.attribute(name).map(|value| value.text)
     }
 
+    /// Several attributes in one pass: what `names[i]` has comes to `found[i]`, which is left alone when there is none.
+    pub fn select<'a>(&'a self, names: &[impl AsRef<str>], found: &mut [Option<Value<'a>>]) {
+        attributes::select(&self.attributes, names, found);
+    }
+
     /// All context attributes and extensions, `specversion`, `id`, `source`, `type` first.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, Value<'_>)> + Clone {
         attributes::Entries::of(&self.attributes)
