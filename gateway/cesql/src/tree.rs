@@ -109,16 +109,21 @@ pub enum Logic {
 }
 
 impl Expression {
-    pub fn new(mut root: Node) -> Result<Self, TooDeep> {
+    pub fn new(root: Node) -> Result<Self, TooDeep> {
         if root.depth > DEPTH_MAX {
             return Err(TooDeep);
         }
+        Ok(Self::shallow(root))
+    }
+
+    /// Of a tree whose depth is known to be no trouble.
+    pub(crate) fn shallow(mut root: Node) -> Self {
         let mut names = Vec::new();
         root.number(&mut names);
-        Ok(Self {
+        Self {
             root,
             names: names.into(),
-        })
+        }
     }
 
     pub fn root(&self) -> &Node {

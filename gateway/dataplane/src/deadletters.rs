@@ -13,8 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use cesql::Filter;
 use channel::{Attempts, Channel, Delivery, Offset, Settle, SettleError};
-use event::{Event, filter::Filter};
+use event::Event;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use spec::ObjectName;
@@ -42,6 +43,8 @@ pub struct DeadLetter {
     pub event: Event,
     /// `headgatereason`.
     pub reason: String,
+    /// `headgatedetail`: what was found wrong before any try, as of a filter that could not be evaluated.
+    pub detail: Option<String>,
     /// The HTTP status of the last answer, if there was one.
     pub code: Option<u16>,
     pub attempts: u32,

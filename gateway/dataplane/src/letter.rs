@@ -12,7 +12,10 @@ use event::{Edit, Event};
 use jiff::Timestamp;
 use spec::ObjectName;
 
-use crate::{deadletters::DeadLetter, failure::Failure};
+use crate::{
+    deadletters::DeadLetter,
+    failure::{Failure, Reason},
+};
 
 const DESTINATION: &str = "knativeerrordest";
 const CODE: &str = "knativeerrorcode";
@@ -20,19 +23,22 @@ const DATA: &str = "knativeerrordata";
 pub(crate) const SUBSCRIPTION: &str = "headgatesubscription";
 const ATTEMPTS: &str = "headgateattempts";
 const REASON: &str = "headgatereason";
+/// Why no try was made: there is no answer that could tell.
+const DETAIL: &str = "headgatedetail";
 /// In the log alone: the whole answer, when it does not fit into `knativeerrordata`.
 const ANSWER: &str = "headgateanswer";
 /// In the log alone: when the first and the last attempt began or failed, RFC 3339.
 const FIRST_ATTEMPT: &str = "headgatefirstattempt";
 const LAST_ATTEMPT: &str = "headgatelastattempt";
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     DESTINATION,
     CODE,
     DATA,
     SUBSCRIPTION,
     ATTEMPTS,
     REASON,
+    DETAIL,
     ANSWER,
     FIRST_ATTEMPT,
     LAST_ATTEMPT,
@@ -84,6 +90,7 @@ pub(crate) fn read(letter: &Letter) -> Option<DeadLetter> {
         event: original(event),
         reason: event.text(REASON).unwrap_or_default().to_owned(),
         code: event.text(CODE).and_then(|code| code.parse().ok()),
+        detail: event.text(DETAIL).map(str::to_owned),
         attempts: event.text(ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or(0),
         destination: event.text(DESTINATION).map(str::to_owned),
         first_attempt: time(FIRST_ATTEMPT),
@@ -103,6 +110,10 @@ fn written(event: &Event, facts: &Facts<'_>) -> Edit {
         .set(REASON, failure.reason.as_str());
     if let Some(code) = failure.code {
         letter = letter.set(CODE, &code.to_string());
+    }
+    if matches!(failure.reason, Reason::FilterError | Reason::Loop) {
+        // Attributes hold no control characters, and an expression may.
+        letter = letter.set(DETAIL, &failure.detail.replace(char::is_control, " "));
     }
     if !failure.body.is_empty() {
         let cut = &failure.body[..failure.body.len().min(DATA_MAX_BYTES)];
@@ -136,7 +147,6 @@ mod tests {
     use channel::Offset;
 
     use super::*;
-    use crate::failure::Reason;
 
     fn letter(body: usize, code: Option<u16>) -> (Event, Event, Event) {
         let event = Event::builder("1", "/s", "t")

@@ -106,7 +106,7 @@ impl Route {
     }
 
     /// Whether the filters let the event through.
-    pub(crate) fn admits(&self, event: &event::Event) -> Result<bool, event::filter::FilterError> {
+    pub(crate) fn admits(&self, event: &event::Event) -> Result<bool, cesql::FilterError> {
         for filter in &self.subscription.filters {
             if !filter.evaluate(event)? {
                 return Ok(false);

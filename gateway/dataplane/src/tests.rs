@@ -10,12 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use cesql::Filter;
 use channel::{
     Channel, Offset,
     faulty::{Fault, FaultyChannel},
 };
 use channel_memory::MemoryChannel;
-use event::{Event, filter::Filter};
+use event::Event;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{ObjectName, Spec, model};
@@ -392,7 +393,7 @@ async fn a_dead_sink_is_probed_with_one_event_and_closes_the_breaker_when_it_is_
 #[tokio::test(start_paused = true)]
 async fn filters_leave_events_out_and_settle_them() {
     let mut filtered = subscription("s", "a", "sink");
-    filtered.filters = vec![Filter::Exact(vec![("type".into(), "wanted".into())])];
+    filtered.filters = vec![Filter::exact([("type", "wanted")])];
     let world = World::new(&["a"], vec![filtered]).await;
     world.send("a", event("1")).await;
     world
@@ -400,6 +401,45 @@ async fn filters_leave_events_out_and_settle_them() {
         .await;
     world.settled("a").await;
     assert_eq!(world.ids("sink").await, ["2"]);
+}
+
+/// Proves: DL-7
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_fails_makes_a_letter_with_the_expression_the_attribute_and_the_value() {
+    let mut filtered = subscription("s", "a", "sink");
+    let expression = "type = 'wanted' AND INT(amount) > 100".parse().unwrap();
+    filtered.filters = vec![Filter::cesql(expression).unwrap()];
+    let world = World::new(&["a"], vec![filtered]).await;
+    for (id, kind, amount) in [
+        ("match", "wanted", "101"),
+        ("none", "wanted", "100"),
+        ("other", "other", "much"),
+        ("broken", "wanted", "much"),
+    ] {
+        let event = Event::builder(id, "/test", kind).set("amount", amount).finish();
+        world.send("a", event.unwrap()).await;
+    }
+    world.settled("a").await;
+    assert_eq!(world.ids("sink").await, ["match"]);
+    let letters = world.plane.dead_letters(Some(&name("s")), 10).await.unwrap();
+    let [letter] = &letters[..] else {
+        panic!("{letters:?}");
+    };
+    assert_eq!(
+        (letter.event.id(), &*letter.reason, letter.attempts),
+        ("broken", "FilterError", 0)
+    );
+    assert_eq!(
+        letter.detail.as_deref(),
+        Some(
+            "filter type = 'wanted' AND INT(amount) > 100 failed at amount: 'much' is no Integer, where amount is 'much'"
+        )
+    );
+    assert_eq!(
+        letter.event.text("headgatedetail"),
+        None,
+        "the event itself is as it was"
+    );
 }
 
 /// Proves: CH-5

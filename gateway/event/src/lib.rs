@@ -1,10 +1,9 @@
-//! The CloudEvent value and its forms: HTTP binary, structured, batch; JSON; the stored form; filters.
+//! The CloudEvent value and its forms: HTTP binary, structured, batch; JSON; the stored form.
 //!
 //! An [`Event`] is two shared slices: a checked table of attributes and the data as received. Cloning it copies nothing, and
 //! its data is never parsed, re-serialised or otherwise touched on the way (CONTRACT IN-7). Nothing here waits or does I/O.
 
 mod attributes;
-pub mod filter;
 pub mod http_form;
 #[cfg(feature = "interop")]
 mod interop;

@@ -20,7 +20,7 @@ use crate::{
     set::{Entry, Set, named, provisioner_name},
     validate::SUBSCRIBER_PART,
 };
-use settings::{arguments, filter, identity, start_from};
+use settings::{arguments, identity, start_from};
 use targets::Targets;
 
 /// Defaults of API.md 2.3 and 2.4.
@@ -275,7 +275,7 @@ impl Building<'_> {
             channel,
             subscriber,
             reply,
-            filters: written.filters.iter().map(filter).collect(),
+            filters: written.filters.clone(),
             delivery,
             max_in_flight: written.max_in_flight.unwrap_or(MAX_IN_FLIGHT),
             ordering: written.ordering.unwrap_or(model::Ordering::None),

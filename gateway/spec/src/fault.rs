@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use crate::{ObjectKey, tree::Mark};
+use crate::{ObjectKey, scalar::place, tree::Mark};
 
 /// A fault of a document. Display is the caret form, several lines without a trailing line break.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,6 +58,16 @@ pub(crate) struct Found {
     pub(crate) dangling: bool,
     /// The line may show a secret.
     pub(crate) secret: bool,
+    /// Which part of the text that stands there is meant.
+    pub(crate) within: Option<Within>,
+}
+
+/// Bytes of a text, as it is after quotes and escapes are gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Within {
+    pub(crate) text: String,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 impl Found {
@@ -69,6 +79,7 @@ impl Found {
             message: message.into(),
             dangling: false,
             secret: false,
+            within: None,
         }
     }
 }
@@ -88,7 +99,10 @@ impl File {
         }
     }
 
-    pub(crate) fn fault(&self, found: Found, object: Option<&ObjectKey>) -> Fault {
+    pub(crate) fn fault(&self, mut found: Found, object: Option<&ObjectKey>) -> Fault {
+        if let Some(within) = &found.within {
+            found.at = self.inside(found.at, within);
+        }
         Fault {
             file: self.path.clone(),
             line: found.at.line,
@@ -104,6 +118,28 @@ impl File {
 
     pub(crate) fn warning(&self, found: Found, object: Option<&ObjectKey>) -> Warning {
         Warning(self.fault(found, object))
+    }
+
+    /// The mark of a part of the text whose mark is `at`.
+    fn inside(&self, at: Mark, within: &Within) -> Mark {
+        let raw = self.text.get(at.start..at.end).unwrap_or_default();
+        let [start, end] = [within.start, within.end].map(|byte| place(raw, &within.text, byte));
+        let before = &raw[..start];
+        let characters = |text: &str| text.chars().count();
+        let (line, column) = match before.rfind('\n') {
+            Some(last) => (
+                at.line + before.matches('\n').count(),
+                1 + characters(&before[last + 1..]),
+            ),
+            None => (at.line, at.column + characters(before)),
+        };
+        let (start, end) = (at.start + start, at.start + end);
+        Mark {
+            line,
+            column,
+            start,
+            end,
+        }
     }
 
     fn excerpt(&self, at: Mark) -> Option<Excerpt> {

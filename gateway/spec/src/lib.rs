@@ -18,6 +18,7 @@ pub mod nearest;
 pub mod observed;
 mod provisioners;
 pub mod resource;
+mod scalar;
 mod schema;
 mod secrets;
 mod set;

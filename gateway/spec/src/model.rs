@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use event::filter::Filter;
+use cesql::Filter;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;

@@ -1,6 +1,8 @@
 //! What users write, as types (API.md 2.1-2.5). A document becomes one of these only after it passed `schema.rs`, so what
 //! is left to be `None` is what a user may leave out. [`crate::model`] is what we run.
 
+mod filters;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -122,8 +124,9 @@ pub struct Subscription {
     pub channel: Reference,
     pub subscriber: Option<Destination>,
     pub reply: Option<Destination>,
-    #[serde(default)]
-    pub filters: Vec<Filter>,
+    /// Compiled as they are read: a document is read once and built often.
+    #[serde(default, deserialize_with = "filters::compiled")]
+    pub filters: Vec<cesql::Filter>,
     #[serde(default)]
     pub delivery: Delivery,
     pub max_in_flight: Option<usize>,
@@ -131,18 +134,6 @@ pub struct Subscription {
     pub start_from: Option<StartFrom>,
     #[serde(default)]
     pub paused: bool,
-}
-
-/// One dialect of the CloudEvents Subscriptions API.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    Exact(BTreeMap<String, String>),
-    Prefix(BTreeMap<String, String>),
-    Suffix(BTreeMap<String, String>),
-    All(Vec<Self>),
-    Any(Vec<Self>),
-    Not(Box<Self>),
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

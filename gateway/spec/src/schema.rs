@@ -14,7 +14,7 @@ pub(crate) use forms::Form;
 pub(crate) use openapi::openapi;
 
 use crate::{
-    fault::Found,
+    fault::{Found, Within},
     nearest::suggestion,
     tree::{Mark, Node, Value},
 };
@@ -104,6 +104,16 @@ impl Report {
         let found = Found {
             secret: self.secret,
             ..Found::new(at, path.text(), reason, message)
+        };
+        self.found.push(found);
+    }
+
+    /// At a part of the text that `node` is.
+    pub(crate) fn add_within(&mut self, node: &Node, path: &Path<'_>, part: Within, message: impl Into<String>) {
+        let found = Found {
+            secret: self.secret,
+            within: Some(part),
+            ..Found::new(node.at, path.text(), "Invalid", message)
         };
         self.found.push(found);
     }

@@ -342,13 +342,32 @@ fn filters_are_the_dialects_of_the_subscriptions_api() {
                 &["8:3 spec.filters: expected a list, found a map"],
             ),
             (
-                "  filters: [{cesql: \"type = 'a'\"}]\n",
-                &["8:14 spec.filters[0].cesql: NotSupportedYet: this release has no CESQL expressions"],
+                "  filters: [{cesql: 5}]\n",
+                &["8:14 spec.filters[0].cesql: expected an expression, found a number: put it in quotes"],
+            ),
+            (
+                "  filters: [{cesql: \"type = 'a' AND\"}, {not: {sql: type >}}]\n",
+                &[
+                    "8:36 spec.filters[0].cesql: expected a value, an attribute or a function, found the end",
+                    "8:58 spec.filters[1].not.sql: expected a value, an attribute or a function, found the end",
+                ],
+            ),
+            (
+                "  filters:\n  - cesql: |\n      EXISTS tier\n      AND tier == 'gold'\n",
+                &["11:17 spec.filters[0].cesql: expected a value, an attribute or a function, found `=`"],
             ),
         ],
     );
-    let text = format!("{DELIVERED}  filters: [{{cesql: x}}]{CHANNEL}");
-    assert_eq!(loaded(&text).faults[0].reason, "NotSupportedYet");
+    let fault = &loaded(&format!("{DELIVERED}  filters: [{{cesql: 'a = ''b'' c'}}]{CHANNEL}")).faults[0];
+    assert_eq!((fault.reason, fault.line, fault.column), ("Invalid", 8, 32));
+    let shown = fault.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    let caret = lines.iter().find(|line| line.contains('^')).map(|line| line.find('^'));
+    let place = lines
+        .iter()
+        .find(|line| line.contains("cesql: 'a"))
+        .map(|line| line.find(" c'").map(|at| at + 1));
+    assert!(caret.is_some() && caret == place, "{shown}");
 }
 
 /// Four lines; the body begins in line 5.

@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use cesql::Filter;
 use channel::{Channel, Offset, Record};
-use event::filter::Filter;
 use futures_util::stream;
 use spec::ObjectName;
 
@@ -29,7 +29,7 @@ pub(super) async fn tail(
     let Some(channel) = state.plane().channel(&name) else {
         return Refusal::new(StatusCode::NOT_FOUND, "NotFound", format!("channel {name} not found")).into_response();
     };
-    let filter = Filter::Exact(wanted.into_iter().collect());
+    let filter = Filter::exact(wanted.iter().map(|(name, value)| (&**name, &**value)));
     let next = channel.depth().next;
     let lines = stream::unfold((channel, next, filter), |(channel, from, filter)| async move {
         let (lines, next) = page(&channel, from, &filter).await?;

@@ -7,8 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use cesql::Filter;
 use dataplane::{DeadLetter, Redrive};
-use event::filter::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::ObjectName;
@@ -64,6 +64,7 @@ fn shown(letter: &DeadLetter, whole: bool) -> Value {
         "type": letter.event.kind(),
         "source": letter.event.source(),
         "reason": letter.reason,
+        "detail": letter.detail,
         "code": letter.code,
         "attempts": letter.attempts,
         "destination": letter.destination,
@@ -103,7 +104,8 @@ pub(super) async fn redrive(
     Path((namespace, name)): Path<(String, String)>,
     Json(request): Json<RedriveRequest>,
 ) -> Response {
-    let filter = (!request.filter.is_empty()).then(|| Filter::Exact(request.filter.into_iter().collect()));
+    let wanted = request.filter.iter().map(|(name, value)| (&**name, &**value));
+    let filter = (!request.filter.is_empty()).then(|| Filter::exact(wanted));
     let what = Redrive {
         ids: request.ids,
         filter,

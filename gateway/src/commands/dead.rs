@@ -108,6 +108,7 @@ async fn show(gateway: &Gateway, subscription: &str, id: &str, format: TextOrJso
         ("Type", "type"),
         ("Source", "source"),
         ("Reason", "reason"),
+        ("Detail", "detail"),
         ("Code", "code"),
         ("Attempts", "attempts"),
         ("Destination", "destination"),

@@ -1,8 +1,5 @@
 //! Single settings, from what was written to what is run.
 
-use std::collections::BTreeMap;
-
-use event::filter::Filter;
 use sha2::{Digest, Sha256};
 
 use super::{CAPACITY, RETENTION_AGE, RETENTION_BYTES};
@@ -84,23 +81,6 @@ pub(super) fn identity(subscriber: &Subscriber) -> String {
         part(&subscriber.reply_uri)
     ));
     hex::encode(digest)[..IDENTITY_LETTERS].to_owned()
-}
-
-pub(super) fn filter(written: &resource::Filter) -> Filter {
-    let pairs = |pairs: &BTreeMap<String, String>| {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    };
-    match written {
-        resource::Filter::Exact(wanted) => Filter::Exact(pairs(wanted)),
-        resource::Filter::Prefix(wanted) => Filter::Prefix(pairs(wanted)),
-        resource::Filter::Suffix(wanted) => Filter::Suffix(pairs(wanted)),
-        resource::Filter::All(filters) => Filter::All(filters.iter().map(filter).collect()),
-        resource::Filter::Any(filters) => Filter::Any(filters.iter().map(filter).collect()),
-        resource::Filter::Not(inner) => Filter::Not(Box::new(filter(inner))),
-    }
 }
 
 pub(super) fn start_from(written: Option<&resource::StartFrom>) -> StartFrom {

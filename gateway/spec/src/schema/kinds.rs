@@ -103,7 +103,7 @@ fn channel() -> Described {
 fn subscription() -> Described {
     let filter = Shape::Special {
         check: special::filter,
-        describe: "One of exact, prefix, suffix, all, any, not.",
+        describe: "One of exact, prefix, suffix, all, any, not, cesql.",
     };
     let start = Shape::Special {
         check: special::start_from,

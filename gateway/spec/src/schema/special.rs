@@ -1,13 +1,16 @@
 //! What OpenAPI has no words for: filters, `startFrom`, `env`.
 
+use cesql::Expression;
+
 use super::{Form, Path, Report, check, field, forms, object, parts::secret_selector, required, twice};
 use crate::{
+    fault::Within,
     nearest::suggestion,
     schema::Shape,
     tree::{Node, Value},
 };
 
-const DIALECTS: [&str; 6] = ["exact", "prefix", "suffix", "all", "any", "not"];
+const DIALECTS: [&str; 7] = ["exact", "prefix", "suffix", "all", "any", "not", "cesql"];
 
 /// One filter of the CloudEvents Subscriptions API: a map of exactly one dialect.
 pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
@@ -71,10 +74,10 @@ pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
                 format!("expected a list of filters, found {}", value.kind()),
             ),
             ("not", _) => filter(value, &here, report),
+            ("cesql" | "sql", Value::Text(text)) => expression(text, value, &here, report),
             ("cesql" | "sql", _) => {
-                let message =
-                    "NotSupportedYet: this release has no CESQL expressions; use exact, prefix, suffix, all, any, not";
-                report.add_with_reason(key.at, &here, "NotSupportedYet", message);
+                let message = format!("expected an expression, found {}: put it in quotes", value.kind());
+                report.add(key.at, &here, message);
             }
             (name, _) => {
                 let meant = suggestion(name, DIALECTS);
@@ -86,6 +89,18 @@ pub(crate) fn filter(node: &Node, path: &Path<'_>, report: &mut Report) {
                 report.add(key.at, &here, format!("unknown filter dialect `{name}`{meant}"));
             }
         }
+    }
+}
+
+/// An expression that is none is told at the word where it stops being one.
+fn expression(text: &str, node: &Node, path: &Path<'_>, report: &mut Report) {
+    if let Err(error) = text.parse::<Expression>() {
+        let part = Within {
+            text: text.to_owned(),
+            start: error.at.start,
+            end: error.at.end,
+        };
+        report.add_within(node, path, part, error.message);
     }
 }
 
