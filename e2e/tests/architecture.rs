@@ -29,7 +29,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("adapter-containers", &["adapter", "event", "backoff"]),
     ("adapter-gcp-pubsub", &["adapter", "event", "backoff"]),
     ("adapter-kubernetes-events", &["adapter", "event", "backoff"]),
-    ("dataplane", &["adapter", "cesql", "channel", "spec", "event", "backoff"]),
+    (
+        "dataplane",
+        &["adapter", "cesql", "channel", "spec", "event", "backoff"],
+    ),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
     ("channel-nats", &["channel", "event"]),

@@ -7,6 +7,7 @@
 mod events;
 mod letters;
 mod objects;
+mod trial;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -102,6 +103,7 @@ fn router(state: State) -> Router {
         .route("/info", get(info))
         .route("/objects", get(objects::list))
         .route("/channels/{namespace}/{name}/events", get(events::tail))
+        .route("/channels/{namespace}/{name}/filter", get(trial::trial))
         .route("/deadletters", get(letters::list));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

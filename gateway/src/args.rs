@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Show events of a channel as they are stored; subscriptions are not affected.
     Tail(Tail),
+    /// Try a filter expression (CESQL) on an event, or on the last events of a channel.
+    Filter(Filter),
     /// Look at dead letters, deliver them again, drop them.
     #[command(subcommand)]
     Dead(Dead),
@@ -275,6 +277,31 @@ pub(crate) struct Tail {
     /// Only events whose attribute has this value; may be repeated.
     #[arg(long, env = "HEADGATE_FILTER", value_parser = pair, value_name = "NAME=VALUE")]
     pub(crate) filter: Vec<(String, String)>,
+    #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: TextOrJson,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Such as: EXISTS tier AND tier = 'gold'
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) expression: String,
+    /// An event in JSON (application/cloudevents+json), from a file or with `-` from standard input. Without it, an event
+    /// with nothing but the required attributes.
+    #[arg(long, env = "HEADGATE_EVENT", value_name = "FILE")]
+    pub(crate) event: Option<PathBuf>,
+    /// Ask a running gateway what the expression would have done in this channel: [NAMESPACE/]CHANNEL.
+    #[arg(long, env = "HEADGATE_AGAINST", conflicts_with = "event", value_name = "CHANNEL")]
+    pub(crate) against: Option<String>,
+    /// How many of the channel's last events.
+    #[arg(
+        long,
+        env = "HEADGATE_LAST",
+        default_value_t = 100,
+        requires = "against",
+        value_name = "N"
+    )]
+    pub(crate) last: u64,
     #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub(crate) output: TextOrJson,
 }

@@ -4,6 +4,7 @@ mod adapter;
 mod crds;
 mod dead;
 mod demo;
+mod filter;
 mod get;
 mod pause;
 mod send;
@@ -38,6 +39,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Get(args) => get::get(&gateway(admin_token)?, args).await,
         Command::Send(args) => send::send(&gateway(admin_token)?, args).await,
         Command::Tail(args) => tail::tail(&gateway(admin_token)?, args).await,
+        Command::Filter(args) => filter::filter(|| gateway(admin_token), args).await,
         Command::Dead(args) => dead::dead(&gateway(admin_token)?, args).await,
         Command::Pause(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "pause").await,
         Command::Resume(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "resume").await,

@@ -341,3 +341,94 @@ async fn the_demo_runs_to_its_end_by_itself() {
     let found = cli::run(&["demo"]).await.exits(0);
     assert!(found.stdout.lines().count() > 5, "{found:?}");
 }
+
+/// Proves: OP-3
+#[rstest]
+#[case::it_passes(
+    "subject LIKE '%/eu' AND tier = 'gold'",
+    0,
+    "TRUE\ndecided by  subject LIKE '%/eu' AND tier = 'gold'\n"
+)]
+#[case::it_does_not("subject LIKE '%/eu' AND tier = 'silver'", 0, "FALSE\ndecided by  tier = 'silver'\n")]
+#[case::it_has_another_type("LENGTH(tier)", 0, "4\ndecided by  LENGTH(tier)\n")]
+#[case::an_attribute_is_missing(
+    "absent = 'x'",
+    1,
+    "FALSE\nerror       missingAttribute: the event has no attribute `absent`, at absent\n"
+)]
+#[tokio::test]
+async fn filter_tries_an_expression_on_an_event(#[case] expression: &str, #[case] code: i32, #[case] said: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("event.json");
+    let event =
+        json!({ "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": "a/eu", "tier": "gold" });
+    std::fs::write(&file, event.to_string()).expect("a file");
+    let file = file.to_string_lossy();
+    let found = cli::run(&["filter", expression, "--event", &*file]).await.exits(code);
+    assert_eq!(found.stdout, said);
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn filter_points_at_what_is_no_expression() {
+    let found = cli::run(&["filter", "type = = 'a'"]).await.exits(1);
+    assert!(found.stderr.contains("type = = 'a'\n       ^"), "{found:?}");
+    assert!(found.stderr.contains("found `=`"), "{found:?}");
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn filter_counts_what_it_would_have_done_with_a_channels_last_events() {
+    let (gateway, sink) = orders().await;
+    for (id, tier) in [
+        ("1", Some("gold")),
+        ("2", Some("silver")),
+        ("3", None),
+        ("4", Some("gold")),
+    ] {
+        let mut request = Request::event("orders", id);
+        if let Some(tier) = tier {
+            request = request.header("ce-tier", tier);
+        }
+        gateway.send(&request).await.is(202);
+    }
+    sink.wait_for(4).await;
+    let admin = format!("http://{}", gateway.admin());
+    let run = |expression: &'static str, last: &'static str| {
+        let admin = admin.clone();
+        async move {
+            let arguments = [
+                "filter",
+                expression,
+                "--against",
+                "orders",
+                "--last",
+                last,
+                "-o",
+                "json",
+                "--gateway",
+                &admin,
+            ];
+            let found = cli::run(&arguments).await.exits(0);
+            serde_json::from_str::<Value>(&found.stdout).expect("JSON")
+        }
+    };
+    let said = run("EXISTS tier AND tier = 'gold'", "100").await;
+    assert_eq!(
+        (&said["events"], &said["matched"], &said["failed"]),
+        (&json!(4), &json!(2), &json!(0))
+    );
+    let clauses: BTreeSet<&str> = said["leftOut"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["clause"].as_str())
+        .collect();
+    assert_eq!(clauses, BTreeSet::from(["EXISTS tier", "tier = 'gold'"]));
+    let said = run("tier = 'gold'", "2").await;
+    assert_eq!(
+        (&said["events"], &said["matched"], &said["failed"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(said["failures"][0]["event"], "3");
+}

@@ -82,7 +82,7 @@ fn message(args: Send) -> Result<(HeaderMap, Bytes, String), Failure> {
     Ok((headers, body, id))
 }
 
-fn read(file: &Path) -> Result<Bytes, Failure> {
+pub(super) fn read(file: &Path) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes)
