@@ -22,7 +22,7 @@ use crate::{
 pub const STRING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Attributes up to this many are kept on the stack; filters address two or three.
-const FEW: usize = 8;
+const FEW: usize = 4;
 
 /// Characters of a text that a message shows.
 const SHOWN_MAX: usize = 80;
@@ -81,40 +81,57 @@ impl<'a> Scope<'a, '_> {
     pub(crate) fn value(&self, node: &'a Node) -> Outcome<'a> {
         match node.kind() {
             Kind::Literal(value) => Ok(value.borrowed()),
-            Kind::Attribute(attribute) => self.attribute(attribute).ok_or_else(|| {
-                let message = format!("the event has no attribute `{}`", attribute.name());
-                error(ErrorKind::MissingAttribute, node, message)
-            }),
-            Kind::Exists(attribute) => Ok(Value::Boolean(self.attribute(attribute).is_some())),
-            Kind::Not(operand) => Ok(Value::Boolean(!self.boolean(operand)?)),
+            Kind::Attribute(attribute) => self.attribute(attribute).ok_or_else(|| missing(node, attribute)),
             Kind::Negate(operand) => integer(node, self.integer(operand)?.checked_neg()),
-            Kind::Like { text, negated, pattern } => Ok(Value::Boolean(pattern.matches(&self.text(text)?) != *negated)),
-            Kind::In { wanted, negated, set } => Ok(Value::Boolean(self.is_in(wanted, set)? != *negated)),
             Kind::Arithmetic { left, operator, right } => self.arithmetic(node, left, *operator, right),
-            Kind::Comparison { left, operator, right } => Ok(Value::Boolean(self.comparison(left, *operator, right)?)),
-            Kind::Logic { first, rest } => Ok(Value::Boolean(self.logic(first, rest)?)),
             Kind::Call {
-                function: Some(function),
+                name,
+                function,
                 arguments,
-                ..
-            } => self.call(node, *function, arguments),
-            Kind::Call { name, arguments, .. } => {
-                let message = format!("there is no function {name} with {} arguments", arguments.len());
-                Err(error(ErrorKind::MissingFunction, node, message))
-            }
-            Kind::Predicate(inner) => match self.value(inner)? {
-                Value::Boolean(value) => Ok(Value::Boolean(value)),
-                other => {
-                    let message = format!("it yields {}, and a filter is true or false", shown(&other));
-                    Err(error(ErrorKind::Generic, inner, message))
-                }
+            } => match function {
+                Some(function) => self.call(node, *function, arguments),
+                None => Err(no_function(node, name, arguments.len())),
             },
+            Kind::Exists(_)
+            | Kind::Not(_)
+            | Kind::Like { .. }
+            | Kind::In { .. }
+            | Kind::Comparison { .. }
+            | Kind::Logic { .. }
+            | Kind::Predicate(_) => self.boolean(node).map(Value::Boolean),
         }
+    }
+
+    /// The node's value as a Boolean: what is one by nature, or the cast of what is not.
+    pub(crate) fn boolean(&self, node: &'a Node) -> Outcome<'a, bool> {
+        match node.kind() {
+            Kind::Exists(attribute) => Ok(self.found(attribute).is_some()),
+            Kind::Not(operand) => Ok(!self.boolean(operand)?),
+            Kind::Like { text, negated, pattern } => Ok(pattern.matches(&self.text(text)?) != *negated),
+            Kind::In { wanted, negated, set } => Ok(self.is_in(wanted, set)? != *negated),
+            Kind::Comparison { left, operator, right } => self.comparison(left, *operator, right),
+            Kind::Logic { first, rest } => self.logic(first, rest),
+            Kind::Predicate(inner) => match inner.returns() {
+                Some(Type::Boolean) => self.boolean(inner),
+                _ => match self.value(inner)? {
+                    Value::Boolean(value) => Ok(value),
+                    other => Err(not_boolean(inner, &other)),
+                },
+            },
+            Kind::Literal(_) | Kind::Attribute(_) | Kind::Negate(_) | Kind::Arithmetic { .. } | Kind::Call { .. } => {
+                let value = self.value(node)?;
+                value.boolean().map_err(|_| no_cast(node, &value, Type::Boolean))
+            }
+        }
+    }
+
+    fn found(&self, attribute: &Attribute) -> Option<event::Value<'a>> {
+        self.slots.get(attribute.slot).copied().flatten()
     }
 
     /// Boolean and Integer attributes have those types, all others are text (3.2).
     fn attribute(&self, attribute: &Attribute) -> Option<Value<'a>> {
-        let event::Value { text, kind } = self.slots.get(attribute.slot).copied().flatten()?;
+        let event::Value { text, kind } = self.found(attribute)?;
         let value = match kind {
             event::ValueKind::String => None,
             event::ValueKind::Boolean => Some(Value::Boolean(text == "true")),
@@ -126,7 +143,12 @@ impl<'a> Scope<'a, '_> {
     fn is_in(&self, wanted: &'a Node, set: &'a [Node]) -> Outcome<'a, bool> {
         let wanted = self.value(wanted)?;
         for item in set {
-            if self.cast(item, wanted.kind())? == wanted {
+            let equal = match item.kind() {
+                // The usual list: nothing to evaluate, nothing to cast.
+                Kind::Literal(value) if value.kind() == wanted.kind() => *value == wanted,
+                _ => self.cast(item, wanted.kind())? == wanted,
+            };
+            if equal {
                 return Ok(true);
             }
         }
@@ -182,6 +204,8 @@ impl<'a> Scope<'a, '_> {
         Ok(value)
     }
 
+    /// Out of line, as its frame is large and few filters call anything.
+    #[inline(never)]
     fn call(&self, node: &'a Node, function: Function, arguments: &'a [Node]) -> Outcome<'a> {
         Ok(match (function, arguments) {
             (Function::Abs, [x]) => {
@@ -260,11 +284,6 @@ impl<'a> Scope<'a, '_> {
         Ok(all.into())
     }
 
-    pub(crate) fn boolean(&self, node: &'a Node) -> Outcome<'a, bool> {
-        let value = self.value(node)?;
-        value.boolean().map_err(|_| no_cast(node, &value, Type::Boolean))
-    }
-
     fn integer(&self, node: &'a Node) -> Outcome<'a, i32> {
         let value = self.value(node)?;
         value.integer().map_err(|_| no_cast(node, &value, Type::Integer))
@@ -297,6 +316,8 @@ fn integer<'a>(node: &'a Node, result: Option<i32>) -> Outcome<'a> {
     result.map(Value::Integer).ok_or_else(|| too_large(node, None))
 }
 
+/// Errors are made out of line, so that the usual case stays small and fast.
+#[cold]
 fn error(kind: ErrorKind, node: &Node, message: String) -> Box<EvaluationError<'_>> {
     Box::new(EvaluationError {
         kind,
@@ -306,6 +327,25 @@ fn error(kind: ErrorKind, node: &Node, message: String) -> Box<EvaluationError<'
     })
 }
 
+#[cold]
+fn missing<'a>(node: &'a Node, attribute: &Attribute) -> Box<EvaluationError<'a>> {
+    let message = format!("the event has no attribute `{}`", attribute.name());
+    error(ErrorKind::MissingAttribute, node, message)
+}
+
+#[cold]
+fn no_function<'a>(node: &'a Node, name: &str, arguments: usize) -> Box<EvaluationError<'a>> {
+    let message = format!("there is no function {name} with {arguments} arguments");
+    error(ErrorKind::MissingFunction, node, message)
+}
+
+#[cold]
+fn not_boolean<'a>(node: &'a Node, value: &Value<'_>) -> Box<EvaluationError<'a>> {
+    let message = format!("it yields {}, and a filter is true or false", shown(value));
+    error(ErrorKind::Generic, node, message)
+}
+
+#[cold]
 fn too_large<'a>(node: &'a Node, value: Option<Value<'a>>) -> Box<EvaluationError<'a>> {
     Box::new(EvaluationError {
         value,
@@ -313,6 +353,7 @@ fn too_large<'a>(node: &'a Node, value: Option<Value<'a>>) -> Box<EvaluationErro
     })
 }
 
+#[cold]
 fn function_error<'a>(node: &'a Node, message: String, value: Value<'a>) -> Box<EvaluationError<'a>> {
     Box::new(EvaluationError {
         value: Some(value),
@@ -320,6 +361,7 @@ fn function_error<'a>(node: &'a Node, message: String, value: Value<'a>) -> Box<
     })
 }
 
+#[cold]
 fn no_cast<'a>(node: &'a Node, value: &Value<'_>, to: Type) -> Box<EvaluationError<'a>> {
     error(ErrorKind::Cast, node, format!("{} is no {to}", shown(value)))
 }

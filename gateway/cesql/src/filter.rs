@@ -15,8 +15,8 @@ use std::fmt;
 use event::Event;
 
 use crate::{
-    Comparison, Evaluation, EvaluationError, Expression, Logic, Node, Pattern, TooDeep, Value, evaluate,
-    evaluate::shorten,
+    Comparison, EvaluationError, Expression, Logic, Node, Pattern, TooDeep, Value,
+    evaluate::{shorten, with_scope},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -92,10 +92,8 @@ impl Filter {
 
     /// Whether the event passes.
     pub fn evaluate(&self, event: &Event) -> Result<bool, FilterError> {
-        match evaluate(&self.expression, event) {
-            Evaluation { error: Some(error), .. } => Err(self.failed(&error, event)),
-            Evaluation { value, .. } => Ok(value == Value::Boolean(true)),
-        }
+        with_scope(&self.expression, event, |scope| scope.boolean(self.expression.root()))
+            .map_err(|error| self.failed(&error, event))
     }
 
     fn new(root: Node) -> Result<Self, TooDeep> {

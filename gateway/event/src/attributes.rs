@@ -70,11 +70,17 @@ pub(crate) fn find<'a>(table: &'a [u8], name: &str) -> Option<Value<'a>> {
     None
 }
 
+/// Like [`find`] for each of the names, which differ: ends as soon as all are found.
 pub(crate) fn select<'a>(table: &'a [u8], names: &[impl AsRef<str>], found: &mut [Option<Value<'a>>]) {
     let mut entries = Entries::of(table);
-    while let Some((kind, name, value)) = entries.raw_next() {
+    let mut missing = names.len();
+    while missing > 0 {
+        let Some((kind, name, value)) = entries.raw_next() else {
+            return;
+        };
         let wanted = names.iter().position(|wanted| wanted.as_ref().as_bytes() == name);
-        if let Some(slot) = wanted.and_then(|index| found.get_mut(index)) {
+        if let Some(slot @ None) = wanted.and_then(|index| found.get_mut(index)) {
+            missing -= 1;
             *slot = ValueKind::from_byte(kind).map(|kind| Value {
                 text: text(value),
                 kind,
