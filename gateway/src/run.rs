@@ -43,7 +43,7 @@ pub(crate) struct Alone {
 pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
     if args.kubernetes {
         return Err(Failure::Wrong(
-            "NotSupportedYet: this release runs standalone; run it with files and folders of YAML documents".into(),
+            "--kubernetes is not in this release: run the gateway with files and folders of YAML documents".into(),
         ));
     }
     let (publish, specs) = watch::channel(Arc::new(Spec::default()));

@@ -125,20 +125,6 @@ async fn a_fault_names_what_is_wrong(#[case] document: Value, #[case] named: &st
 
 /// Proves: OP-3
 #[tokio::test]
-async fn kinds_that_come_later_are_a_warning() {
-    let source = json!({ "apiVersion": "sources.eventing.knative.dev/v1alpha1", "kind": "ContainerSource",
-        "metadata": { "name": "beat" }, "spec": { "image": "heartbeats", "sink": documents::channel_reference("orders") } });
-    let folder = Folder::with(&[("channel.yaml", CHANNEL), ("source.yaml", &source.to_string())]);
-    let found = folder.validate().await.exits(0);
-    let said = format!("{}{}", found.stdout, found.stderr);
-    assert!(
-        said.contains("NotSupportedYet") || said.contains("not supported yet"),
-        "{said}"
-    );
-}
-
-/// Proves: OP-3
-#[tokio::test]
 async fn the_samples_of_the_project_are_valid() {
     let samples = e2e::binary::workspace().join("deploy/samples");
     cli::run(&["validate", &samples.to_string_lossy()]).await.exits(0);

@@ -18,7 +18,7 @@ pub struct Fault {
     pub column: usize,
     /// `spec.delivery.retry`; empty when the document as a whole is meant.
     pub path: String,
-    /// CamelCase, stable: `Invalid`, `Unreadable`, `Duplicate`, `Immutable`, `NotSupportedYet`, or why a reference is
+    /// CamelCase, stable: `Invalid`, `Unreadable`, `Duplicate`, `Immutable`, or why a reference is
     /// not satisfied (`NotFound`, `SecretTokenNotFound` ...).
     pub reason: &'static str,
     pub message: String,
@@ -221,7 +221,7 @@ impl fmt::Display for Fault {
 }
 
 impl Warning {
-    /// Place and message; its reason is `Ignored`, `NotSupportedYet` and the like.
+    /// Place and message; its reason is `Ignored` and the like.
     pub fn fault(&self) -> &Fault {
         &self.0
     }

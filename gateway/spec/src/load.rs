@@ -116,13 +116,7 @@ impl Reader {
             }
         }
         let default_provisioner = &self.settings.default_provisioner;
-        let (
-            set,
-            Findings {
-                mut faults,
-                warnings,
-            },
-        ) = merge(&self.set, contents, &unread, default_provisioner);
+        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &unread, default_provisioner);
         let Built { spec, dangling } = build(&set, &self.folder, default_provisioner, before, Timestamp::now());
         faults.extend(dangling);
         dedupe(&mut faults);

@@ -118,14 +118,13 @@ impl Plane {
         let channel = match opened {
             Ok(channel) => channel,
             Err(why) => {
-                // What brokers promise changes with their settings, and is less while a cluster is still starting.
-                let worth_another_try = why.reason != "NotSupportedYet";
+                // Worth another try: what brokers promise is less while a cluster is still starting.
                 let mut state = self.0.state.lock();
                 if state.channel_failures.get(&name) != Some(&why) {
                     tracing::error!(channel = %name, reason = why.reason, detail = why.message, "channel cannot be opened");
                 }
                 state.channel_failures.insert(name, why);
-                return !worth_another_try;
+                return false;
             }
         };
         self.forget_orphans(&name, &*channel, wanted).await;
