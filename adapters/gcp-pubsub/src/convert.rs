@@ -104,11 +104,7 @@ pub(crate) fn published(message: &Message) -> Option<Timestamp> {
 /// A key as an attribute. CloudEvents allows neither control characters nor noncharacters (1.0.2, type system, String): they
 /// are left out, since a key may not stop its event. Keys that differ in nothing else are kept in order together.
 fn storable(key: &str) -> Option<String> {
-    let allowed = |c: &char| {
-        let code = *c as u32;
-        !c.is_control() && code & 0xFFFE != 0xFFFE && !matches!(code, 0xFDD0..=0xFDEF)
-    };
-    let key: String = key.chars().filter(allowed).collect();
+    let key = event::storable(key);
     (!key.is_empty()).then_some(key)
 }
 

@@ -59,11 +59,7 @@ pub(crate) fn bundle(event: &Event, suppressed: u64) -> Result<Event, InvalidAtt
 /// CloudEvents allows neither control characters nor noncharacters in attributes (1.0.2, type system, String): they are left
 /// out, since what a controller writes into a reason may not stop an event. Nothing is left of some values.
 fn storable(value: &str) -> Option<String> {
-    let allowed = |c: &char| {
-        let code = *c as u32;
-        !c.is_control() && code & 0xFFFE != 0xFFFE && !matches!(code, 0xFDD0..=0xFDEF)
-    };
-    let value: String = value.chars().filter(allowed).collect();
+    let value = event::storable(value);
     (1..=VALUE_MAX_BYTES).contains(&value.len()).then_some(value)
 }
 

@@ -19,6 +19,8 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes};
 
+pub use rules::storable;
+
 /// Which version of the specification an event says it follows: the one received is the one sent on (CONTRACT IN-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecVersion {

@@ -64,6 +64,12 @@ fn is_forbidden(c: char) -> bool {
     c.is_control() || matches!(code, 0xFDD0..=0xFDEF) || code & 0xFFFE == 0xFFFE
 }
 
+/// The text without the characters that no attribute may have: for what strangers named, which may not stop its event.
+/// Nothing is left of some texts.
+pub fn storable(text: &str) -> String {
+    text.chars().filter(|c| !is_forbidden(*c)).collect()
+}
+
 /// RFC 3986 as far as it can be told without knowing the scheme: characters that never occur in one.
 fn is_uri_reference(value: &str) -> bool {
     !value.is_empty()
