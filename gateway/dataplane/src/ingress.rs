@@ -70,20 +70,8 @@ impl Door {
     }
 
     fn refused(&self, refused: Refused) -> Refused {
-        self.metrics.refused(reason(&refused));
+        self.metrics.refused(refused.reason());
         refused
-    }
-}
-
-/// The metric label of a refusal, and its name in docs/reasons.
-pub(crate) fn reason(refused: &Refused) -> &'static str {
-    match refused {
-        Refused::Full { .. } => "Full",
-        Refused::DiskFull { .. } => "DiskFull",
-        Refused::Unavailable { .. } => "Unavailable",
-        Refused::TooLarge { .. } => "TooLarge",
-        Refused::Draining { .. } => "Draining",
-        Refused::NoChannel => "NoChannel",
     }
 }
 

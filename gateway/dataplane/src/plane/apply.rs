@@ -64,11 +64,14 @@ impl Plane {
         }
         // Before the sources: what they send then finds its door.
         self.publish(&[]);
-        for model in plan.start_sources {
-            all_well &= self.start_source(model).await;
+        if !plan.start_sources.is_empty() {
+            for model in plan.start_sources {
+                all_well &= self.start_source(model).await;
+            }
+            // They have doors, too.
+            self.publish(&[]);
         }
         self.forget_orphan_sources(&wanted).await;
-        self.publish(&[]);
         all_well
     }
 
