@@ -4,22 +4,22 @@
 //! series along.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+
+use crate::PerSource;
 
 /// No lag is known: a source that is called cannot know it.
 const UNKNOWN: i64 = -1;
@@ -111,7 +111,7 @@ type Labels = (String, String, String);
 
 /// Counters of all sources. A handle: clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct SourceMetrics(Arc<Mutex<HashMap<Labels, Weak<Counters>>>>);
+pub struct SourceMetrics(PerSource<Labels, Counters>);
 
 impl SourceMetrics {
     /// Counters that are shown with the registry's.
@@ -123,27 +123,14 @@ impl SourceMetrics {
 
     /// The counters of a source: those in use, or new ones.
     pub fn counters(&self, kind: &str, namespace: &str, name: &str) -> Arc<Counters> {
-        let mut sources = self.0.lock();
         let labels = (kind.to_owned(), namespace.to_owned(), name.to_owned());
-        if let Some(counters) = sources.get(&labels).and_then(Weak::upgrade) {
-            return counters;
-        }
-        sources.retain(|_, counters| counters.strong_count() > 0);
-        let counters = Arc::new(Counters::default());
-        sources.insert(labels, Arc::downgrade(&counters));
-        counters
+        self.0.get_or_make(labels, |_| true, Counters::default)
     }
 }
 
 impl Collector for SourceMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
-        let mut sources: Vec<(Labels, Arc<Counters>)> = {
-            let known = self.0.lock();
-            let used = known.iter();
-            used.filter_map(|(labels, counters)| Some((labels.clone(), counters.upgrade()?)))
-                .collect()
-        };
-        sources.sort_by(|a, b| a.0.cmp(&b.0));
+        let sources = self.0.in_use();
         let kind = ConstCounter::new(0_u64).metric_type();
         let help = "Upstream facts of each source by what became of them";
         let mut events = encoder.encode_descriptor("headgate_source_events", help, None, kind)?;

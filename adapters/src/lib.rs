@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod counters;
+mod per_source;
 mod report;
 mod source;
 #[cfg(feature = "suite")]
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use checkpoint::{Checkpoint, FileCheckpoint, MARK_MAX_BYTES, MemoryCheckpoint, StateError};
 pub use counters::{Counters, SourceMetrics};
+pub use per_source::PerSource;
 pub use report::{Condition, Report, Said, Truth, Weight};
 pub use source::{ACCEPTED, Source, Unstored};
 pub use unready::Unready;

@@ -2,15 +2,14 @@
 //! counted as for every source.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use parking_lot::Mutex;
+use adapter::PerSource;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -37,7 +36,7 @@ impl Gauges {
 
 /// Of all container sources. A handle: clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Mutex<HashMap<String, Weak<Gauges>>>>);
+pub struct Metrics(PerSource<String, Gauges>);
 
 impl Metrics {
     /// Gauges that are shown with the registry's.
@@ -49,26 +48,13 @@ impl Metrics {
 
     /// Those of `NAMESPACE/NAME`: in use already, because the source was edited, or new.
     pub(crate) fn gauges(&self, name: &str) -> Arc<Gauges> {
-        let mut sources = self.0.lock();
-        if let Some(gauges) = sources.get(name).and_then(Weak::upgrade) {
-            return gauges;
-        }
-        sources.retain(|_, gauges| gauges.strong_count() > 0);
-        let gauges = Arc::new(Gauges::default());
-        sources.insert(name.to_owned(), Arc::downgrade(&gauges));
-        gauges
+        self.0.get_or_make(name.to_owned(), |_| true, Gauges::default)
     }
 }
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut sources: Vec<(String, Arc<Gauges>)> = {
-            let known = self.0.lock();
-            let used = known.iter();
-            used.filter_map(|(name, gauges)| Some((name.clone(), gauges.upgrade()?)))
-                .collect()
-        };
-        sources.sort_by(|a, b| a.0.cmp(&b.0));
+        let sources = self.0.in_use();
         let labels = |name: &str| {
             let (namespace, name) = name.split_once('/').unwrap_or(("", name));
             [("namespace", namespace.to_owned()), ("name", name.to_owned())]

@@ -5,15 +5,14 @@
 //! deleted source takes its series along.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use adapter::{Report, Source};
+use adapter::{PerSource, Report, Source};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -63,8 +62,8 @@ impl Kept {
 }
 
 /// All GitHub sources of a process. A handle: clones are the same.
-#[derive(Clone, Default)]
-pub struct Sources(Arc<Mutex<HashMap<String, Weak<Kept>>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Sources(PerSource<String, Kept>);
 
 impl Sources {
     /// Sources whose metrics are shown with the registry's.
@@ -84,36 +83,18 @@ impl Sources {
     }
 
     fn kept(&self, source: &Source) -> Arc<Kept> {
-        let mut sources = self.0.lock();
-        let found = sources.get(&source.name).and_then(Weak::upgrade);
-        if let Some(kept) = found.filter(|kept| kept.uid == source.uid) {
-            return kept;
-        }
-        sources.retain(|_, kept| kept.strong_count() > 0);
-        let kept = Arc::new(Kept {
+        let make = || Kept {
             uid: source.uid.clone(),
             ..Kept::default()
-        });
-        sources.insert(source.name.clone(), Arc::downgrade(&kept));
-        kept
-    }
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").finish_non_exhaustive()
+        };
+        self.0
+            .get_or_make(source.name.clone(), |kept| kept.uid == source.uid, make)
     }
 }
 
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut sources: Vec<(String, Arc<Kept>)> = {
-            let known = self.0.lock();
-            let used = known.iter();
-            used.filter_map(|(name, kept)| Some((name.clone(), kept.upgrade()?)))
-                .collect()
-        };
-        sources.sort_by(|a, b| a.0.cmp(&b.0));
+        let sources = self.0.in_use();
         let kind = ConstCounter::new(0_u64).metric_type();
         let help = "Deliveries of GitHub by what became of them";
         let mut family = encoder.encode_descriptor("headgate_github_deliveries", help, None, kind)?;
