@@ -96,11 +96,14 @@ impl Backends {
     ) -> Result<Arc<dyn Channel>, model::Unresolved> {
         let found = in_use(&self.embedded, &wanted.name);
         if let Some(channel) = found.filter(|channel| !channel.is_closed()) {
-            channel.configure(settings);
+            // A dedup window that is new is read from the log.
+            let configured = channel.clone();
+            on_a_thread(move || configured.configure(settings)).await?;
             return Ok(channel);
         }
-        // Recovery reads the newest segment: milliseconds, and only where there is one.
-        let opened = self.folder.channel(&wanted.name.to_string(), settings);
+        // Recovery reads the newest segment, a dedup window more than that.
+        let (folder, name) = (self.folder.clone(), wanted.name.to_string());
+        let opened = on_a_thread(move || folder.channel(&name, settings)).await?;
         let channel = Arc::new(opened.map_err(|error| model::Unresolved {
             reason: "DataFolderUnusable",
             message: format!("{}: check the folder given by --data", dataplane::chain(&error)),
@@ -204,6 +207,16 @@ fn in_use<T>(open: &Mutex<HashMap<ObjectName, Weak<T>>>, name: &ObjectName) -> O
     open.lock().get(name).and_then(Weak::upgrade)
 }
 
+/// Where reading files may take its time.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, model::Unresolved> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| model::Unresolved {
+            reason: "DataFolderUnusable",
+            message: format!("opening it broke off: {error}"),
+        })
+}
+
 /// One text or several, as a provisioner's settings have addresses.
 fn texts(value: Option<&serde_json::Value>) -> Vec<String> {
     match value {
@@ -233,6 +246,7 @@ impl dataplane::Backends for Backends {
                 retention_bytes,
                 limit_age,
                 limit_bytes,
+                dedup,
             } => {
                 let defaults = channel_embedded::Settings::default();
                 let settings = channel_embedded::Settings {
@@ -241,6 +255,7 @@ impl dataplane::Backends for Backends {
                     retention_bytes: *retention_bytes,
                     limit_age: *limit_age,
                     limit_bytes: *limit_bytes,
+                    dedup: *dedup,
                     ..defaults
                 };
                 self.embedded(wanted, settings).await

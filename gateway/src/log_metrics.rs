@@ -53,6 +53,16 @@ impl Collector for LogMetrics {
             |stats| Box::new(ConstGauge::new(stats.cut_bytes)),
         )?;
         family(
+            "headgate_log_repeats",
+            "Events that were stored before, inside the dedup window, and not stored again",
+            |stats| Box::new(ConstCounter::new(stats.repeats)),
+        )?;
+        family(
+            "headgate_log_repeats_forgotten",
+            "Events whose repeats are stored again before the dedup window has passed, for want of room",
+            |stats| Box::new(ConstCounter::new(stats.repeats_forgotten_early)),
+        )?;
+        family(
             "headgate_log_sync_seconds",
             "Duration of syncs, one for each write of a batch",
             |stats| Box::new(Syncs(stats.clone())),

@@ -188,7 +188,9 @@ impl Folder {
         }
         .open()?;
         let letters = LetterLog::open(opening(&dir.join(LETTERS)))?;
+        let dedup = settings.dedup;
         let store = Store::new(log, letters, settings, file, saved, self.clone(), claim);
+        store.log.dedup(dedup);
         if store.log.has_unsaved_gaps() {
             // What recovery dropped must stay dropped, whatever is written behind it.
             store.save(true)?;

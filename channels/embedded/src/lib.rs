@@ -12,6 +12,7 @@
 mod clock;
 mod committers;
 mod cursor;
+mod dedup;
 mod folder;
 mod format;
 mod frames;
@@ -63,6 +64,8 @@ pub struct Settings {
     /// Drops the oldest of what is unsettled beyond so many bytes; the gap is recorded.
     pub limit_bytes: Option<u64>,
     /// Bytes of one segment file: what is deleted at once, and the most a recovery without a checkpoint reads.
+    /// A repeat of an event (same `source` and `id`) stored no longer ago than this is not stored again.
+    pub dedup: Option<Duration>,
     pub segment_bytes: u64,
 }
 
@@ -93,6 +96,7 @@ impl Default for Settings {
             limit_age: None,
             limit_bytes: None,
             segment_bytes: 64 << 20,
+            dedup: None,
         }
     }
 }
@@ -110,11 +114,12 @@ impl EmbeddedChannel {
         Self { store }
     }
 
-    /// Changes the settings of a channel in use.
+    /// Changes the settings of a channel in use. Blocks where a dedup window is new or longer: what it is to know is read.
     pub fn configure(&self, settings: Settings) {
         let settings = settings.bounded();
         self.store.log.set_segment_bytes(settings.effective_segment_bytes());
         *self.store.settings.lock() = settings;
+        self.store.log.dedup(settings.dedup);
     }
 
     /// Places whose events are gone although not everybody had settled them, oldest first.

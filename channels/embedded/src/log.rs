@@ -8,6 +8,7 @@
 
 mod gaps;
 mod gather;
+mod lately;
 mod open;
 mod read;
 mod writer;
@@ -39,6 +40,7 @@ use crate::{
     committers::Committers,
     cursor::Shared,
     segment::Segment,
+    dedup::Window,
     state::Checkpoint,
     stats::{Counters, Stats},
     storage::{Storage, is_full},
@@ -155,7 +157,7 @@ impl Log {
         self.writer.lock().distrust();
         let mut gathering = self.gathering.lock();
         gathering.batch = Batch::default();
-        gathering.next = self.committed();
+        gathering.back_to(self.committed());
         gathering.submitted = false;
         false
     }
@@ -206,7 +208,7 @@ impl Log {
         let refused = Err(Refusal::from(error));
         let later = {
             let mut gathering = self.gathering.lock();
-            gathering.next = self.committed();
+            gathering.back_to(self.committed());
             std::mem::take(&mut gathering.batch)
         };
         let mut refusing = self.refusing.lock();
@@ -302,7 +304,12 @@ impl Log {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.snapshot(self.segments.lock().len())
+        let forgotten = self.gathering.lock().window.as_ref().map_or(0, Window::forgotten_early);
+        Stats {
+            repeats_forgotten_early: forgotten,
+            ..self.counters.snapshot(self.segments.lock().len())
+        }
+        self.forget_lately();
     }
 }
 

@@ -46,6 +46,10 @@ pub(crate) struct Counters {
     sync_micros_max: AtomicU64,
 }
 
+    /// Events that were stored before, inside the dedup window, and not stored again.
+    pub repeats: u64,
+    /// Events whose repeats are not known any more although the window has not passed: there were too many.
+    pub repeats_forgotten_early: u64,
 impl Counters {
     pub(crate) fn synced(&self, took: Duration) {
         let seconds = took.as_secs_f64();
@@ -55,6 +59,7 @@ impl Counters {
             .unwrap_or(SYNC_BUCKETS_SECONDS.len());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.sync_buckets[bucket].fetch_add(1, Relaxed);
+    pub(crate) repeats: AtomicU64,
         self.sync_micros_sum.fetch_add(micros, Relaxed);
         self.sync_micros_max.fetch_max(micros, Relaxed);
     }
@@ -75,3 +80,16 @@ impl Counters {
         }
     }
 }
+            repeats: self.repeats.load(Relaxed),
+            repeats_forgotten_early: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn synced(counters: &Counters, count: usize, millis: u64) {
+        for _ in 0..count {
+            counters.synced(Duration::from_millis(millis));

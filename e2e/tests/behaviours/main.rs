@@ -10,6 +10,7 @@ mod containers;
 mod crash;
 mod dead_letters;
 mod delivery;
+mod dedup;
 mod disk;
 mod draining;
 mod event_forms;

@@ -238,6 +238,7 @@ pub enum Arguments {
         retention_bytes: u64,
         limit_age: Option<Duration>,
         limit_bytes: Option<u64>,
+        dedup: Option<Duration>,
     },
     Kafka {
         partitions: Option<i32>,

@@ -384,7 +384,7 @@ fn channel_arguments_are_checked_for_their_backend() {
             (
                 "spec: {arguments: {capacity: 5}}\n",
                 &[
-                    "5:20 spec.arguments.capacity: unknown field `capacity`; known here: retention, limit, maxEventBytes",
+                    "5:20 spec.arguments.capacity: unknown field `capacity`; known here: retention, limit, dedup, maxEventBytes",
                 ],
             ),
             (

@@ -110,6 +110,7 @@ fn the_defaults_are_those_of_the_documents() {
         retention_bytes: 1 << 30,
         limit_age: None,
         limit_bytes: None,
+        dedup: None,
     };
     assert_eq!(channel.arguments, expected);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -12,6 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{GATHER_BYTES_MAX, Log, Refusal};
 use crate::{
     clock,
+    dedup::Window,
     format::{FIRST_OF_BATCH, FIRST_OF_COMMIT, LAST_OF_BATCH, put_record},
 };
 
@@ -55,6 +56,28 @@ pub(super) struct Gathering {
     /// How many appends the committing thread waits for; never reached while it does not.
     pub(super) crowd: usize,
     pub(super) closed: bool,
+    /// Where repeats are not stored again: what was stored lately.
+    pub(super) window: Option<Window>,
+}
+
+impl Gathering {
+    /// A write failed: no place from this one on was given away, and nothing there is known.
+    pub(super) fn back_to(&mut self, place: u64) {
+        self.next = place;
+        if let Some(window) = &mut self.window {
+            window.forget_from(place);
+        }
+    }
+}
+
+/// What became of an append so far.
+enum Gathered {
+    /// It is part of the next write; what its last event's place will be.
+    Waiting(oneshot::Receiver<Result<(), Refusal>>, u64),
+    /// All of it was stored before, the last event at this place.
+    Known(u64),
+    /// The next write is large enough already.
+    NoRoom,
 }
 
 impl Log {
@@ -62,10 +85,11 @@ impl Log {
     pub(crate) async fn append(self: &Arc<Self>, events: &[Event]) -> Result<u64, Refusal> {
         let (answer, last) = loop {
             let room = self.room.notified();
-            if let Some(waiting) = self.gather(events)? {
-                break waiting;
+            match self.gather(events)? {
+                Gathered::Waiting(answer, last) => break (answer, last),
+                Gathered::Known(last) => return Ok(last),
+                Gathered::NoRoom => room.await,
             }
-            room.await;
         };
         let Ok(answer) = answer.await else {
             return Err(Refusal::Unavailable(Arc::new(io::Error::other(
@@ -75,31 +99,34 @@ impl Log {
         answer.map(|()| last)
     }
 
-    /// Puts the events into the next write; `None` when it is large enough already.
-    #[expect(clippy::type_complexity, reason = "the pair lives for three lines")]
-    fn gather(
-        self: &Arc<Self>,
-        events: &[Event],
-    ) -> Result<Option<(oneshot::Receiver<Result<(), Refusal>>, u64)>, Refusal> {
+    /// Puts the events into the next write, but those that a dedup window knows.
+    fn gather(self: &Arc<Self>, events: &[Event]) -> Result<Gathered, Refusal> {
         let (sender, receiver) = oneshot::channel();
         let mut gathering = self.gathering.lock();
         if gathering.closed {
             return Err(Refusal::Closed);
         }
         if gathering.batch.bytes.len() > GATHER_BYTES_MAX {
-            return Ok(None);
+            return Ok(Gathered::NoRoom);
         }
         // A clock set back must not make a search by time miss events.
         let stored_ms = gathering.last_ms.max(clock::to_ms(SystemTime::now()));
         gathering.last_ms = stored_ms;
-        for (index, event) in events.iter().enumerate() {
+        let next = gathering.next;
+        let known = match &mut gathering.window {
+            Some(window) => window.admit(events, next, stored_ms),
+            None => Vec::new(),
+        };
+        let is_fresh = |index: &usize| known.get(*index).is_none_or(Option::is_none);
+        let last_fresh = (0..events.len()).rev().find(is_fresh);
+        let mut flags = FIRST_OF_BATCH;
+        for (index, event) in events.iter().enumerate().filter(|(index, _)| is_fresh(index)) {
             let offset = gathering.next;
             gathering.next += 1;
             let batch = &mut gathering.batch;
             let at = batch.bytes.len();
-            let flags = if at == 0 { FIRST_OF_COMMIT } else { 0 }
-                | if index == 0 { FIRST_OF_BATCH } else { 0 }
-                | if index + 1 == events.len() { LAST_OF_BATCH } else { 0 };
+            flags |= if at == 0 { FIRST_OF_COMMIT } else { 0 };
+            flags |= if Some(index) == last_fresh { LAST_OF_BATCH } else { 0 };
             put_record(&mut batch.bytes, self.salt, offset, stored_ms, flags, |out| {
                 event.encode(out);
             });
@@ -108,8 +135,18 @@ impl Log {
                 stored_ms,
                 at,
             });
+            flags = 0;
         }
-        let last = gathering.next.saturating_sub(1);
+        let repeats = events.len() - usize::try_from(gathering.next - next).unwrap_or_default();
+        self.counters.repeats.fetch_add(repeats as u64, Ordering::Relaxed);
+        let last = match known.last() {
+            Some(Some(place)) => *place,
+            _ => gathering.next.saturating_sub(1),
+        };
+        // What is known may still be on its way to the disk: then it is waited for, and shares the fate of that write.
+        if last_fresh.is_none() && known.iter().flatten().all(|place| *place < self.committed()) && !known.is_empty() {
+            return Ok(Gathered::Known(last));
+        }
         gathering.batch.waiters.push(sender);
         let crowded = gathering.batch.waiters.len() == gathering.crowd;
         let submit = !std::mem::replace(&mut gathering.submitted, true);
@@ -120,7 +157,7 @@ impl Log {
         if submit {
             self.committers.submit(self.clone());
         }
-        Ok(Some((receiver, last)))
+        Ok(Gathered::Waiting(receiver, last))
     }
 
     /// Takes what has gathered, after a short wait for those who are about to append: whoever was just answered is often

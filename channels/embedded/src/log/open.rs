@@ -282,6 +282,7 @@ impl Opening {
             cursors: Mutex::new(Arc::new([])),
             grown: Notify::new(),
             watching: AtomicUsize::new(0),
+                window: None,
             gaps: Mutex::new(Gaps {
                 known: self.gaps,
                 unsaved: Vec::new(),

@@ -38,6 +38,10 @@ pub(super) fn arguments(
             retention_bytes: bytes("retention")?.unwrap_or(RETENTION_BYTES),
             limit_age: age("limit")?,
             limit_bytes: bytes("limit")?,
+            dedup: match written.get("dedup") {
+                Some(value) => Some(crate::duration::parse(value.as_str()?).ok()?),
+                None => None,
+            },
         },
         BackendKind::Kafka => {
             let number = |name: &str| match written.get(name) {

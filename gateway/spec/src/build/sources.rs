@@ -221,6 +221,7 @@ impl Building<'_> {
             retention_bytes: super::RETENTION_BYTES,
             limit_age: None,
             limit_bytes: None,
+            dedup: None,
         };
         let channel = Channel {
             name: name.clone(),

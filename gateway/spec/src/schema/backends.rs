@@ -48,6 +48,14 @@ pub(crate) fn arguments(backend: BackendKind) -> Shape {
             vec![
                 field("retention", retention, "What is kept for replay."),
                 field("limit", limit, "A hard limit."),
+                field(
+                    "dedup",
+                    Shape::Special {
+                        check: special::dedup,
+                        describe: "PT1S to P1D.",
+                    },
+                    "A repeat of source and id within this time is not stored again; default: it is.",
+                ),
             ]
         }
         BackendKind::Kafka => vec![
@@ -194,6 +202,13 @@ mod tests {
             ),
             (BackendKind::Embedded, "{retention: {age: 1h}}", false),
             (BackendKind::Embedded, "{limit: {bytes: 0}}", false),
+            (BackendKind::Embedded, "{dedup: PT10M}", true),
+            (BackendKind::Embedded, "{dedup: PT1S}", true),
+            (BackendKind::Embedded, "{dedup: P1D}", true),
+            (BackendKind::Embedded, "{dedup: PT0.9S}", false),
+            (BackendKind::Embedded, "{dedup: PT24H1S}", false),
+            (BackendKind::Embedded, "{dedup: 600}", false),
+            (BackendKind::Memory, "{dedup: PT10M}", false),
             (
                 BackendKind::Kafka,
                 "{NumPartitions: 3, replicationFactor: 1, retention: P7D}",

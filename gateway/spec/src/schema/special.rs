@@ -1,9 +1,12 @@
-//! What OpenAPI has no words for: filters, `startFrom`, `env`.
+//! What OpenAPI has no words for: filters, `startFrom`, `env`, a dedup window.
+
+use std::time::Duration;
 
 use cesql::Expression;
 
 use super::{Form, Path, Report, check, field, forms, object, parts::secret_selector, required, twice};
 use crate::{
+    duration,
     fault::Within,
     nearest::suggestion,
     schema::Shape,
@@ -178,6 +181,28 @@ fn one_or_list(form: Form, node: &Node, path: &Path<'_>, report: &mut Report) {
 }
 
 /// A size that is more than nothing.
+/// Shorter than this a window is over before a publisher tries again.
+const DEDUP_MIN: Duration = Duration::from_secs(1);
+/// Longer than this a window outlives what is kept for replay by default, which it is read from after a restart.
+const DEDUP_MAX: Duration = Duration::from_secs(86_400);
+
+/// How long a repeat is known.
+pub(crate) fn dedup(node: &Node, path: &Path<'_>, report: &mut Report) {
+    let before = report.found.len();
+    check(&Shape::Text(Form::Duration), node, node.at, path, report);
+    let written = match &node.value {
+        Value::Text(text) if report.found.len() == before => duration::parse(text).ok(),
+        _ => None,
+    };
+    if written.is_some_and(|window| !(DEDUP_MIN..=DEDUP_MAX).contains(&window)) {
+        report.add(
+            node.at,
+            path,
+            "a dedup window is from PT1S to P1D long; leave it out to have none",
+        );
+    }
+}
+
 pub(crate) fn size(node: &Node, path: &Path<'_>, report: &mut Report) {
     match forms::quantity_of(node) {
         Ok(0) => report.add(node.at, path, "must be more than nothing"),
