@@ -191,6 +191,7 @@ impl Folder {
         let dedup = settings.dedup;
         let store = Store::new(log, letters, settings, file, saved, self.clone(), claim);
         store.log.dedup(dedup);
+        store.log.date_backlogs(true);
         if store.log.has_unsaved_gaps() {
             // What recovery dropped must stay dropped, whatever is written behind it.
             store.save(true)?;

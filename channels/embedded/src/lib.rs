@@ -6,7 +6,7 @@
 //!
 //! The parts, from the outside in: a [`DataFolder`] is held by one process and has the threads; a channel is a log
 //! (log.rs) with a state file beside it (state.rs), kept in step by store.rs; a log is segments (segment.rs) of records
-//! (format.rs), read back by frames.rs and, after a crash, by recovery.rs. Every touch of the disk goes through
+//! (format.rs), found by index.rs, read back by frames.rs and, after a crash, by recovery.rs. Every touch of the disk goes through
 //! storage.rs. FORMAT.md describes the files.
 
 mod clock;
@@ -16,6 +16,7 @@ mod dedup;
 mod folder;
 mod format;
 mod frames;
+mod index;
 mod letters;
 mod log;
 mod name;

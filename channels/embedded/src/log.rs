@@ -11,6 +11,7 @@ mod gather;
 mod lately;
 mod open;
 mod read;
+mod seek;
 mod writer;
 
 use std::{
@@ -231,6 +232,7 @@ impl Log {
             // The next opening finds the last record all the same.
             tracing::debug!(path = %self.dir.display(), %error, "log is closed untrimmed");
         }
+        self.index_all();
         self.grown.notify_waiters();
     }
 
@@ -303,6 +305,9 @@ impl Log {
         }
     }
 
+        self.forget_lately();
+        self.index_finished();
+        self.date_backlogs(false);
     pub(crate) fn stats(&self) -> Stats {
         let forgotten = self.gathering.lock().window.as_ref().map_or(0, Window::forgotten_early);
         Stats {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,6 +36,10 @@ pub(crate) struct Segment {
     /// When its last record was stored; 0 while unknown.
     last_ms: AtomicU64,
     marks: Mutex<Vec<Mark>>,
+    /// Its marks reach from its beginning to its end, as far as is known.
+    marked: AtomicBool,
+    /// How much of it the index beside it covers, if it was written or read by this process.
+    indexed: AtomicU64,
     /// Shared by whoever reads it now; closed when nobody does.
     open: Mutex<Option<Weak<dyn File>>>,
 }
@@ -48,8 +52,17 @@ impl Segment {
             length: AtomicU64::new(length),
             last_ms: AtomicU64::new(0),
             marks: Mutex::new(Vec::new()),
+            marked: AtomicBool::new(false),
+            indexed: AtomicU64::new(0),
             open: Mutex::new(None),
         }
+    }
+
+    /// One that is begun now: whatever it will hold leaves its marks.
+    pub(crate) fn begun(dir: &Path, base: u64) -> Self {
+        let segment = Self::new(dir, base, SEGMENT_HEADER as u64);
+        segment.marked.store(true, Ordering::Relaxed);
+        segment
     }
 
     pub(crate) fn name(base: u64) -> String {
@@ -60,6 +73,15 @@ impl Segment {
     pub(crate) fn parse_name(name: &str) -> Option<u64> {
         let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
         digits.parse().ok()
+    }
+
+    /// The base in the name of an index.
+    pub(crate) fn parse_index_name(name: &str) -> Option<u64> {
+        Self::parse_name(&format!("{}.log", name.strip_suffix(".idx")?))
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.path.with_extension("idx")
     }
 
     pub(crate) fn file(&self, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
@@ -98,15 +120,47 @@ impl Segment {
         self.last_ms.fetch_max(stored_ms, Ordering::Relaxed);
     }
 
-    /// Offers a place; kept when the last mark is far enough behind.
+    /// Offers a place; kept when the last mark before it is far enough behind.
     pub(crate) fn mark(&self, mark: Mark) {
         let mut marks = self.marks.lock();
-        if marks
-            .last()
-            .is_none_or(|last| mark.position >= last.position + MARK_EVERY)
-        {
-            marks.push(mark);
+        let at = match marks.last() {
+            Some(last) if last.position > mark.position => {
+                marks.partition_point(|known| known.position <= mark.position)
+            }
+            _ => marks.len(),
+        };
+        if at == 0 || mark.position >= marks[at - 1].position + MARK_EVERY {
+            marks.insert(at, mark);
         }
+    }
+
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        self.marks.lock().clone()
+    }
+
+    /// Are its marks all there? If not, they are read or made before something is searched in it.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_marked(&self) {
+        self.marked.store(true, Ordering::Release);
+    }
+
+    /// A mark was wrong: none is believed any more.
+    pub(crate) fn forget_marks(&self) {
+        self.marked.store(false, Ordering::Release);
+        self.indexed.store(0, Ordering::Relaxed);
+        self.marks.lock().clear();
+    }
+
+    /// Does an index beside it say all that its marks do?
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.indexed.load(Ordering::Relaxed) == self.length()
+    }
+
+    pub(crate) fn set_indexed(&self, length: u64) {
+        self.indexed.store(length, Ordering::Relaxed);
     }
 
     /// The last known place at or before `offset`.
@@ -175,5 +229,30 @@ mod tests {
         );
         assert_eq!(segment.seek_time(2001).offset, 200);
         assert_eq!(segment.seek_time(2000).offset, 100);
+    }
+
+    #[test]
+    fn a_mark_found_later_goes_where_it_belongs() {
+        let segment = Segment::new(Path::new("x"), 0, 0);
+        for position in [200_000, 64, 100, 70_000, 199_999, 300_000] {
+            segment.mark(Mark {
+                offset: position,
+                position,
+                stored_ms: 0,
+            });
+        }
+        let positions: Vec<u64> = segment.marks().iter().map(|mark| mark.position).collect();
+        assert_eq!(positions, [64, 70_000, 199_999, 200_000, 300_000]);
+    }
+
+    #[test]
+    fn an_index_is_named_as_its_segment() {
+        let segment = Segment::new(Path::new("x"), 42, 0);
+        let name = segment
+            .index_path()
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        assert_eq!(name.as_deref().and_then(Segment::parse_index_name), Some(42));
+        assert_eq!(Segment::parse_index_name(&Segment::name(42)), None);
     }
 }

@@ -124,14 +124,24 @@ impl Opening {
     }
 
     fn segments(&self) -> io::Result<Vec<(Arc<Segment>, u64)>> {
-        let mut segments: Vec<_> = self
-            .storage
-            .list(&self.dir)?
+        let listed = self.storage.list(&self.dir)?;
+        let mut segments: Vec<_> = listed
             .iter()
             .filter_map(|(name, length)| Some((Segment::parse_name(name)?, *length)))
             .map(|(base, length)| (Arc::new(Segment::new(&self.dir, base, length)), length))
             .collect();
         segments.sort_by_key(|(segment, _)| segment.base);
+        for (name, _) in &listed {
+            let is_kept = |base| {
+                segments
+                    .binary_search_by_key(&base, |(segment, _)| segment.base)
+                    .is_ok()
+            };
+            if Segment::parse_index_name(name).is_some_and(|base| !is_kept(base)) {
+                // Its segment was deleted and the process ended in between.
+                let _ = self.storage.remove(&self.dir.join(name));
+            }
+        }
         Ok(segments)
     }
 
@@ -272,6 +282,7 @@ impl Opening {
                 submitted: false,
                 crowd: usize::MAX,
                 closed: false,
+                window: None,
             }),
             crowded: Condvar::new(),
             room: Notify::new(),
@@ -282,7 +293,6 @@ impl Opening {
             cursors: Mutex::new(Arc::new([])),
             grown: Notify::new(),
             watching: AtomicUsize::new(0),
-                window: None,
             gaps: Mutex::new(Gaps {
                 known: self.gaps,
                 unsaved: Vec::new(),

@@ -91,8 +91,7 @@ impl Log {
     }
 
     fn load_from(&self, segment: &Segment, end: u64, place: u64, bytes: usize) -> io::Result<Chunk> {
-        let mark = segment.seek(place);
-        let mut frames = self.frames(segment, mark, bytes)?;
+        let (mark, mut frames) = self.seek(segment, |segment| segment.seek(place), bytes)?;
         let mut chunk = Chunk {
             covers: place..end,
             records: Vec::new(),
@@ -140,19 +139,10 @@ impl Log {
     pub(crate) fn place_of(&self, time: SystemTime) -> io::Result<u64> {
         let time_ms = clock::to_ms_up(time);
         let segments: Vec<_> = self.segments.lock().iter().cloned().collect();
-        // The last segment that begins before the time is the only one it can lie in.
-        let mut holder = None;
-        for segment in segments {
-            match self.first_ms(&segment)? {
-                Some(first) if first >= time_ms => break,
-                Some(_) => holder = Some(segment),
-                None => {}
-            }
-        }
-        let Some(segment) = holder else {
+        let Some(segment) = self.last_before(&segments, time_ms)? else {
             return Ok(self.earliest());
         };
-        let mut frames = self.frames(&segment, segment.seek_time(time_ms), SCAN_CHUNK)?;
+        let (_, mut frames) = self.seek(&segment, |segment| segment.seek_time(time_ms), SCAN_CHUNK)?;
         let end = self.end_of(&segment);
         while let Some(frame) = frames.next()? {
             let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
@@ -166,6 +156,31 @@ impl Log {
             }
         }
         Ok(end)
+    }
+
+    /// The last segment whose first record was stored before a time: the only one that time can lie in.
+    fn last_before(&self, segments: &[Arc<Segment>], time_ms: u64) -> io::Result<Option<Arc<Segment>>> {
+        let (mut low, mut high, mut found) = (0, segments.len(), None);
+        while low < high {
+            let middle = low.midpoint(high);
+            // One without a readable record says nothing: ask the one before it.
+            let mut asked = middle;
+            let first = loop {
+                match self.first_ms(&segments[asked])? {
+                    None if asked > low => asked -= 1,
+                    first => break first,
+                }
+            };
+            match first {
+                Some(first) if first >= time_ms => high = asked,
+                Some(_) => {
+                    found = Some(segments[asked].clone());
+                    low = middle + 1;
+                }
+                None => low = middle + 1,
+            }
+        }
+        Ok(found)
     }
 
     fn first_ms(&self, segment: &Segment) -> io::Result<Option<u64>> {
@@ -207,13 +222,13 @@ impl Log {
         last.map_or(Ok(None), |segment| self.begun_ms(&segment))
     }
 
-    fn frames(&self, segment: &Segment, from: Mark, chunk: usize) -> io::Result<Frames> {
+    pub(super) fn frames(&self, segment: &Segment, from: Mark, chunk: usize) -> io::Result<Frames> {
         let file = segment.file(&*self.storage)?;
         Ok(Frames::new(file, self.salt, from.position, segment.length(), chunk))
     }
 
     /// The segment a place lies in, and the place where the next one begins.
-    fn segment_of(&self, place: u64) -> Option<(Arc<Segment>, u64)> {
+    pub(super) fn segment_of(&self, place: u64) -> Option<(Arc<Segment>, u64)> {
         let segments = self.segments.lock();
         let after = segments.partition_point(|segment| segment.base <= place);
         let segment = segments.get(after.checked_sub(1)?)?.clone();
@@ -255,6 +270,7 @@ impl Log {
         for segment in doomed {
             // First out of the list: whoever reads it now has it open, and nobody begins.
             self.segments.lock().retain(|kept| kept.base != segment.base);
+            let _ = self.storage.remove(&segment.index_path());
             if let Err(error) = self.storage.remove(&segment.path) {
                 // It is still there, so it is still the oldest: a later one deleted before it would look like a gap.
                 self.segments.lock().insert(0, segment.clone());
@@ -288,7 +304,7 @@ impl Log {
 }
 
 /// Read at once when searching for a time.
-const SCAN_CHUNK: usize = 256 << 10;
+const SCAN_CHUNK: usize = 64 << 10;
 /// Read to see when a segment begins.
 const FIRST_CHUNK: usize = 8 << 10;
 

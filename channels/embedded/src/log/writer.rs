@@ -202,7 +202,7 @@ impl Writer {
         // Until it succeeds: a file of that name may be left behind, and then the segment before ends where it begins.
         self.roll = true;
         let base = log.committed();
-        let segment = Arc::new(Segment::new(&log.dir, base, SEGMENT_HEADER as u64));
+        let segment = Arc::new(Segment::begun(&log.dir, base));
         log.storage.create_dir(&log.dir)?;
         let mut segments = log.segments.lock();
         if segments.last().is_some_and(|last| last.base == base) {
