@@ -3,7 +3,16 @@
 //! It wraps a real one and consults a script first: each append, letter or read takes the next entry of its own list.
 //! `None`, and the end of the list, mean that the call goes through. Everything else is passed on untouched.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use event::Event;
@@ -63,6 +72,7 @@ pub struct FaultyChannel {
     appends: Script,
     letters: FaultyLetters,
     reads: Script,
+    replays: AtomicBool,
 }
 
 impl FaultyChannel {
@@ -77,7 +87,13 @@ impl FaultyChannel {
             appends: Script::default(),
             letters,
             reads: Script::default(),
+            replays: AtomicBool::new(false),
         }
+    }
+
+    /// From now on it promises replay: of what another cursor still holds, where the channel itself keeps nothing else.
+    pub fn promise_replay(&self) {
+        self.replays.store(true, Ordering::Relaxed);
     }
 
     /// Adds to the script of `append`.
@@ -99,7 +115,11 @@ impl FaultyChannel {
 #[async_trait]
 impl Channel for FaultyChannel {
     fn promises(&self) -> Promises {
-        self.inner.promises()
+        let promises = self.inner.promises();
+        Promises {
+            replay: promises.replay || self.replays.load(Ordering::Relaxed),
+            ..promises
+        }
     }
 
     async fn append(&self, events: &[Event]) -> Result<Stored, AppendError> {
@@ -128,6 +148,10 @@ impl Channel for FaultyChannel {
 
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {
         self.inner.read(from, max).await
+    }
+
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        self.inner.stretches(start).await
     }
 
     async fn grown(&self, from: Offset) {

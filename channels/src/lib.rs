@@ -21,6 +21,7 @@ pub use watermark::Watermark;
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -287,6 +288,13 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Returns when an event at or after `from` may be readable, or the channel is closed. Cancel safe.
     async fn grown(&self, from: Offset);
+    /// Where what is kept from `start` on lies now, in the order to read it in: a stretch of places for each partition, and
+    /// one where there are none. Kept for people, as [`Self::read`] is.
+    ///
+    /// Both ends are where they were when this was asked; [`Start::Latest`] gives empty stretches at the end. Two of these
+    /// bound what was stored between two times.
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError>;
+
 
     /// The log of letters that could not be delivered from this channel, as durable as the channel itself.
     fn letters(&self) -> &dyn Letters;

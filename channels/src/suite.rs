@@ -80,6 +80,8 @@ macro_rules! cases {
             a_cursor_from_a_place_begins_there;
             /// Proves: CH-4, CH-7
             a_cursor_from_a_time_begins_with_the_first_event_stored_then;
+            /// Proves: CH-7
+            stretches_bound_what_is_kept_from_a_start_on;
             /// Proves: CH-4
             an_existing_cursor_goes_on_where_it_was_whatever_the_start_says;
             /// Proves: CH-4

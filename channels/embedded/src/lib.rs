@@ -30,7 +30,7 @@ mod store;
 mod tail;
 mod upkeep;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use channel::{
@@ -194,6 +194,16 @@ impl Channel for EmbeddedChannel {
         }
         let store = self.store.clone();
         blocking(move || store.read(from, max)).await
+    }
+
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        if self.store.log.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        let store = self.store.clone();
+        let begin = blocking(move || store.place(start)).await?;
+        let end = self.store.log.committed();
+        Ok(vec![Offset(begin)..Offset(end.max(begin))])
     }
 
     async fn grown(&self, from: Offset) {

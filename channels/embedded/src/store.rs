@@ -222,7 +222,7 @@ impl Store {
         );
     }
 
-    fn place(&self, start: Start) -> io::Result<u64> {
+    pub(crate) fn place(&self, start: Start) -> io::Result<u64> {
         Ok(match start {
             Start::Latest => self.log.committed(),
             Start::Earliest => self.log.earliest(),

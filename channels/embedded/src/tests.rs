@@ -5,6 +5,7 @@ mod crash;
 mod dedup;
 mod disk;
 mod folder;
+mod seek;
 mod twin;
 
 use std::{path::Path, sync::Arc};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -407,6 +408,20 @@ impl Channel for KafkaChannel {
             Ok::<_, rdkafka::error::KafkaError>(page)
         });
         read.await.map_err(unreadable)?.map_err(unreadable)
+    }
+
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        let inner = &self.inner;
+        if inner.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        let begins = inner.start(start).await?;
+        let ends = inner.ends.lock().clone();
+        let stretch = |(partition, begin): (i32, u64)| {
+            let end = usize::try_from(partition).ok().and_then(|index| ends.get(index));
+            place(partition, begin)..place(partition, end.map_or(begin, |end| end.high.max(begin)))
+        };
+        Ok(begins.into_iter().map(stretch).collect())
     }
 
     async fn grown(&self, from: Offset) {

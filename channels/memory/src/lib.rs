@@ -13,6 +13,7 @@ mod letters;
 mod ring;
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -280,6 +281,15 @@ impl Channel for MemoryChannel {
                 fits
             })
             .collect())
+    }
+
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        let ring = self.inner.ring.lock();
+        if ring.closed {
+            return Err(ReadError::Closed);
+        }
+        let begin = ring.place(start);
+        Ok(vec![begin..ring.next().max(begin)])
     }
 
     async fn grown(&self, from: Offset) {

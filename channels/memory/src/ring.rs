@@ -207,7 +207,7 @@ impl Ring {
         Some(cursor)
     }
 
-    fn place(&self, start: Start) -> Offset {
+    pub(crate) fn place(&self, start: Start) -> Offset {
         match start {
             Start::Latest => self.next(),
             Start::Earliest => self.earliest(),

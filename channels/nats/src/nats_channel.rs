@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -545,6 +546,16 @@ impl Channel for NatsChannel {
             .await
             .map_err(unreadable)?;
         Ok(page)
+    }
+
+    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        let inner = &self.inner;
+        if inner.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        let begin = inner.start(start).await?;
+        let end = inner.ends.lock().last + 1;
+        Ok(vec![Offset(begin)..Offset(end.max(begin))])
     }
 
     async fn grown(&self, from: Offset) {

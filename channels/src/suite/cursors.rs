@@ -68,6 +68,42 @@ pub async fn a_cursor_from_a_time_begins_with_the_first_event_stored_then(backen
     assert_eq!(drain(&mut none, 1).await, [5]);
 }
 
+/// Where a start lies, without a cursor: what a replay reads.
+pub async fn stretches_bound_what_is_kept_from_a_start_on(backend: &dyn Backend) {
+    let channel = backend.open().await;
+    let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
+    append(&channel, 0..3).await;
+    let before = SystemTime::now();
+    while SystemTime::now() < before + Duration::from_millis(3) {
+        tokio::task::yield_now().await;
+    }
+    append(&channel, 3..5).await;
+    let taken = take(&mut keeps, 5).await;
+    let (third, time) = (taken[2].offset(), taken[3].stored_at());
+    let within = async |start| {
+        let mut found = Vec::new();
+        for stretch in channel.stretches(start).await.expect("stretches") {
+            let page = channel.read(stretch.start, 100).await.expect("a page");
+            found.extend(
+                page.iter()
+                    .filter(|record| stretch.contains(&record.offset))
+                    .map(|record| number(&record.event)),
+            );
+        }
+        found
+    };
+    assert_eq!(within(Start::Earliest).await, [0, 1, 2, 3, 4]);
+    assert_eq!(within(Start::Offset(third)).await, [2, 3, 4]);
+    assert_eq!(within(Start::Time(time)).await, [3, 4]);
+    assert!(within(Start::Time(SystemTime::now() + LONG)).await.is_empty());
+    assert!(within(Start::Latest).await.is_empty());
+    channel.close().await;
+    assert!(matches!(
+        channel.stretches(Start::Earliest).await,
+        Err(ReadError::Closed)
+    ));
+}
+
 /// A start is for a new cursor only.
 pub async fn an_existing_cursor_goes_on_where_it_was_whatever_the_start_says(backend: &dyn Backend) {
     let channel = backend.open().await;
