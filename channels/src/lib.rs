@@ -252,6 +252,8 @@ pub struct Depth {
     pub gaps: Vec<Gap>,
     /// Why the channel refuses appends now, if it does: a phrase for a condition's message.
     pub refusing: Option<String>,
+    /// Why storing takes longer than it should, if it does and that is known here: a phrase for a condition's message.
+    pub slow: Option<String>,
 }
 
 /// A channel. Shared as `Arc<dyn Channel>`; every method may be called from many tasks at once.
@@ -286,8 +288,6 @@ pub trait Channel: Send + Sync + 'static {
     /// read more than a few MiB; an empty page means there is nothing at or after `from` yet.
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// Returns when an event at or after `from` may be readable, or the channel is closed. Cancel safe.
-    async fn grown(&self, from: Offset);
     /// Where what is kept from `start` on lies now, in the order to read it in: a stretch of places for each partition, and
     /// one where there are none. Kept for people, as [`Self::read`] is.
     ///
@@ -295,6 +295,8 @@ pub trait Channel: Send + Sync + 'static {
     /// bound what was stored between two times.
     async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError>;
 
+    /// Returns when an event at or after `from` may be readable, or the channel is closed. Cancel safe.
+    async fn grown(&self, from: Offset);
 
     /// The log of letters that could not be delivered from this channel, as durable as the channel itself.
     fn letters(&self) -> &dyn Letters;

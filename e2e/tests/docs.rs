@@ -85,6 +85,7 @@ const OTHER_WORDS: &[&str] = &[
     "SinkHealthy",
     "SinkProvided",
     "Storable",
+    "StoresQuickly",
     "Subscribed",
     "Subscription",
     "Swept",

@@ -45,7 +45,7 @@ use crate::{
 };
 pub use crate::{
     folder::{DataFolder, OpenError},
-    stats::{SYNC_BUCKETS_SECONDS, Stats},
+    stats::{SLOW_SYNC, SYNC_BUCKETS_SECONDS, Stats},
 };
 
 /// Bytes one [`Channel::read`] returns at most.
@@ -64,9 +64,9 @@ pub struct Settings {
     pub limit_age: Option<Duration>,
     /// Drops the oldest of what is unsettled beyond so many bytes; the gap is recorded.
     pub limit_bytes: Option<u64>,
-    /// Bytes of one segment file: what is deleted at once, and the most a recovery without a checkpoint reads.
     /// A repeat of an event (same `source` and `id`) stored no longer ago than this is not stored again.
     pub dedup: Option<Duration>,
+    /// Bytes of one segment file: what is deleted at once, and the most a recovery without a checkpoint reads.
     pub segment_bytes: u64,
 }
 
@@ -96,8 +96,8 @@ impl Default for Settings {
             retention_bytes: 1 << 30,
             limit_age: None,
             limit_bytes: None,
-            segment_bytes: 64 << 20,
             dedup: None,
+            segment_bytes: 64 << 20,
         }
     }
 }
@@ -119,8 +119,8 @@ impl EmbeddedChannel {
     pub fn configure(&self, settings: Settings) {
         let settings = settings.bounded();
         self.store.log.set_segment_bytes(settings.effective_segment_bytes());
-        *self.store.settings.lock() = settings;
         self.store.log.dedup(settings.dedup);
+        *self.store.settings.lock() = settings;
     }
 
     /// Places whose events are gone although not everybody had settled them, oldest first.
@@ -235,6 +235,7 @@ impl Channel for EmbeddedChannel {
             cursors: log.cursors().iter().map(status).collect(),
             gaps: log.gaps(),
             refusing: log.refusing(),
+            slow: log.slow(),
         }
     }
 

@@ -40,8 +40,8 @@ pub(crate) use self::{
 use crate::{
     committers::Committers,
     cursor::Shared,
-    segment::Segment,
     dedup::Window,
+    segment::Segment,
     state::Checkpoint,
     stats::{Counters, Stats},
     storage::{Storage, is_full},
@@ -245,6 +245,11 @@ impl Log {
         self.refusing.lock().clone()
     }
 
+    /// Why its disk counts as slow.
+    pub(crate) fn slow(&self) -> Option<String> {
+        self.counters.slow()
+    }
+
     /// Returns when there is something at or after a place, or the log is closed.
     pub(crate) async fn grown(&self, from: u64) {
         let _watching = Watching::enter(&self.watching);
@@ -300,21 +305,20 @@ impl Log {
     /// Gives memory back that a quiet log does not need.
     pub(crate) fn rest(&self) {
         self.tail.lock().trim(self.low());
+        self.forget_lately();
+        self.index_finished();
+        self.date_backlogs(false);
         if let Some(mut writer) = self.writer.try_lock() {
             writer.keep(Batch::default());
         }
     }
 
-        self.forget_lately();
-        self.index_finished();
-        self.date_backlogs(false);
     pub(crate) fn stats(&self) -> Stats {
         let forgotten = self.gathering.lock().window.as_ref().map_or(0, Window::forgotten_early);
         Stats {
             repeats_forgotten_early: forgotten,
             ..self.counters.snapshot(self.segments.lock().len())
         }
-        self.forget_lately();
     }
 }
 

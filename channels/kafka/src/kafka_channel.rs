@@ -498,6 +498,7 @@ impl Channel for KafkaChannel {
             cursors: cursors.into_values().collect(),
             gaps,
             refusing: inner.cluster.producer.trouble(),
+            slow: None,
         }
     }
 

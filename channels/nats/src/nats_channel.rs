@@ -613,6 +613,7 @@ impl Channel for NatsChannel {
             cursors: cursors.into_values().collect(),
             gaps,
             refusing: away.or_else(|| refusing.as_ref().filter(still).map(|refusal| refusal.why.clone())),
+            slow: None,
         }
     }
 

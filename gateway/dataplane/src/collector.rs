@@ -63,6 +63,10 @@ fn families(shared: &Shared) -> Vec<Family> {
         "Letters in a channel's dead-letter log",
     );
     let mut refusing = family("headgate_channel_refusing", "1 while a channel refuses events");
+    let mut slow = family(
+        "headgate_channel_slow",
+        "1 while storing takes longer than it should: the disk is slow",
+    );
     let mut durability = family(
         "headgate_channel_durability",
         "What a channel was found to promise: 0 process, 1 disk, 2 quorum, 3 quorum-fsync",
@@ -103,6 +107,8 @@ fn families(shared: &Shared) -> Vec<Family> {
         refusing
             .values
             .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
+        slow.values
+            .push((by.clone(), f64::from(u8::from(depth.slow.is_some()))));
         let gone: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
         missing.values.push((by.clone(), gone as f64));
         let promised = match channel.promises().durability {
@@ -128,6 +134,6 @@ fn families(shared: &Shared) -> Vec<Family> {
         }
     }
     vec![
-        unsettled, bytes, letters, refusing, durability, shortfalls, missing, lag, age,
+        unsettled, bytes, letters, refusing, slow, durability, shortfalls, missing, lag, age,
     ]
 }

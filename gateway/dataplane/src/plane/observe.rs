@@ -181,6 +181,9 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
             Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),
             None => conditions.note("Accepting", Truth::True, "Warning", "", ""),
         }
+        if let Some(slow) = &depth.slow {
+            conditions.note("StoresQuickly", Truth::False, "Warning", "SlowDisk", slow);
+        }
     }
     let subscribers: Vec<Value> = state
         .spec
