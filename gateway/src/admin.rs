@@ -7,6 +7,7 @@
 mod events;
 mod letters;
 mod objects;
+mod replay;
 mod trial;
 
 use std::{
@@ -98,6 +99,7 @@ fn router(state: State) -> Router {
             "/subscriptions/{namespace}/{name}/deadletters/drop",
             post(letters::remove),
         )
+        .route("/subscriptions/{namespace}/{name}/replay", post(replay::replay))
         .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
     let reading = Router::new()
         .route("/info", get(info))

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     /// Look at dead letters, deliver them again, drop them.
     #[command(subcommand)]
     Dead(Dead),
+    /// Deliver past events again, to one subscription alone.
+    Replay(Replay),
     /// Stop deliveries of a subscription; its events wait in the channel. Outlives restarts.
     Pause(Subscription),
     /// Let a paused subscription go on.
@@ -306,6 +308,29 @@ pub(crate) struct Filter {
     pub(crate) output: TextOrJson,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// [NAMESPACE/]SUBSCRIPTION
+    pub(crate) subscription: String,
+    /// The first event: a time (RFC 3339, when it was stored) or a place of its channel.
+    #[arg(long, env = "HEADGATE_FROM", value_parser = place, value_name = "TIME|OFFSET")]
+    pub(crate) from: serde_json::Value,
+    /// The end: only what was stored before this time, or the last place. Without it, what is stored now.
+    #[arg(long, env = "HEADGATE_TO", value_parser = place, value_name = "TIME|OFFSET")]
+    pub(crate) to: Option<serde_json::Value>,
+    /// Only events whose attribute has this value; may be repeated. The subscription's own filters hold in any case.
+    #[arg(long, env = "HEADGATE_FILTER", value_parser = pair, value_name = "NAME=VALUE")]
+    pub(crate) filter: Vec<(String, String)>,
+    /// Events a second.
+    #[arg(long, env = "HEADGATE_RATE", value_parser = rate, value_name = "N")]
+    pub(crate) rate: Option<f64>,
+    /// Say how many there are, deliver nothing.
+    #[arg(long, env = "HEADGATE_DRY_RUN")]
+    pub(crate) dry_run: bool,
+    #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: TextOrJson,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dead {
     /// Newest first.
@@ -334,7 +359,7 @@ pub(crate) enum Dead {
         #[arg(long, env = "HEADGATE_FILTER", value_parser = pair, value_name = "NAME=VALUE")]
         filter: Vec<(String, String)>,
         /// Events a second.
-        #[arg(long, env = "HEADGATE_RATE", value_name = "N")]
+        #[arg(long, env = "HEADGATE_RATE", value_parser = rate, value_name = "N")]
         rate: Option<f64>,
         /// Only count.
         #[arg(long, env = "HEADGATE_DRY_RUN")]
@@ -412,6 +437,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds * scale).map_err(|e| e.to_string())
 }
 
+/// A place, or a time; as the admin API takes it.
+fn place(text: &str) -> Result<serde_json::Value, String> {
+    if let Ok(place) = text.parse::<u64>() {
+        return Ok(place.into());
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(time.to_string().into()),
+        Err(_) => Err("expected a time such as 2026-11-24T18:00:00Z, or a place such as 0 or 1200".to_owned()),
+    }
+}
+
+/// More than none.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok();
+    rate.filter(|rate| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
+}
+
 /// `NAME=VALUE`.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
@@ -456,6 +499,12 @@ mod tests {
         for bad in ["30", "s", "", "-1s", "1d", "1e400s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        for bad in ["yesterday", "-1", "2026-11-24", ""] {
+            assert!(place(bad).is_err(), "{bad}");
+        }
+        assert_eq!(place("12").unwrap(), 12);
+        assert_eq!(place("2026-11-24T19:00:00+01:00").unwrap(), "2026-11-24T18:00:00Z");
+        assert!(rate("0").is_err() && rate("NaN").is_err() && rate("0.5").is_ok());
         assert_eq!(pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
     }
 }

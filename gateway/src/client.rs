@@ -37,14 +37,12 @@ impl Gateway {
 
     /// A body that goes on.
     pub(crate) async fn stream(&self, path: &str, query: &[(&str, &str)]) -> Result<Incoming, Failure> {
-        let response = self.exchange(Method::GET, path, query, None).await?;
-        match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
-            _ => Err(json(response)
-                .await
-                .err()
-                .unwrap_or_else(|| Failure::Wrong("unexpected answer".into()))),
-        }
+        going_on(self.exchange(Method::GET, path, query, None).await?).await
+    }
+
+    /// A body that goes on, for something that changes state.
+    pub(crate) async fn post_stream(&self, path: &str, body: &Value) -> Result<Incoming, Failure> {
+        going_on(self.exchange(Method::POST, path, &[], Some(body)).await?).await
     }
 
     async fn exchange(
@@ -74,6 +72,16 @@ impl Gateway {
             let hint = "is the gateway running? Its admin address is given by --gateway or HEADGATE_GATEWAY";
             Failure::Unreachable(format!("cannot reach the gateway at {}: {error}; {hint}", self.url))
         })
+    }
+}
+
+async fn going_on(response: http::Response<Incoming>) -> Result<Incoming, Failure> {
+    match response.status() {
+        StatusCode::OK => Ok(response.into_body()),
+        _ => Err(json(response)
+            .await
+            .err()
+            .unwrap_or_else(|| Failure::Wrong("unexpected answer".into()))),
     }
 }
 

@@ -7,6 +7,7 @@ mod demo;
 mod filter;
 mod get;
 mod pause;
+mod replay;
 mod send;
 mod sink;
 mod tail;
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Tail(args) => tail::tail(&gateway(admin_token)?, args).await,
         Command::Filter(args) => filter::filter(|| gateway(admin_token), args).await,
         Command::Dead(args) => dead::dead(&gateway(admin_token)?, args).await,
+        Command::Replay(args) => replay::replay(&gateway(admin_token)?, &args).await,
         Command::Pause(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "pause").await,
         Command::Resume(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "resume").await,
         Command::Sink(args) => sink::sink(args).await,

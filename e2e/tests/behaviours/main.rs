@@ -29,4 +29,5 @@ mod ordering;
 mod pausing;
 mod reload;
 mod replies;
+mod replay;
 mod validation;

@@ -127,9 +127,11 @@ pub(crate) struct Shared {
     pub(crate) remote: Option<Arc<Remote>>,
     pub(crate) state: Mutex<State>,
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when draining begins: ends waits of redrives.
+    /// Cancelled when draining begins: ends redrives and replays.
     pub(crate) draining: CancellationToken,
     pub(crate) redriving: Mutex<HashSet<(ObjectName, u64)>>,
+    /// Subscriptions that a replay goes to.
+    pub(crate) replaying: Mutex<HashSet<ObjectName>>,
     ended: (mpsc::Sender<ObjectName>, Mutex<Option<mpsc::Receiver<ObjectName>>>),
     applied: AtomicBool,
     transitions: Mutex<spec::observed::Transitions>,
@@ -184,6 +186,7 @@ impl Plane {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             redriving: Mutex::default(),
+            replaying: Mutex::default(),
             ended: (sender, Mutex::new(Some(receiver))),
             applied: AtomicBool::new(false),
             transitions: Mutex::default(),

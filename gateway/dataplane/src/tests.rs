@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod replay;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
