@@ -4,13 +4,14 @@
 
 mod adapter_alone;
 mod admin;
+mod backoff;
 mod brokers;
 mod command_line;
 mod containers;
 mod crash;
 mod dead_letters;
-mod delivery;
 mod dedup;
+mod delivery;
 mod disk;
 mod draining;
 mod event_forms;
@@ -28,6 +29,6 @@ mod nats;
 mod ordering;
 mod pausing;
 mod reload;
-mod replies;
 mod replay;
+mod replies;
 mod validation;

@@ -1,6 +1,12 @@
 //! What all deliveries of one subscription share: its route, its breaker, its slots, its counters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use channel::{AppendError, Channel, Offset};
@@ -25,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) max_hops: u32,
     pub(crate) metrics: SubscriptionMetrics,
     pub(crate) breaker: Mutex<Breaker>,
+    /// The dispatcher holds so many events that those which wait go back to the channel until their time comes.
+    pub(crate) crowded: AtomicBool,
     /// Rung when something changed that lets the dispatcher do more: a route, a switch, the breaker.
     pub(crate) changed: Notify,
     route: ArcSwap<Route>,
@@ -48,6 +56,7 @@ impl Context {
             max_hops,
             metrics,
             breaker: Mutex::default(),
+            crowded: AtomicBool::new(false),
             changed: Notify::new(),
             route: ArcSwap::new(route),
             last_failure: Mutex::default(),
@@ -138,6 +147,8 @@ pub(crate) struct Slot {
     slots: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
     interrupt: CancellationToken,
+    /// Nothing waits behind this event, and its channel hands it out again.
+    may_park: bool,
 }
 
 impl Slot {
@@ -152,6 +163,7 @@ impl Slot {
             slots,
             held: Some(held),
             interrupt,
+            may_park: false,
         }
     }
 
@@ -162,7 +174,18 @@ impl Slot {
             slots,
             held: None,
             interrupt,
+            may_park: false,
         }
+    }
+
+    /// For an event of the subscription's own cursor that no other waits for: in backoff it may go back to the channel.
+    pub(crate) fn that_parks(self) -> Self {
+        Self { may_park: true, ..self }
+    }
+
+    /// Should a wait be spent in the channel, because too many events wait here?
+    pub(crate) fn parks(&self) -> bool {
+        self.may_park && self.context.crowded.load(Ordering::Relaxed)
     }
 
     /// Gives the place up, waits, takes one again. False when interrupted: the gateway drains or the subscription is paused.

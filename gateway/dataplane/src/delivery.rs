@@ -1,9 +1,9 @@
 //! One event to one subscriber: try, classify, wait, again, until there is an [`Outcome`].
 //!
 //! The loop is written out so that attempts, `Retry-After` and dead letters can be seen in one place. A wait holds no slot:
-//! an event that backs off blocks nothing but its own key (CONTRACT CH-6). What an outcome leads to is `settlement`'s.
+//! an event that backs off blocks nothing but its own key (CONTRACT CH-6), and where very many do, they wait in the channel. What an outcome leads to is `settlement`'s.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use channel::{AppendError, Attempts, Delivered, Delivery, Stored};
 use event::Event;
@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Exhausted(Failure),
     /// The gateway drains, or the subscription was paused, during a wait: the event goes back with its attempts.
     Interrupted,
+    /// Too many events wait: this one goes back with its attempts, and comes again when its next try is due.
+    Parked(Duration),
 }
 
 /// Who has the event now.
@@ -70,6 +72,9 @@ pub(crate) async fn deliver(
                 ..attempts
             });
             context.failed(delivery.offset(), &failure, Some(wait));
+            if slot.parks() {
+                return Outcome::Parked(wait);
+            }
             if !slot.pause(wait).await {
                 return Outcome::Interrupted;
             }
@@ -123,6 +128,9 @@ async fn resume(delivery: &Delivery, context: &Context, slot: &mut Slot) -> Opti
             .max
             .max(route.subscription.delivery.backoff.retry_after_max),
     );
+    if slot.parks() {
+        return Some(Outcome::Parked(wait));
+    }
     (!slot.pause(wait).await).then_some(Outcome::Interrupted)
 }
 

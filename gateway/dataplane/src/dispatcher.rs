@@ -4,7 +4,10 @@
 //! task stops them. A subscription that is slow, dead or poisoned holds its own slots and its own place in the channel,
 //! nothing of another (CONTRACT CH-2). What it holds is bounded: beyond that it stops pulling, and the channel keeps the rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use channel::{Cursor, Delivery, Offset, ReadError};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -23,12 +26,17 @@ use crate::{
     settlement::{Again, bury, discard, settle},
 };
 
-/// Events started or held at most, those in backoff included: a sink that fails for some events parks this many before it
-/// slows the others down. Each costs its event and about 2 KiB.
+/// Events started or held at most, those included that wait for a try or for another of their key. Each costs its event and
+/// about 2 KiB.
 const HELD_MAX: usize = 4096;
 
 /// Bytes of those events at most: four sinks that fail at once stay below 64 MiB.
 const HELD_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// From this many on, or as many bytes, an event that no other waits for spends its backoff in the channel, which remembers its
+/// attempts and hands it out again: a hundred thousand of them cost 200 bytes each, and those that can be delivered go on.
+const CROWDED: usize = HELD_MAX / 2;
+const CROWDED_BYTES: usize = HELD_MAX_BYTES / 2;
 
 /// With `ordering: total` one event runs at a time; this many are pulled ahead so that the next needs no wake-up.
 const TOTAL_AHEAD: usize = 32;
@@ -58,11 +66,11 @@ pub(crate) struct Switch(std::sync::atomic::AtomicBool);
 
 impl Switch {
     pub(crate) fn set(&self, paused: bool) {
-        self.0.store(paused, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(paused, Relaxed);
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.load(Relaxed)
     }
 }
 
@@ -180,6 +188,9 @@ impl Dispatcher {
     fn room(&self, route: &Route) -> usize {
         let held = self.journeys.len() + self.lanes.held();
         let bytes = self.running_bytes + self.lanes.held_bytes();
+        self.context
+            .crowded
+            .store(held >= CROWDED || bytes >= CROWDED_BYTES, Relaxed);
         if held >= HELD_MAX || bytes >= HELD_MAX_BYTES {
             return 0;
         }
@@ -231,6 +242,7 @@ impl Dispatcher {
                 self.context.breaker.lock().probing(delivery.offset());
             }
             let slot = Slot::new(self.context.clone(), self.slots.clone(), permit, self.interrupt.clone());
+            let slot = if lane.is_none() { slot.that_parks() } else { slot };
             self.push(delivery, lane, |delivery, context| journey(delivery, context, slot));
         }
     }

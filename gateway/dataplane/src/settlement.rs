@@ -36,6 +36,7 @@ pub(crate) struct Again {
 pub(crate) async fn settle(delivery: Delivery, outcome: Outcome, context: &Context, slot: &mut Slot) -> Option<Again> {
     match outcome {
         Outcome::Interrupted => delivery.release(Duration::ZERO),
+        Outcome::Parked(wait) => delivery.release(wait),
         Outcome::Delivered { taken, reply: None } => {
             let disposition = match taken {
                 Taken::Subscriber(proof) => Disposition::Accepted(proof),
