@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "dataplane",
         &["adapter", "cesql", "channel", "spec", "event", "backoff"],
     ),
+    ("kubernetes", &["spec", "event", "backoff"]),
     ("headgate", &["*"]),
     ("channel-kafka", &["channel", "event"]),
     ("channel-nats", &["channel", "event"]),
@@ -53,6 +54,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("adapter-kubernetes-events", &["channel", "servers"]),
     ("channel-kafka", &["servers"]),
     ("channel-nats", &["servers"]),
+    ("kubernetes", &["servers"]),
 ];
 
 /// Library (or its prefix, with `*`) -> the only packages of ours that may name it.
