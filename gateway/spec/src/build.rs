@@ -16,8 +16,9 @@ use crate::{
     provisioners::Provisioners,
     resource::{self, BackoffPolicy, Resource},
     schema::forms::http_url,
-    secrets::{self, Folder},
+    secrets,
     set::{Entry, Set, named, provisioner_name},
+    surroundings::Surroundings,
     validate::SUBSCRIBER_PART,
 };
 use settings::{arguments, identity, start_from};
@@ -39,7 +40,7 @@ pub(crate) struct Built {
 
 struct Building<'a> {
     set: &'a Set,
-    folder: &'a Folder,
+    surroundings: Surroundings<'a>,
     provisioners: &'a Provisioners,
     default_provisioner: &'a str,
     spec: Spec,
@@ -53,8 +54,15 @@ const CREDENTIALS: [&str; 11] = [
 ];
 
 /// `created` is when each object was first seen; what is new is seen `now`.
-pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, before: &Spec, now: Timestamp) -> Built {
-    let credentials = |secret: &ObjectName| secrets::group(set, folder, secret, &CREDENTIALS, "CredentialsNotFound");
+pub(crate) fn build(
+    set: &Set,
+    surroundings: Surroundings<'_>,
+    default_provisioner: &str,
+    before: &Spec,
+    now: Timestamp,
+) -> Built {
+    let credentials =
+        |secret: &ObjectName| secrets::group(set, surroundings, secret, &CREDENTIALS, "CredentialsNotFound");
     let provisioners = set.provisioners().with_credentials(credentials);
     let spec = Spec {
         incomplete: set.incomplete,
@@ -62,7 +70,7 @@ pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, befor
     };
     let mut building = Building {
         set,
-        folder,
+        surroundings,
         provisioners: &provisioners,
         default_provisioner,
         spec,
@@ -74,7 +82,8 @@ pub(crate) fn build(set: &Set, folder: &Folder, default_provisioner: &str, befor
     let Building { mut spec, dangling, .. } = building;
     spec.provisioners = provisioners.into_inner();
     for (key, entry) in set.valid.iter().chain(&set.invalid) {
-        let created = before.objects.get(key).map_or(now, |known| known.created);
+        let created = entry.document.of_object.as_ref().and_then(|object| object.created);
+        let created = created.unwrap_or_else(|| before.objects.get(key).map_or(now, |known| known.created));
         spec.objects.insert(key.clone(), Arc::new(object(key, entry, created)));
     }
     Built { spec, dangling }
@@ -99,7 +108,8 @@ fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
         key: key.clone(),
         api_version: key.kind.api_version().to_owned(),
         document: json,
-        origin: format!("{}:{}", document.file.path, document.line()),
+        origin: document.origin(),
+        generation: entry.generation,
         created,
         faults: entry.faults.clone(),
     }
@@ -162,7 +172,10 @@ impl Building<'_> {
     }
 
     fn targets(&self) -> Targets<'_> {
-        Targets { set: self.set }
+        Targets {
+            set: self.set,
+            surroundings: self.surroundings,
+        }
     }
 
     /// Resolves a target; one that is not there is told, and kept as it is.

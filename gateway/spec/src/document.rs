@@ -8,6 +8,7 @@ mod secret;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -30,6 +31,28 @@ pub(crate) struct Document {
     /// `None` when there are faults.
     pub(crate) resource: Option<Resource>,
     pub(crate) faults: Vec<Fault>,
+    /// What an API server knows of it beyond what was written.
+    pub(crate) of_object: Option<OfObject>,
+}
+
+/// Of an object of an API server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OfObject {
+    pub(crate) uid: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) created: Option<Timestamp>,
+}
+
+impl OfObject {
+    /// From an object's `metadata`.
+    pub(crate) fn new(metadata: &serde_json::Value) -> Self {
+        let text = |name: &str| metadata.get(name).and_then(serde_json::Value::as_str);
+        Self {
+            uid: text("uid").unwrap_or_default().to_owned(),
+            generation: metadata.get("generation").and_then(serde_json::Value::as_i64),
+            created: text("creationTimestamp").and_then(|time| time.parse().ok()),
+        }
+    }
 }
 
 /// What a file holds.
@@ -42,8 +65,12 @@ pub(crate) struct Contents {
 }
 
 impl Document {
-    pub(crate) fn line(&self) -> usize {
-        self.root.at.line
+    /// `FILE:LINE`, or the object.
+    pub(crate) fn origin(&self) -> String {
+        match self.root.at.line {
+            0 => self.file.path.to_string(),
+            line => format!("{}:{line}", self.file.path),
+        }
     }
 
     pub(crate) fn fault(&self, found: Found) -> Fault {
@@ -65,6 +92,18 @@ impl Document {
             dangling: true,
             ..Found::new(self.root.mark(path), path, reason, message)
         })
+    }
+}
+
+/// Reads one object of an API server, which says itself of which kind and name it is.
+pub(crate) fn of_object(key: ObjectKey, root: Node, of_object: OfObject) -> Document {
+    let report = Report {
+        secret: key.kind == Kind::Secret,
+        ..Report::default()
+    };
+    Document {
+        of_object: Some(of_object),
+        ..checked(&File::of_object(&key), root, key, report)
     }
 }
 
@@ -156,6 +195,7 @@ fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Docum
         file: file.clone(),
         resource: resource.filter(|_| faults.is_empty()),
         faults,
+        of_object: None,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{ObjectKey, scalar::place, tree::Mark};
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
     pub file: Arc<str>,
-    /// From 1.
+    /// From 1; 0 where the document is no file's, and then `file` is the object.
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
@@ -92,6 +92,14 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Stands for an object of an API server, which has no text to show.
+    pub(crate) fn of_object(key: &ObjectKey) -> Self {
+        Self {
+            path: key.to_string().into(),
+            text: "".into(),
+        }
+    }
+
     pub(crate) fn new(path: &Path, text: String) -> Self {
         Self {
             path: path.to_string_lossy().into(),
@@ -179,10 +187,21 @@ impl Fault {
         )
     }
 
-    /// `FILE:LINE:COLUMN: PATH: MESSAGE`, for logs and lists.
+    /// `FILE:LINE:COLUMN: PATH: MESSAGE`, for logs and lists. Without a file it is told where the object is.
     pub fn one_line(&self) -> String {
+        match self.line {
+            0 => self.what(),
+            _ => format!("{}: {}", self.place(), self.what()),
+        }
+    }
+
+    /// `FILE:LINE:COLUMN`, or the object.
+    pub fn place(&self) -> String {
         let Self { file, line, column, .. } = self;
-        format!("{file}:{line}:{column}: {}", self.what())
+        match line {
+            0 => file.to_string(),
+            _ => format!("{file}:{line}:{column}"),
+        }
     }
 
     /// `PATH: MESSAGE`.

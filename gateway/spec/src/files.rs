@@ -6,19 +6,19 @@
 
 mod watching;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::field::{DisplayValue, display};
 
 use crate::{
     Spec,
     listing::{Listing, listing},
-    load::{FilesSettings, Loaded, PathUnreadable, Reader, Round},
+    load::{FilesSettings, PathUnreadable, Reader, Round},
+    publisher::Publisher,
 };
 use watching::{Fingerprint, Watching, fingerprint};
 
@@ -58,8 +58,7 @@ pub async fn files(
 #[must_use = "changes are seen while `run` is"]
 pub struct Files {
     reader: Reader,
-    out: watch::Sender<Arc<Spec>>,
-    told: BTreeSet<String>,
+    publisher: Publisher,
     seen: Fingerprint,
     /// As the last reading had them.
     files: Vec<PathBuf>,
@@ -75,16 +74,16 @@ impl Files {
             return Err(lost);
         }
         let mut reader = Reader::new(settings);
-        let round = reader.round(&files, &out.borrow());
+        let publisher = Publisher::new(out);
+        let round = reader.round(&files, &publisher.published());
         let loaded = reader.believe(round);
         let mut this = Self {
             reader,
-            out,
-            told: BTreeSet::new(),
+            publisher,
             seen,
             files,
         };
-        this.publish(loaded);
+        this.publisher.publish(loaded);
         Ok(this)
     }
 
@@ -128,7 +127,7 @@ impl Files {
             (this, round) = this.read().await?;
         }
         let loaded = this.reader.believe(round);
-        this.publish(loaded);
+        this.publisher.publish(loaded);
         Ok(this)
     }
 
@@ -142,112 +141,13 @@ impl Files {
             let below = |file: &&PathBuf| lost.iter().any(|lost| file.starts_with(&lost.path)) && !files.contains(file);
             let kept: Vec<PathBuf> = self.files.iter().filter(below).cloned().collect();
             files.extend(kept);
-            let before = self.out.borrow().clone();
+            let before = self.publisher.published();
             let round = self.reader.round(&files, &before);
             self.files = files;
             (self, round)
         };
         Ok(tokio::task::spawn_blocking(read).await?)
     }
-
-    /// Publishes what differs, and says what it was: one line for the change, one for each fault that is new.
-    fn publish(&mut self, loaded: Loaded) {
-        self.tell(&loaded);
-        let before = self.out.borrow().clone();
-        if before.generation > 0 && is_same(&before, &loaded.spec) {
-            return;
-        }
-        let spec = Spec {
-            generation: before.generation + 1,
-            ..loaded.spec
-        };
-        let changes = Changes::between(&before, &spec);
-        tracing::info!(
-            generation = spec.generation,
-            objects = spec.objects.len(),
-            added = some(&changes.added),
-            changed = some(&changes.changed),
-            removed = some(&changes.removed),
-            "documents loaded"
-        );
-        self.out.send_replace(Arc::new(spec));
-    }
-
-    fn tell(&mut self, loaded: &Loaded) {
-        let before = std::mem::take(&mut self.told);
-        for fault in &loaded.faults {
-            let line = fault.one_line();
-            let (place, what) = (format!("{}:{}:{}", fault.file, fault.line, fault.column), fault.what());
-            if before.contains(&line) {
-                // Said before, and still so.
-            } else if fault.dangling {
-                tracing::warn!(%place, reason = fault.reason, fault = %what, "waiting for what a document refers to");
-            } else {
-                tracing::warn!(%place, reason = fault.reason, fault = %what, "document is not valid, its last valid version stays");
-            }
-            self.told.insert(line);
-        }
-        for warning in &loaded.warnings {
-            let line = warning.fault().one_line();
-            if !before.contains(&line) {
-                tracing::warn!(place = %format!("{}:{}", warning.fault().file, warning.fault().line), reason = warning.fault().reason, warning = %warning.fault().what(), "document is not used");
-            }
-            self.told.insert(line);
-        }
-    }
-}
-
-/// Everything but the generation.
-fn is_same(a: &Spec, b: &Spec) -> bool {
-    a.provisioners == b.provisioners
-        && a.channels == b.channels
-        && a.subscriptions == b.subscriptions
-        && a.sources == b.sources
-        && a.objects == b.objects
-        && a.incomplete == b.incomplete
-}
-
-/// Names of what differs between two specs. What only moved to another line did not change.
-#[derive(Debug, Default, PartialEq)]
-struct Changes {
-    added: Vec<String>,
-    changed: Vec<String>,
-    removed: Vec<String>,
-}
-
-impl Changes {
-    fn between(before: &Spec, after: &Spec) -> Self {
-        let mut changes = Self::default();
-        for (key, object) in &after.objects {
-            match before.objects.get(key) {
-                None => changes.added.push(key.to_string()),
-                Some(old) if old.document != object.document => changes.changed.push(key.to_string()),
-                Some(_) => {}
-            }
-        }
-        let gone = before.objects.keys().filter(|key| !after.objects.contains_key(*key));
-        changes.removed.extend(gone.map(ToString::to_string));
-        changes
-    }
-}
-
-/// Names in one log line at most: who changed more knows what it was.
-const NAMES_MAX: usize = 8;
-
-fn some(names: &[String]) -> Option<DisplayValue<String>> {
-    if names.is_empty() {
-        return None;
-    }
-    let listed = names
-        .iter()
-        .take(NAMES_MAX)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    Some(display(match names.len().saturating_sub(NAMES_MAX) {
-        0 => listed,
-        more => format!("{listed} and {more} more"),
-    }))
 }
 
 /// Waits for a pause between hints, but not for ever. Cancel safe: a hint is only a reason to look.

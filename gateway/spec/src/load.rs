@@ -16,6 +16,7 @@ use crate::{
     listing::{Listing, listing},
     secrets::Folder,
     set::{Findings, Set, merge},
+    surroundings::Surroundings,
 };
 
 /// Where documents are, and what they leave to us.
@@ -117,7 +118,13 @@ impl Reader {
         }
         let default_provisioner = &self.settings.default_provisioner;
         let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &unread, default_provisioner);
-        let Built { spec, dangling } = build(&set, &self.folder, default_provisioner, before, Timestamp::now());
+        let Built { spec, dangling } = build(
+            &set,
+            Surroundings::Files(&self.folder),
+            default_provisioner,
+            before,
+            Timestamp::now(),
+        );
         faults.extend(dangling);
         dedupe(&mut faults);
         Round {
@@ -143,7 +150,7 @@ impl Reader {
 }
 
 /// One dangling `deadLetterSink` of a channel is met by each of its subscriptions, and told once.
-fn dedupe(faults: &mut Vec<Fault>) {
+pub(crate) fn dedupe(faults: &mut Vec<Fault>) {
     let order = |fault: &Fault| {
         (
             fault.file.clone(),

@@ -177,8 +177,10 @@ pub struct Object {
     pub api_version: String,
     /// `metadata`, `spec` and whatever else it had, as JSON; a Secret's values are replaced by `"<redacted>"`.
     pub document: serde_json::Value,
-    /// `FILE:LINE`.
+    /// `FILE:LINE`, or the object as the API server has it.
     pub origin: String,
+    /// `metadata.generation` of the newest version that was read, valid or not; files have none.
+    pub generation: Option<i64>,
     /// When this name was first seen by this process.
     pub created: Timestamp,
     /// Faults of the newest version of this document, when it is invalid: what runs is the last valid one.

@@ -35,6 +35,16 @@ pub(crate) fn canonical(name: &str) -> &str {
 /// Where the secret of a provisioner, which has no namespace, is looked for when its reference names none.
 const SECRETS_NAMESPACE: &str = "default";
 
+/// The secret that a provisioner's `config` names.
+pub(crate) fn secret_of(config: &Value) -> Option<ObjectName> {
+    let secret = config.pointer("/security/secretRef")?;
+    let text = |key: &str| secret.get(key).and_then(Value::as_str);
+    Some(ObjectName::new(
+        text("namespace").unwrap_or(SECRETS_NAMESPACE),
+        text("name")?,
+    ))
+}
+
 /// All that can be used.
 pub(crate) struct Provisioners(BTreeMap<String, Arc<Provisioner>>);
 
@@ -79,12 +89,9 @@ impl Provisioners {
         find: impl Fn(&ObjectName) -> Result<BTreeMap<String, SecretText>, Unresolved>,
     ) -> Self {
         let with = |(name, found): (String, Arc<Provisioner>)| {
-            let secret = found.config.pointer("/security/secretRef");
-            let text = |key: &str| secret.and_then(|secret| secret.get(key)).and_then(Value::as_str);
-            let Some(secret) = text("name") else {
+            let Some(secret) = secret_of(&found.config) else {
                 return (name, found);
             };
-            let secret = ObjectName::new(text("namespace").unwrap_or(SECRETS_NAMESPACE), secret);
             let provisioner = Provisioner {
                 credentials: find(&secret),
                 ..(*found).clone()

@@ -7,6 +7,7 @@ use crate::{
     model::{SecretText, Unresolved},
     resource::{Resource, SecretSelector},
     set::Set,
+    surroundings::Surroundings,
 };
 
 /// Larger than any key or token; a file beyond it is no secret but a mistake.
@@ -40,10 +41,34 @@ fn without_line_break(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
+impl Surroundings<'_> {
+    /// Of a secret that is no document.
+    fn secret(&self, name: &ObjectName, key: &str) -> Option<Result<SecretText, String>> {
+        match self {
+            Self::Files(folder) => folder.read(name, key),
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// Why a secret is not there, and what to do. `reason` is what its absence is called.
+    fn no_secret(&self, name: &ObjectName, keys: &str, reason: &'static str) -> Unresolved {
+        let message = match self {
+            Self::Files(_) => format!(
+                "there is no secret {name} with {keys}: add a Secret document, or files {name}/KEY in the --secrets folder"
+            ),
+            Self::Cluster(found) => match found.withheld.get(name) {
+                Some(why) => return why.clone(),
+                None => format!("there is no secret {name} with {keys}: create it"),
+            },
+        };
+        Unresolved { reason, message }
+    }
+}
+
 /// Those of `keys` that a secret has; `reason` is what it is called in a condition that it has none.
 pub(crate) fn group(
     set: &Set,
-    folder: &Folder,
+    surroundings: Surroundings<'_>,
     name: &ObjectName,
     keys: &[&str],
     reason: &'static str,
@@ -56,7 +81,7 @@ pub(crate) fn group(
     for key in keys {
         let value = match document.and_then(|secret| secret.values.get(*key)) {
             Some(value) => Some(Ok(value.clone())),
-            None => folder.read(name, key),
+            None => surroundings.secret(name, key),
         };
         if let Some(value) = value {
             let value = value.map_err(|message| Unresolved { reason, message })?;
@@ -64,11 +89,8 @@ pub(crate) fn group(
         }
     }
     if found.is_empty() {
-        let keys = keys.join(", ");
-        let message = format!(
-            "there is no secret {name} with any of the keys {keys}: add a Secret document, or files {name}/KEY in the --secrets folder"
-        );
-        return Err(Unresolved { reason, message });
+        let keys = format!("any of the keys {}", keys.join(", "));
+        return Err(surroundings.no_secret(name, &keys, reason));
     }
     Ok(found)
 }
@@ -76,7 +98,7 @@ pub(crate) fn group(
 /// The value that a selector in `namespace` means; `reason` is what its absence is called in a condition.
 pub(crate) fn find(
     set: &Set,
-    folder: &Folder,
+    surroundings: Surroundings<'_>,
     namespace: &str,
     selector: &SecretSelector,
     default_key: &str,
@@ -91,16 +113,14 @@ pub(crate) fn find(
     if let Some(value) = document.and_then(|secret| secret.values.get(key)) {
         return Ok(value.clone());
     }
-    let message = match (folder.read(&name, key), document) {
+    let message = match (surroundings.secret(&name, key), document) {
         (Some(Ok(value)), _) => return Ok(value),
         (Some(Err(message)), _) => message,
         (None, Some(secret)) => {
             let known: Vec<_> = secret.values.keys().map(String::as_str).collect();
             format!("secret {name} has no key `{key}`; it has: {}", known.join(", "))
         }
-        (None, None) => format!(
-            "there is no secret {name}: add a Secret document, or the file {name}/{key} in the --secrets folder"
-        ),
+        (None, None) => return Err(surroundings.no_secret(&name, &format!("the key {key}"), reason)),
     };
     Err(Unresolved { reason, message })
 }

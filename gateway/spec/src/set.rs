@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) document: Arc<Document>,
     /// Of a newer version that is not in force.
     pub(crate) faults: Vec<String>,
+    /// Of the newest version, in force or not.
+    pub(crate) generation: Option<i64>,
 }
 
 #[derive(Clone, Default)]
@@ -135,9 +137,8 @@ fn settle(
     let chosen = choose(before, &key, documents).clone();
     for other in documents.iter().filter(|other| !Arc::ptr_eq(other, &chosen)) {
         let message = format!(
-            "{key} is written twice: this one is not used, the one at {}:{} is",
-            chosen.file.path,
-            chosen.line()
+            "{key} is written twice: this one is not used, the one at {} is",
+            chosen.origin()
         );
         findings
             .faults
@@ -146,6 +147,7 @@ fn settle(
     }
     faults.extend(chosen.faults.iter().cloned());
     let told: Vec<String> = faults.iter().map(Fault::one_line).collect();
+    let generation = chosen.of_object.as_ref().and_then(|object| object.generation);
     let valid = faults.is_empty();
     findings.faults.extend(faults);
     if valid {
@@ -154,6 +156,7 @@ fn settle(
             Entry {
                 document: chosen,
                 faults: told,
+                generation,
             },
         );
         return;
@@ -164,6 +167,7 @@ fn settle(
             Entry {
                 document: former.document.clone(),
                 faults: told,
+                generation,
             },
         )),
         None => drop(set.invalid.insert(
@@ -171,6 +175,7 @@ fn settle(
             Entry {
                 document: chosen,
                 faults: told,
+                generation,
             },
         )),
     }

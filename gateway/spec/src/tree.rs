@@ -197,6 +197,30 @@ impl Node {
         }
     }
 
+    /// What an API server sends has no place in a file: every mark is the default one.
+    pub(crate) fn from_json(json: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Boolean(*value),
+            Json::Number(number) => match (number.as_i128(), number.as_f64()) {
+                (Some(value), _) => Value::Integer(value),
+                (None, value) => Value::Number(value.unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            Json::Object(entries) => {
+                let entry = |(name, value): (&String, &Json)| {
+                    let (name, at) = (name.clone(), Mark::default());
+                    (Key { name, at }, Self::from_json(value))
+                };
+                Value::Map(entries.iter().map(entry).collect())
+            }
+        };
+        let at = Mark::default();
+        Self { at, value }
+    }
+
     /// As JSON. Of keys written twice the last one counts, which nobody sees: it is a fault.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;

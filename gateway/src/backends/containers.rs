@@ -240,6 +240,7 @@ mod tests {
             api_version: key.kind.api_version().into(),
             document: serde_json::Value::Null,
             origin: "beats.yaml:1".into(),
+            generation: None,
             created: "2026-11-24T10:00:00Z".parse().unwrap(),
             faults: vec!["spec.image is missing".into()],
         };

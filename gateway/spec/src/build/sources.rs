@@ -17,6 +17,7 @@ use crate::{
     },
     resource::{self, SecretSelector, SourceFields, Token},
     secrets,
+    surroundings::Surroundings,
     validate::OUTBOX_SUFFIX,
 };
 
@@ -126,6 +127,10 @@ impl Building<'_> {
         let Some(from) = &variable.value_from else {
             return VariableValue::Text(variable.value.clone().unwrap_or_default());
         };
+        // Who runs pods reads it there; the gateway need not be allowed to.
+        if let Surroundings::Cluster(_) = self.surroundings {
+            return VariableValue::Reference(from.clone());
+        }
         let selector = from.get("secretKeyRef").cloned();
         match selector.map(serde_json::from_value::<SecretSelector>) {
             Some(Ok(selector)) => {
@@ -156,7 +161,7 @@ impl Building<'_> {
         (default_key, reason): (&str, &'static str),
     ) -> FoundSecret {
         let namespace = &document.key.name.namespace;
-        let found = secrets::find(self.set, self.folder, namespace, selector, default_key, reason);
+        let found = secrets::find(self.set, self.surroundings, namespace, selector, default_key, reason);
         if let Err(why) = &found {
             self.dangling
                 .push(document.dangling(&format!("spec.{field}"), why.reason, &why.message));

@@ -1,4 +1,5 @@
-//! What a target's name means, standalone: our channels, `v1/Service` documents, URLs (API.md 2.1).
+//! What a target's name means (API.md 2.1): our channels, URLs, and standalone `v1/Service` documents, in a cluster whatever its
+//! API server says has an address.
 
 use url::Url;
 
@@ -9,11 +10,13 @@ use crate::{
     resource::{Destination, ObjectReference, Resource},
     schema::{forms::http_url, parts},
     set::{Set, named},
+    surroundings::{Found, Reference, Surroundings},
     validate::{dns_name, service_url},
 };
 
 pub(super) struct Targets<'a> {
     pub(super) set: &'a Set,
+    pub(super) surroundings: Surroundings<'a>,
 }
 
 impl Targets<'_> {
@@ -70,10 +73,19 @@ impl Targets<'_> {
     fn object(&self, from: &ObjectKey, object: &ObjectReference, uri: Option<&str>) -> Target {
         let namespace = object.namespace.as_ref().unwrap_or(&from.name.namespace);
         let name = ObjectName::new(namespace, &object.name);
-        match (object.api_version.as_str(), object.kind.as_str()) {
-            (parts::EVENTING, "Channel") => self.channel(name),
-            ("v1", "Service") => self.service(&name, uri),
-            (api_version, kind) => Target::Unresolved(Unresolved {
+        match (object.api_version.as_str(), object.kind.as_str(), self.surroundings) {
+            (parts::EVENTING, "Channel", _) => self.channel(name),
+            (api_version, kind, Surroundings::Cluster(found)) => {
+                let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+                let reference = Reference {
+                    api_version,
+                    kind,
+                    name,
+                };
+                addressed(found, &reference, uri)
+            }
+            ("v1", "Service", Surroundings::Files(_)) => self.service(&name, uri),
+            (api_version, kind, Surroundings::Files(_)) => Target::Unresolved(Unresolved {
                 reason: "NotFound",
                 message: format!(
                     "{api_version} {kind} {name} cannot be resolved: without Kubernetes, targets are Channels, Services (v1) and URIs"
@@ -94,11 +106,27 @@ impl Targets<'_> {
             ));
         };
         let url = service_url(host, service.ports.first().map(|port| port.port));
-        let joined = url.and_then(|url: Url| match uri {
-            Some(uri) => url.join(uri).map_err(|error| error.to_string()),
-            None => Ok(url),
-        });
+        let joined = url.and_then(|url: Url| join(&url, uri));
         joined.map_or_else(|message| missing(format!("service {name}: {message}")), Target::Uri)
+    }
+}
+
+/// Where an object of the cluster is, as its API server says.
+fn addressed(found: &Found, reference: &Reference, uri: Option<&str>) -> Target {
+    match found.addresses.get(reference) {
+        Some(Ok(url)) => join(url, uri).map_or_else(|message| missing(format!("{reference}: {message}")), Target::Uri),
+        Some(Err(why)) => Target::Unresolved(why.clone()),
+        None => Target::Unresolved(Unresolved {
+            reason: "Deploying",
+            message: format!("the address of {reference} is being looked up"),
+        }),
+    }
+}
+
+fn join(url: &Url, uri: Option<&str>) -> Result<Url, String> {
+    match uri {
+        Some(uri) => url.join(uri).map_err(|error| error.to_string()),
+        None => Ok(url.clone()),
     }
 }
 

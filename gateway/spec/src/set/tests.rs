@@ -218,7 +218,7 @@ fn arguments_follow_the_backend_of_a_provisioner_that_comes_with_them() {
     );
     let built = crate::build::build(
         &after,
-        &crate::secrets::Folder::default(),
+        crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()),
         "embedded",
         &crate::Spec::default(),
         jiff::Timestamp::now(),
@@ -263,7 +263,7 @@ proptest! {
         for warning in &findings.warnings {
             prop_assert!(!warning.to_string().is_empty());
         }
-        let built = crate::build::build(&set, &crate::secrets::Folder::default(), "embedded", &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
+        let built = crate::build::build(&set, crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()), "embedded", &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
         for fault in &built.dangling {
             prop_assert!(!fault.to_string().is_empty());
         }

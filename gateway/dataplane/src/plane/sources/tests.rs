@@ -165,6 +165,7 @@ impl World {
                 api_version: "sources.eventing.knative.dev/v1alpha1".into(),
                 document: serde_json::Value::Null,
                 origin: "sources.yaml:1".into(),
+                generation: None,
                 created: jiff::Timestamp::now(),
                 faults: Vec::new(),
             };

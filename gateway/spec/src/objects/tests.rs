@@ -1,0 +1,173 @@
+//! Objects of an API server become the spec that the same documents in files become.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::json;
+use url::Url;
+
+use super::*;
+use crate::model::{SourceConfig, Target, Unresolved};
+
+fn object(kind: Kind, name: &str, uid: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": kind.api_version(), "kind": kind.as_str(), "spec": spec,
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": uid, "generation": 3, "resourceVersion": "77",
+            "creationTimestamp": "2026-11-24T12:00:00Z", "managedFields": [{ "manager": "kubectl" }],
+            "annotations": { LAST_APPLIED: "{}" },
+        },
+        "status": { "conditions": [] },
+    })
+}
+
+fn subscription(name: &str, uid: &str, subscriber: Value) -> Value {
+    let spec = json!({ "channel": { "name": "orders" }, "subscriber": subscriber });
+    object(Kind::Subscription, name, uid, spec)
+}
+
+fn name(name: &str) -> ObjectName {
+    ObjectName::new("shop", name)
+}
+
+struct Store {
+    objects: Objects,
+    specs: watch::Receiver<Arc<Spec>>,
+    found: Found,
+}
+
+impl Store {
+    fn with(objects: &[(Kind, Value)]) -> Self {
+        let (out, specs) = watch::channel(Arc::new(Spec::default()));
+        let mut this = Self {
+            objects: Objects::new("embedded", out),
+            specs,
+            found: Found::default(),
+        };
+        for (kind, object) in objects {
+            this.objects.put(*kind, object);
+        }
+        this
+    }
+
+    fn publish(&mut self) -> Arc<Spec> {
+        self.objects.publish(&self.found, false);
+        self.specs.borrow_and_update().clone()
+    }
+}
+
+#[test]
+fn objects_become_a_spec_without_what_the_server_added() {
+    let mut store = Store::with(&[
+        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (
+            Kind::Subscription,
+            subscription("all", "2", json!({ "uri": "http://a/" })),
+        ),
+    ]);
+    let spec = store.publish();
+    assert_eq!((spec.generation, spec.incomplete), (1, false));
+    assert!(spec.channels.contains_key(&name("orders")) && spec.subscriptions.contains_key(&name("all")));
+    let object = &spec.objects[&ObjectKey::new(Kind::Channel, name("orders"))];
+    assert_eq!(
+        object.document["metadata"],
+        json!({ "name": "orders", "namespace": "shop" })
+    );
+    assert_eq!(
+        (object.generation, object.created.to_string().as_str()),
+        (Some(3), "2026-11-24T12:00:00Z")
+    );
+    assert_eq!(store.publish().generation, 1, "nothing changed");
+    store.objects.remove(&ObjectKey::new(Kind::Subscription, name("all")));
+    assert!(store.publish().subscriptions.is_empty());
+}
+
+#[test]
+fn a_target_is_what_the_api_server_says_of_it_now() {
+    let service = json!({ "ref": { "apiVersion": "v1", "kind": "Service", "name": "cart" }, "uri": "/in" });
+    let mut store = Store::with(&[
+        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (Kind::Subscription, subscription("all", "2", service)),
+    ]);
+    let cart = Reference {
+        api_version: "v1".into(),
+        kind: "Service".into(),
+        name: name("cart"),
+    };
+    assert_eq!(store.objects.references().targets, [cart.clone()].into());
+    let mut subscriber = |address: Option<Result<Url, Unresolved>>| {
+        if let Some(address) = address {
+            store.found.addresses.insert(cart.clone(), address);
+        }
+        store.publish().subscriptions[&name("all")].subscriber.clone().unwrap()
+    };
+    assert!(matches!(subscriber(None), Target::Unresolved(why) if why.reason == "Deploying"));
+    let url = Url::parse("http://cart.shop.svc.cluster.local/").unwrap();
+    assert_eq!(subscriber(Some(Ok(url.clone()))), Target::Uri(url.join("/in").unwrap()));
+    let gone = Unresolved {
+        reason: "NotFound",
+        message: "service shop/cart does not exist".into(),
+    };
+    assert_eq!(subscriber(Some(Err(gone.clone()))), Target::Unresolved(gone));
+}
+
+#[test]
+fn an_invalid_edit_leaves_the_last_valid_version_and_a_new_object_has_none() {
+    let mut store = Store::with(&[
+        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (
+            Kind::Subscription,
+            subscription("all", "2", json!({ "uri": "http://a/" })),
+        ),
+    ]);
+    store.publish();
+    store.objects.put(
+        Kind::Subscription,
+        &subscription("all", "2", json!({ "uri": "nowhere" })),
+    );
+    let spec = store.publish();
+    let key = ObjectKey::new(Kind::Subscription, name("all"));
+    assert!(spec.subscriptions.contains_key(&key.name), "it goes on");
+    let faults = &spec.objects[&key].faults;
+    assert!(
+        faults.len() == 1 && faults[0].starts_with("spec.subscriber.uri: "),
+        "{faults:?}"
+    );
+    // Another channel would be a fault of the same object, and is none of another.
+    let mut other = subscription("all", "9", json!({ "uri": "http://b/" }));
+    other["spec"]["channel"]["name"] = json!("letters");
+    store.objects.put(Kind::Subscription, &other);
+    let spec = store.publish();
+    assert_eq!(spec.objects[&key].faults, [""; 0]);
+    assert_eq!(spec.subscriptions[&key.name].channel, name("letters"));
+}
+
+/// Proves: SR-6
+#[test]
+fn a_secret_is_asked_for_by_name_and_its_values_are_shown_nowhere() {
+    let spec = json!({
+        "ownerAndRepository": "o/r", "secretToken": { "secretKeyRef": { "name": "hook", "key": "token" } },
+        "sink": { "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Channel", "name": "orders" },
+    });
+    let mut store = Store::with(&[
+        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (Kind::GitHubSource, object(Kind::GitHubSource, "g", "2", spec)),
+    ]);
+    assert_eq!(store.objects.references().secrets, [name("hook")].into());
+    let token = |spec: &Spec| match &spec.sources.values().next().unwrap().config {
+        SourceConfig::GitHub(github) => github.secret_token.clone().unwrap(),
+        _ => unreachable!("a GitHubSource"),
+    };
+    assert_eq!(token(&store.publish()).unwrap_err().reason, "SecretTokenNotFound");
+    let forbidden = Unresolved {
+        reason: "Forbidden",
+        message: "may not be read".into(),
+    };
+    store.found.withheld.insert(name("hook"), forbidden.clone());
+    assert_eq!(token(&store.publish()), Err(forbidden));
+    store.found.withheld.clear();
+    let mut secret = object(Kind::Secret, "hook", "3", Value::Null);
+    secret["data"] = json!({ "token": "czNjcmV0" });
+    store.objects.put(Kind::Secret, &secret);
+    let spec = store.publish();
+    assert_eq!(token(&spec).unwrap().expose(), b"s3cret");
+    assert!(!format!("{spec:?}").contains("czNjcmV0"));
+}
