@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -133,7 +133,8 @@ pub(crate) struct Shared {
     /// Subscriptions that a replay goes to.
     pub(crate) replaying: Mutex<HashSet<ObjectName>>,
     ended: (mpsc::Sender<ObjectName>, Mutex<Option<mpsc::Receiver<ObjectName>>>),
-    applied: AtomicBool,
+    /// The generation of the spec that was applied last; 0 before the first.
+    applied: AtomicU64,
     transitions: Mutex<spec::observed::Transitions>,
 }
 
@@ -188,7 +189,7 @@ impl Plane {
             redriving: Mutex::default(),
             replaying: Mutex::default(),
             ended: (sender, Mutex::new(Some(receiver))),
-            applied: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
             transitions: Mutex::default(),
         });
         registry.register_collector(Box::new(collector::Depths::new(Arc::downgrade(&shared))));
@@ -206,8 +207,9 @@ impl Plane {
             let mut whole = true;
             // Generation 0 is what a store holds before it has read anything.
             if wanted.generation > 0 {
+                let generation = wanted.generation;
                 whole = self.apply(wanted).await;
-                self.0.applied.store(true, Ordering::Relaxed);
+                self.0.applied.store(generation, Ordering::Relaxed);
                 // Transitions are dated by whoever looks first.
                 let _ = self.observe();
             }
@@ -277,7 +279,7 @@ impl Plane {
     /// Ready once a spec was applied: its channels are open or their conditions say why not.
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();
-        if !self.0.applied.load(Ordering::Relaxed) {
+        if self.applied() == 0 {
             reasons.push("documents are not loaded yet".to_owned());
         }
         if self.0.ingress.is_draining() {
@@ -289,7 +291,18 @@ impl Plane {
         }
     }
 
-    /// The spec that was applied last.
+    /// The generation of the spec that was applied last, as far as it could be; 0 before the first.
+    pub fn applied(&self) -> u64 {
+        self.0.applied.load(Ordering::Relaxed)
+    }
+
+    /// Whether a source runs, or is still taking away what it made upstream.
+    pub fn has(&self, source: &ObjectKey) -> bool {
+        let state = self.0.state.lock();
+        state.sources.contains_key(source) || state.leaving.contains_key(source)
+    }
+
+    /// The spec that is being applied, or was applied last.
     pub fn spec(&self) -> Arc<Spec> {
         self.0.state.lock().spec.clone()
     }

@@ -4,6 +4,7 @@
 //! needs a bound, a watch on slow senders and a graceful end (CONTRACT IN-9, OP-1).
 
 mod body;
+mod host;
 mod listeners;
 mod requests;
 mod watched;

@@ -1,6 +1,8 @@
 //! The status of every object, made from the spec and from what runs (API.md 2.6). Times of transitions are carried over by
 //! `spec::observed::Transitions`.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use spec::{Condition, Kind, ObjectKey, ObjectName, Observed, Status, model, observed::Truth};
@@ -17,6 +19,7 @@ const DEPLOYED: &str = "Deployed";
 pub(super) fn observe(shared: &Shared) -> Observed {
     let state = shared.state.lock();
     let mut observed = Observed::default();
+    let mut looked = Looked::new(&state);
     for key in state.spec.objects.keys() {
         let status = match key.kind {
             Kind::ClusterChannelProvisioner => state
@@ -28,12 +31,12 @@ pub(super) fn observe(shared: &Shared) -> Observed {
                 .spec
                 .channels
                 .get(&key.name)
-                .map(|found| channel(found, &state, shared)),
+                .map(|found| channel(found, &mut looked, shared)),
             Kind::Subscription => state
                 .spec
                 .subscriptions
                 .get(&key.name)
-                .map(|found| subscription(found, &state, shared)),
+                .map(|found| subscription(found, &mut looked, shared)),
             Kind::GitHubSource | Kind::KubernetesEventSource | Kind::GcpPubSubSource | Kind::ContainerSource => {
                 state.spec.sources.get(key).map(|found| source(found, &state, shared))
             }
@@ -58,6 +61,46 @@ pub(super) fn observe(shared: &Shared) -> Observed {
         observed.objects.insert(key.clone(), status);
     }
     observed
+}
+
+/// What is looked at once, and asked for by thousands of subscriptions.
+struct Looked<'a> {
+    state: &'a State,
+    subscriptions: HashMap<&'a ObjectName, Vec<&'a model::Subscription>>,
+    depths: HashMap<ObjectName, Looking>,
+}
+
+struct Looking {
+    whole: channel::Depth,
+    unsettled: HashMap<channel::CursorName, u64>,
+}
+
+impl<'a> Looked<'a> {
+    fn new(state: &'a State) -> Self {
+        let mut subscriptions: HashMap<_, Vec<_>> = HashMap::new();
+        for subscription in state.spec.subscriptions.values() {
+            subscriptions
+                .entry(&subscription.channel)
+                .or_default()
+                .push(&**subscription);
+        }
+        Self {
+            state,
+            subscriptions,
+            depths: HashMap::new(),
+        }
+    }
+
+    fn depth(&mut self, name: &ObjectName, channel: &dyn channel::Channel) -> &Looking {
+        self.depths.entry(name.clone()).or_insert_with(|| {
+            let whole = channel.depth();
+            let cursors = whole.cursors.iter();
+            Looking {
+                unsettled: cursors.map(|cursor| (cursor.name.clone(), cursor.unsettled)).collect(),
+                whole,
+            }
+        })
+    }
 }
 
 /// A document that was never valid.
@@ -137,7 +180,8 @@ fn is_met(promised: &str, required: &str) -> bool {
     rank(promised) >= rank(required)
 }
 
-fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
+fn channel(found: &model::Channel, looked: &mut Looked<'_>, shared: &Shared) -> Status {
+    let state = looked.state;
     let open = state.channels.get(&found.name);
     let is_open = is_open(shared, &found.name);
     let provisioned = match (&found.provisioner, open, state.channel_failures.get(&found.name)) {
@@ -157,10 +201,11 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
             "address".into(),
             json!({ "hostname": host, "url": address(shared, &found.name) }),
         );
-        let depth = open.channel.depth();
+        let depth = looked.depth(&found.name, &*open.channel);
         fields.insert("durability".into(), json!(open.channel.promises().durability.as_str()));
         // Of the subscription that is furthest behind: the channel itself counts from its oldest unsettled event on.
-        let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
+        let behind = depth.unsettled.values().max().copied().unwrap_or(0);
+        let depth = &depth.whole;
         fields.insert("unsettledEvents".into(), json!(behind));
         fields.insert("deadLetters".into(), json!(open.channel.letters().count()));
         if let Some(gap) = depth.gaps.last() {
@@ -177,19 +222,19 @@ fn channel(found: &model::Channel, state: &State, shared: &Shared) -> Status {
         if let Ok(provisioner) = &found.provisioner {
             conditions.degraded(provisioner.backend, &open.channel.findings());
         }
-        match depth.refusing {
-            Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", &reason),
+        match &depth.refusing {
+            Some(reason) => conditions.note("Accepting", Truth::False, "Warning", "Refusing", reason),
             None => conditions.note("Accepting", Truth::True, "Warning", "", ""),
         }
         if let Some(slow) = &depth.slow {
             conditions.note("StoresQuickly", Truth::False, "Warning", "SlowDisk", slow);
         }
     }
-    let subscribers: Vec<Value> = state
-        .spec
+    let subscribers: Vec<Value> = looked
         .subscriptions
-        .values()
-        .filter(|subscription| subscription.channel == found.name)
+        .get(&found.name)
+        .into_iter()
+        .flatten()
         .map(|subscription| {
             let route = Route::uris(subscription);
             let ready = state.subscriptions.contains_key(&subscription.name);
@@ -216,7 +261,8 @@ fn is_open(shared: &Shared, channel: &ObjectName) -> bool {
     doors.channels.contains_key(&name) || doors.implicit.contains_key(&name)
 }
 
-fn subscription(found: &model::Subscription, state: &State, shared: &Shared) -> Status {
+fn subscription(found: &model::Subscription, looked: &mut Looked<'_>, shared: &Shared) -> Status {
+    let state = looked.state;
     let running = state.subscriptions.get(&found.name);
     let channel_ready = match (
         is_open(shared, &found.channel),
@@ -285,10 +331,9 @@ fn subscription(found: &model::Subscription, state: &State, shared: &Shared) -> 
                 }
             }
         }
-        let depth = running.context.channel.depth();
-        let name = super::apply::cursor_name(&found.name);
-        if let Some(cursor) = depth.cursors.iter().find(|cursor| cursor.name == name) {
-            fields.insert("unsettledEvents".into(), json!(cursor.unsettled));
+        let depth = looked.depth(&found.channel, &*running.context.channel);
+        if let Some(unsettled) = depth.unsettled.get(&super::apply::cursor_name(&found.name)) {
+            fields.insert("unsettledEvents".into(), json!(unsettled));
         }
     }
     conditions

@@ -12,7 +12,10 @@ use http::{
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::body::{self, BodyError};
+use super::{
+    body::{self, BodyError},
+    host,
+};
 use crate::ingress::{Door, HookDoor, Ingress, SOON};
 
 type Answer = Response<Full<Bytes>>;
@@ -68,12 +71,16 @@ pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope:
             ),
         };
     }
+    let by_host = if path.is_empty() { host::channel(&request) } else { None };
+    let path = by_host.as_deref().unwrap_or(path);
     let door = ingress.doors().channels.get(path).cloned();
     match (request.method(), door) {
         (&Method::POST, Some(door)) => take(request, ingress, &door).await,
         (&Method::OPTIONS, Some(_)) => handshake(request.headers()),
         (&Method::POST | &Method::OPTIONS, None) => {
-            let message = format!("no channel at /{path}: a channel's address is /NAMESPACE/NAME");
+            let message = format!(
+                "no channel at /{path}: a channel's address is /NAMESPACE/NAME, or / of the host NAME-channel.NAMESPACE.svc"
+            );
             refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &message)
         }
         _ => method_not_allowed(ingress, "POST, OPTIONS"),
