@@ -39,6 +39,8 @@ pub struct Setup {
     /// Empty: `run`.
     subcommand: Vec<String>,
     is_public: bool,
+    /// Its documents are no files.
+    is_in_cluster: bool,
 }
 
 impl Setup {
@@ -70,6 +72,16 @@ impl Setup {
     pub fn adapter(mut self, kind: &str, sink: &str) -> Self {
         self.subcommand = ["adapter", kind, "--sink", sink].map(str::to_owned).to_vec();
         self
+    }
+
+    /// `headgate run --kubernetes` as a user of this cluster.
+    pub fn in_cluster(mut self, cluster: &servers::Kubernetes, user: &str) -> Self {
+        self.subcommand = ["run", "--kubernetes", "--kube-context", user]
+            .map(str::to_owned)
+            .to_vec();
+        self.is_in_cluster = true;
+        let kubeconfig = cluster.kubeconfig();
+        self.environment("KUBECONFIG", &kubeconfig.to_string_lossy())
     }
 
     /// Tells others, by `--public-url`, that it is found where it listens.
@@ -111,6 +123,7 @@ impl Setup {
                 true => vec!["run".to_owned()],
                 false => self.subcommand,
             },
+            is_in_cluster: self.is_in_cluster,
             child: None,
         };
         for document in &self.documents {
@@ -140,6 +153,7 @@ pub struct Gateway {
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     subcommand: Vec<String>,
+    is_in_cluster: bool,
     child: Option<Child>,
 }
 
@@ -191,11 +205,10 @@ impl Gateway {
                 command
             }
         };
-        command
-            .args(&self.subcommand)
-            .arg(&self.documents)
-            .arg("--data")
-            .arg(&self.data);
+        command.args(&self.subcommand).arg("--data").arg(&self.data);
+        if !self.is_in_cluster {
+            command.arg(&self.documents);
+        }
         command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(self.home.path());

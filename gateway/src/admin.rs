@@ -25,8 +25,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use dataplane::{LetterError, Plane, SwitchError};
+use dataplane::{LetterError, Plane, Readiness, SwitchError};
 use jiff::Timestamp;
+use kubernetes::Kubernetes;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use spec::ObjectName;
@@ -50,6 +51,8 @@ struct Shared {
     admin: SocketAddr,
     data: PathBuf,
     started: Timestamp,
+    /// Where documents come from the API server.
+    cluster: Option<Arc<Kubernetes>>,
 }
 
 impl State {
@@ -60,6 +63,7 @@ impl State {
         ingress: SocketAddr,
         admin: SocketAddr,
         data: PathBuf,
+        cluster: Option<Arc<Kubernetes>>,
     ) -> Self {
         let token = token.filter(|token| !token.is_empty());
         Self(Arc::new(Shared {
@@ -70,11 +74,22 @@ impl State {
             admin,
             data,
             started: Timestamp::now(),
+            cluster,
         }))
     }
 
     fn plane(&self) -> &Plane {
         &self.0.plane
+    }
+
+    /// With what cannot be read from the API server, which is in the way only of what it is about.
+    fn readiness(&self) -> Readiness {
+        let mut readiness = self.0.plane.readiness();
+        if let Some(cluster) = &self.0.cluster {
+            readiness.reasons.extend(cluster.troubles());
+            readiness.ready &= cluster.is_served();
+        }
+        readiness
     }
 }
 
@@ -185,7 +200,7 @@ impl From<LetterError> for Refusal {
 }
 
 async fn readyz(extract::State(state): extract::State<State>) -> Response {
-    let readiness = state.plane().readiness();
+    let readiness = state.readiness();
     let status = if readiness.ready {
         StatusCode::OK
     } else {
@@ -207,7 +222,7 @@ async fn metrics(extract::State(state): extract::State<State>) -> Response {
 }
 
 async fn info(extract::State(state): extract::State<State>) -> Response {
-    let (shared, readiness) = (&state.0, state.plane().readiness());
+    let (shared, readiness) = (&state.0, state.readiness());
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ingress": format!("http://{}", shared.ingress),

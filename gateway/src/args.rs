@@ -59,7 +59,7 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the gateway from YAML files and folders.
+    /// Run the gateway from YAML files and folders, or from the objects of a Kubernetes cluster.
     Run(Run),
     /// Run the sources of one kind alone, sending to a sink that is elsewhere.
     Adapter(Adapter),
@@ -95,7 +95,11 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// Files and folders of YAML documents, watched for changes.
-    #[arg(required_unless_present = "kubernetes", value_name = "PATH")]
+    #[arg(
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes",
+        value_name = "PATH"
+    )]
     pub(crate) paths: Vec<PathBuf>,
     /// Where events come in. Port 0 takes a free one; the log line `gateway is ready` names it.
     #[arg(
@@ -136,16 +140,55 @@ pub(crate) struct Run {
     /// Channels an event may pass before it is taken for a loop.
     #[arg(long, env = "HEADGATE_MAX_HOPS", default_value_t = 32, value_name = "N")]
     pub(crate) max_hops: u32,
-    /// Take documents from the Kubernetes API server.
+    /// The provisioner of channels that name none.
+    #[arg(
+        long,
+        env = "HEADGATE_DEFAULT_PROVISIONER",
+        default_value = spec::DEFAULT_PROVISIONER,
+        value_name = "NAME"
+    )]
+    pub(crate) default_provisioner: String,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Context of the kubeconfig (KUBECONFIG, else ~/.kube/config) whose cluster --kubernetes and KubernetesEventSources mean;
+    /// without it the current one, and without a kubeconfig the cluster that the pod runs in.
+    #[arg(long, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
+    pub(crate) kube_context: Option<String>,
+}
+
+/// A gateway whose documents are objects of a cluster.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cluster {
+    /// Take documents from the Kubernetes API server, and write status there.
     #[arg(long, env = "HEADGATE_KUBERNETES")]
     pub(crate) kubernetes: bool,
     /// Watch one namespace only (with --kubernetes).
-    #[arg(long, env = "HEADGATE_NAMESPACE", value_name = "NS")]
+    #[arg(long, env = "HEADGATE_NAMESPACE", requires = "kubernetes", value_name = "NS")]
     pub(crate) namespace: Option<String>,
-    /// Context of the kubeconfig (KUBECONFIG, else ~/.kube/config) whose cluster KubernetesEventSources watch; without it the
-    /// current one.
-    #[arg(long, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
-    pub(crate) kube_context: Option<String>,
+    /// The gateway's own Service, NAME.NAMESPACE.svc.DOMAIN, which must have port 80 (with --kubernetes): each channel gets a
+    /// Service NAME-channel that stands for it.
+    #[arg(long, env = "HEADGATE_SERVICE", requires = "kubernetes", value_name = "HOST")]
+    pub(crate) service: Option<String>,
+    /// What names of Services end in (with --kubernetes).
+    #[arg(
+        long,
+        env = "HEADGATE_CLUSTER_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "DOMAIN"
+    )]
+    pub(crate) cluster_domain: String,
+}
+
+impl Cluster {
+    /// Documents are files.
+    pub(crate) fn none() -> Self {
+        Self {
+            kubernetes: false,
+            namespace: None,
+            service: None,
+            cluster_domain: String::new(),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

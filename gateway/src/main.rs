@@ -5,6 +5,7 @@ mod args;
 mod backends;
 mod client;
 mod commands;
+mod documents;
 mod log_metrics;
 mod output;
 mod run;

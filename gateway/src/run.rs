@@ -22,6 +22,7 @@ use url::Url;
 use crate::{
     Failure, admin, args,
     backends::{Address, Backends, Containers},
+    documents::Documents,
     telemetry,
 };
 
@@ -41,24 +42,20 @@ pub(crate) struct Alone {
 }
 
 pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
-    if args.kubernetes {
-        return Err(Failure::Wrong(
-            "--kubernetes is not in this release: run the gateway with files and folders of YAML documents".into(),
-        ));
-    }
     let (publish, specs) = watch::channel(Arc::new(Spec::default()));
     // A path that is not there ends this before anything else is touched.
-    let files = spec::FilesSettings::new(args.paths.clone(), args.secrets.clone());
-    let files = spec::Files::open(files, publish).map_err(|error| Failure::Wrong(chain(&error)))?;
+    let documents = Documents::open(&args, publish).await?;
+    let cluster = documents.cluster();
     raise_file_limit();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let folder = open_folder(&args.data).await?;
     let (ingress, admin_listener) = (bind(args.listen, "--listen").await?, bind(args.admin, "--admin").await?);
     let (listen, admin_address) = (ingress.local_addr()?, admin_listener.local_addr()?);
-    let url = args.public_url.as_ref().map_or_else(
-        || format!("http://{listen}"),
-        |url| url.as_str().trim_end_matches('/').to_owned(),
-    );
+    let url = match (&args.public_url, &args.cluster.service) {
+        (Some(url), _) => url.as_str().trim_end_matches('/').to_owned(),
+        (None, Some(service)) => format!("http://{service}"),
+        (None, None) => format!("http://{listen}"),
+    };
 
     let mut registry = telemetry::registry();
     let settings = Settings {
@@ -115,7 +112,16 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         listen,
         admin_address,
         args.data.clone(),
+        cluster.clone(),
     );
+    if let Some(cluster) = cluster {
+        // A gateway that drains has nothing to report: the next one does.
+        let (observing, stopped) = (plane.clone(), stop_ingress.clone());
+        parts.spawn(async move {
+            cluster.report(Observing(observing), stopped).await;
+            ("status", Ok(()))
+        });
+    }
     let stopped = stop.clone();
     parts.spawn(async move {
         (
@@ -126,7 +132,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         )
     });
     let stopped = stop.clone();
-    parts.spawn(async move { ("documents", files.run(stopped).await.context("watching documents")) });
+    parts.spawn(async move { ("documents", documents.run(stopped).await) });
 
     tracing::info!(ingress = %listen, admin = %admin_address, data = %args.data.display(), %url, version = env!("CARGO_PKG_VERSION"), "gateway is listening");
     let mut signals = {
@@ -170,6 +176,29 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
             Ok(())
         }
         Some(error) => Err(Failure::Internal(error)),
+    }
+}
+
+/// What a cluster is told of the data plane.
+struct Observing(Plane);
+
+impl kubernetes::Observe for Observing {
+    fn applied(&self) -> u64 {
+        self.0.applied()
+    }
+
+    fn observe(&self) -> (Arc<Spec>, spec::Observed) {
+        loop {
+            let (spec, observed) = (self.0.spec(), self.0.observe());
+            // Between the two, another spec may have come.
+            if Arc::ptr_eq(&spec, &self.0.spec()) {
+                return (spec, observed);
+            }
+        }
+    }
+
+    fn has(&self, source: &spec::ObjectKey) -> bool {
+        self.0.has(source)
     }
 }
 

@@ -24,6 +24,7 @@ mod ingress;
 mod ingress_limits;
 mod isolation;
 mod kafka;
+mod kubernetes;
 mod kubernetes_events;
 mod nats;
 mod ordering;

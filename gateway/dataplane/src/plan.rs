@@ -42,7 +42,7 @@ pub(crate) fn plan(wanted: &Spec, running: &Running) -> Plan {
     for (name, old) in &running.subscriptions {
         let forget = match wanted.subscriptions.get(name) {
             None => !may_return(wanted, &subscription_key(name)),
-            Some(new) if new.channel != old.channel => true,
+            Some(new) if is_another(old, new) => true,
             Some(_) if reopened(&old.channel) => false,
             Some(_) => continue,
         };
@@ -56,7 +56,7 @@ pub(crate) fn plan(wanted: &Spec, running: &Running) -> Plan {
     }
     for (name, new) in &wanted.subscriptions {
         match running.subscriptions.get(name) {
-            Some(old) if old.channel == new.channel && !reopened(&new.channel) => {
+            Some(old) if !is_another(old, new) && !reopened(&new.channel) => {
                 if old != new {
                     plan.reroute.push(new.clone());
                 }
@@ -74,13 +74,18 @@ pub(crate) fn plan(wanted: &Spec, running: &Running) -> Plan {
     plan
 }
 
+/// It has nothing of the former one of its name but the name (CH-4).
+fn is_another(old: &model::Subscription, new: &model::Subscription) -> bool {
+    old.channel != new.channel || old.uid != new.uid
+}
+
 pub(crate) fn subscription_key(name: &ObjectName) -> ObjectKey {
     ObjectKey::new(spec::Kind::Subscription, name.clone())
 }
 
 /// A document that could not be read may still name what is absent: nothing is forgotten for a typing error.
 pub(crate) fn may_return(wanted: &Spec, key: &ObjectKey) -> bool {
-    wanted.incomplete || wanted.objects.contains_key(key)
+    wanted.incomplete || wanted.unread.contains(&key.kind) || wanted.objects.contains_key(key)
 }
 
 #[cfg(test)]
@@ -111,6 +116,7 @@ mod tests {
 
     fn subscription(name: &str, channel: &str, max_in_flight: usize) -> Arc<model::Subscription> {
         Arc::new(model::Subscription {
+            uid: None,
             name: ObjectName::new("default", name),
             channel: ObjectName::new("default", channel),
             subscriber: None,
@@ -192,6 +198,34 @@ mod tests {
             stop(false),
             "a file that cannot be read may still name it"
         );
+        wanted.incomplete = false;
+        wanted.unread = [spec::Kind::GitHubSource].into();
+        assert_eq!(
+            plan(&wanted, &running(&before)),
+            stop(true),
+            "another kind has nothing to say"
+        );
+        wanted.unread = [spec::Kind::Subscription].into();
+        assert_eq!(plan(&wanted, &running(&before)), stop(false), "nobody knows");
+    }
+
+    /// Proves: CH-4
+    #[test]
+    fn a_subscription_that_was_deleted_and_made_again_begins_anew() {
+        let made = |uid: &str| {
+            Arc::new(model::Subscription {
+                uid: Some(uid.into()),
+                ..(*subscription("s", "c", 1)).clone()
+            })
+        };
+        let before = spec(&[channel("c", 1)], &[made("1")]);
+        let wanted = spec(&[channel("c", 1)], &[made("2")]);
+        let expected = Plan {
+            stop: vec![(ObjectName::new("default", "s"), true)],
+            start: vec![made("2")],
+            ..Plan::default()
+        };
+        assert_eq!(plan(&wanted, &running(&before)), expected);
     }
 
     #[test]

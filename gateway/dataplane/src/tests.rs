@@ -60,6 +60,7 @@ fn name(name: &str) -> ObjectName {
 
 fn subscription(of: &str, channel: &str, target: &str) -> model::Subscription {
     model::Subscription {
+        uid: None,
         name: name(of),
         channel: name(channel),
         subscriber: Some(model::Target::Channel(name(target))),

@@ -247,6 +247,7 @@ impl Building<'_> {
             );
             let subscription = Subscription {
                 name: name.clone(),
+                uid: None,
                 channel: key.name.clone(),
                 subscriber: uri(&subscriber.subscriber_uri),
                 reply: uri(&subscriber.reply_uri),
@@ -285,6 +286,7 @@ impl Building<'_> {
         let delivery = self.delivery(document, &written.delivery, defaults);
         let subscription = Subscription {
             name: key.name.clone(),
+            uid: document.of_object.as_ref().map(|object| object.uid.clone()),
             channel,
             subscriber,
             reply,

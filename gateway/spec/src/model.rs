@@ -5,7 +5,12 @@
 //! path: a source whose sink is no channel gets an outbox channel and a subscription; a channel's hand-written
 //! `subscribable.subscribers` become subscriptions.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use cesql::Filter;
 use jiff::Timestamp;
@@ -168,6 +173,8 @@ pub struct Spec {
     pub objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Some document could not be read at all, so what is absent here may still be wanted: nothing is forgotten.
     pub incomplete: bool,
+    /// Kinds of which nobody knows what there is, for we may not read them: nothing of these is forgotten.
+    pub unread: BTreeSet<Kind>,
 }
 
 /// A document as written.
@@ -270,6 +277,8 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
     pub name: ObjectName,
+    /// The API server's: one that was deleted and made again is another, with a place of its own in the channel.
+    pub uid: Option<String>,
     pub channel: ObjectName,
     pub subscriber: Option<Target>,
     pub reply: Option<Target>,

@@ -109,22 +109,22 @@ impl Objects {
         all
     }
 
-    /// Publishes what is wanted now, unless that is published already. `incomplete`: some objects may be there that we were
-    /// not allowed, or able, to read.
-    pub fn publish(&mut self, found: &Found, incomplete: bool) {
-        let loaded = self.round(found, incomplete);
+    /// Publishes what is wanted now, unless that is published already. `unread` are kinds that we may not read: objects of them
+    /// may be there.
+    pub fn publish(&mut self, found: &Found, unread: BTreeSet<Kind>) {
+        let mut loaded = self.round(found);
+        loaded.spec.unread = unread;
         self.publisher.publish(loaded);
     }
 
-    fn round(&mut self, found: &Found, incomplete: bool) -> Loaded {
+    fn round(&mut self, found: &Found) -> Loaded {
         let documents = self.current.values().map(|current| current.document.clone()).collect();
         let contents = Contents {
             documents,
             ..Contents::default()
         };
-        let (mut set, Findings { mut faults, warnings }) =
+        let (set, Findings { mut faults, warnings }) =
             merge(&self.set, contents, &BTreeSet::new(), &self.default_provisioner);
-        set.incomplete = incomplete;
         let surroundings = Surroundings::Cluster(found);
         let before = self.publisher.published();
         let Built { spec, dangling } = build(&set, surroundings, &self.default_provisioner, &before, Timestamp::now());

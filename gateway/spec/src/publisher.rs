@@ -81,6 +81,7 @@ fn is_same(a: &Spec, b: &Spec) -> bool {
         && a.sources == b.sources
         && a.objects == b.objects
         && a.incomplete == b.incomplete
+        && a.unread == b.unread
 }
 
 /// Names of what differs between two specs. What only moved to another line did not change.

@@ -121,7 +121,7 @@ impl Containers {
 
 /// A document that is invalid still names its source, and one that cannot be read may name any.
 fn sources(spec: &Spec) -> Sources {
-    if spec.incomplete {
+    if spec.incomplete || spec.unread.contains(&Kind::ContainerSource) {
         return None;
     }
     let named = spec.objects.keys().chain(spec.sources.keys());

@@ -27,8 +27,8 @@ pub(super) async fn adapter(args: args::Adapter, admin_token: Option<String>) ->
         // Of channels, which it has none of.
         max_body_bytes: 1 << 20,
         max_hops: 32,
-        kubernetes: false,
-        namespace: None,
+        default_provisioner: spec::DEFAULT_PROVISIONER.to_owned(),
+        cluster: args::Cluster::none(),
         kube_context: args.kube_context,
     };
     run::run(run, Some(alone), admin_token).await

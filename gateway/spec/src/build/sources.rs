@@ -237,6 +237,7 @@ impl Building<'_> {
         };
         let subscription = Subscription {
             name: name.clone(),
+            uid: None,
             channel: name.clone(),
             subscriber: Some(target),
             reply: None,

@@ -1,0 +1,61 @@
+//! Single requests, each with a bound. The library logs every failed one as an error; here it is a condition or a line of
+//! our own, so it is let log nothing.
+
+use std::time::Duration;
+
+use http::{Method, Request, header};
+use kube::Client;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use crate::refusal::Refusal;
+
+/// The server may take a minute for a request (`--request-timeout`).
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(70);
+
+/// By which the API server knows what is ours in an object.
+pub(crate) const MANAGER: &str = "headgate";
+
+pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Refusal> {
+    send(client, Method::GET, path, "", None).await
+}
+
+/// Server-side apply of an object, or of one of its subresources: these fields are ours, with these values. Gives what it is
+/// now. Forced: who wrote such a field by hand did not mean to keep it.
+pub(crate) async fn apply(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
+    let path = format!("{path}?fieldManager={MANAGER}&force=true");
+    send(client, Method::PATCH, &path, "application/apply-patch+yaml", Some(body)).await
+}
+
+pub(crate) async fn create(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
+    let path = format!("{path}?fieldManager={MANAGER}");
+    send(client, Method::POST, &path, "application/json", Some(body)).await
+}
+
+async fn send<T: DeserializeOwned>(
+    client: &Client,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Option<&Value>,
+) -> Result<T, Refusal> {
+    let mut request = Request::builder().method(method).uri(path);
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    // A JSON value is text, and paths are made of names that the API server took.
+    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let request = request
+        .body(body)
+        .map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let answer = client.request(request).with_subscriber(NoSubscriber::new());
+    match timeout(ANSWER_MAX, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Refusal::Unreachable(format!(
+            "no answer within {} s",
+            ANSWER_MAX.as_secs()
+        ))),
+    }
+}
