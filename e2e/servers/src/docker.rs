@@ -117,6 +117,29 @@ impl Docker {
         assert!(!said.contains("error"), "{said}");
     }
 
+    /// `docker build` of a folder by a Dockerfile that need not be in it.
+    pub async fn build(&self, folder: &Path, dockerfile: &Path, name: &str) {
+        let mut docker = Command::new("docker");
+        docker
+            .env("DOCKER_HOST", self.host())
+            // The builder of every engine; the newer one is a package of its own.
+            .env("DOCKER_BUILDKIT", "0");
+        docker
+            .args(["build", "--tag", name, "--file"])
+            .arg(dockerfile)
+            .arg(folder);
+        let built = tokio::task::spawn_blocking(move || run(&mut docker, HINT));
+        built.await.expect("an image is built");
+    }
+
+    /// Writes an image into an archive.
+    pub async fn save(&self, name: &str, archive: &Path) {
+        let mut curl = self.curl(&format!("http://docker/images/{name}/get"));
+        curl.arg("--output").arg(archive);
+        let saved = tokio::task::spawn_blocking(move || run(&mut curl, HINT));
+        saved.await.expect("an image is saved");
+    }
+
     /// The root folder that images are made of, as an archive.
     pub fn root(&self) -> Vec<u8> {
         fs::read(self.folder.join(ARCHIVE)).expect("it was written at the start")

@@ -7,16 +7,21 @@
 mod files;
 mod programs;
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::{
     cache, ports,
-    process::{Server, run_with},
+    process::{Server, fail_with, run_with},
 };
 use programs::Programs;
+pub(crate) use programs::built;
 
 /// The user who may do everything.
 pub const ADMIN: &str = "admin";
@@ -35,12 +40,31 @@ pub struct Setup {
     pub controller_manager: bool,
 }
 
+/// Where a cluster is, and for whom.
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    /// The network of Services.
+    pub(crate) services: String,
+    /// Pods run, and have accounts.
+    pub(crate) has_pods: bool,
+}
+
+impl Place {
+    fn alone() -> Self {
+        Self {
+            address: ports::free(),
+            services: "10.96.0.0/16".to_owned(),
+            has_pods: false,
+        }
+    }
+}
+
 /// A running API server.
 pub struct Kubernetes {
     programs: Programs,
     folder: PathBuf,
     etcd_address: SocketAddr,
-    address: SocketAddr,
+    place: Place,
     setup: Setup,
     api: Option<Server>,
     manager: Option<Server>,
@@ -57,7 +81,7 @@ impl Kubernetes {
             return None;
         }
         let begin = || async {
-            let started = tokio::task::spawn_blocking(|| Self::begin(Setup::default(), true)).await;
+            let started = tokio::task::spawn_blocking(|| Self::begin(Setup::default(), Place::alone(), true)).await;
             started.expect("a server")
         };
         Some(SHARED.get_or_init(begin).await)
@@ -68,13 +92,29 @@ impl Kubernetes {
         if cache::skipped("kubernetes") {
             return None;
         }
-        let started = tokio::task::spawn_blocking(move || Self::begin(setup, false));
+        let started = tokio::task::spawn_blocking(move || Self::begin(setup, Place::alone(), false));
         Some(started.await.expect("a server"))
+    }
+
+    /// The control plane of a node, with a controller manager.
+    pub(crate) fn of_node(place: Place, for_good: bool) -> Self {
+        let setup = Setup {
+            controller_manager: true,
+            ..Setup::default()
+        };
+        Self::begin(setup, place, for_good)
+    }
+
+    /// Whether the only node of a cluster takes pods.
+    pub(crate) fn node_is_ready(&self) -> bool {
+        let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+        let nodes = self.kubectl_command().args(["get", "nodes", "-o", ready]).output();
+        nodes.is_ok_and(|output| output.stdout == b"True")
     }
 
     /// Where the API is.
     pub fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.place.address)
     }
 
     /// A kubeconfig with one context for each user; the current one is [`ADMIN`]'s.
@@ -116,6 +156,35 @@ impl Kubernetes {
         let input = input.to_owned();
         let ran = tokio::task::spawn_blocking(move || run_with(&mut command, input.as_bytes(), "kubectl"));
         ran.await.expect("kubectl succeeds")
+    }
+
+    /// Runs commands of a page in a folder, where `kubectl` is as [`ADMIN`] sees it.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub async fn shell(&self, folder: &Path, commands: &str) {
+        let tools = self.programs.kubectl();
+        let tools = tools.parent().expect("a program in a folder").display().to_string();
+        let mut shell = Command::new("sh");
+        shell
+            .env("HOME", &self.folder)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("PATH", format!("{tools}:{}", std::env::var("PATH").unwrap_or_default()));
+        shell.current_dir(folder).args(["-e", "-c", commands]);
+        let ran = tokio::task::spawn_blocking(move || run_with(&mut shell, b"", "the page's commands"));
+        ran.await.expect("the page is true");
+    }
+
+    /// Runs kubectl as [`ADMIN`], and gives what it says when it fails.
+    ///
+    /// # Panics
+    /// When it does not fail.
+    pub async fn refused(&self, arguments: &[&str], input: &str) -> String {
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        let input = input.to_owned();
+        let ran = tokio::task::spawn_blocking(move || fail_with(&mut command, input.as_bytes(), "kubectl"));
+        ran.await.expect("kubectl is refused")
     }
 
     /// `kill -9` of the API server; etcd goes on.
@@ -168,14 +237,14 @@ impl Kubernetes {
         command
     }
 
-    fn begin(setup: Setup, for_good: bool) -> Self {
+    fn begin(setup: Setup, place: Place, for_good: bool) -> Self {
         let programs = Programs::fetched(setup.controller_manager);
         let folder = TempDir::with_prefix("headgate-kubernetes-").expect("a folder for Kubernetes");
         let mut cluster = Self {
             programs,
             folder: folder.path().to_owned(),
             etcd_address: ports::free(),
-            address: ports::free(),
+            place,
             setup,
             api: None,
             manager: None,
@@ -200,7 +269,7 @@ impl Kubernetes {
         cluster
     }
 
-    fn start_etcd(&self, remove: Option<&std::path::Path>) -> Server {
+    fn start_etcd(&self, remove: Option<&Path>) -> Server {
         let (client, peer) = (
             format!("http://{}", self.etcd_address),
             format!("http://{}", ports::free()),
@@ -226,21 +295,29 @@ impl Kubernetes {
         let mut command = vec![
             self.programs.api_server().display().to_string(),
             format!("--etcd-servers=http://{}", self.etcd_address),
-            format!("--bind-address={}", self.address.ip()),
-            format!("--secure-port={}", self.address.port()),
+            format!("--bind-address={}", self.place.address.ip()),
+            format!("--secure-port={}", self.place.address.port()),
             format!("--cert-dir={}", file("certificates")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file(files::PUBLIC_KEY)),
             format!("--service-account-signing-key-file={}", file(files::PRIVATE_KEY)),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--service-cluster-ip-range={}", self.place.services),
             format!("--token-auth-file={}", file(files::TOKENS)),
             "--authorization-mode=RBAC".to_owned(),
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
             // A test that writes fast is not to be slowed down for fairness to itself.
             "--enable-priority-and-fairness=false".to_owned(),
             "--max-mutating-requests-inflight=0".to_owned(),
             "--max-requests-inflight=0".to_owned(),
         ];
+        if self.place.has_pods {
+            // Where the Service `kubernetes` leads.
+            command.push(format!("--advertise-address={}", self.place.address.ip()));
+            // For logs of pods; nobody knows the node's name.
+            command.push("--kubelet-preferred-address-types=InternalIP".to_owned());
+        } else {
+            // Nobody makes the account that a pod without one would get.
+            command.push("--disable-admission-plugins=ServiceAccount".to_owned());
+        }
         command.extend(self.setup.flags.iter().cloned());
         let mut server = Server::start(&command, &self.folder.join("api.log"), None);
         server.wait_until("the API server answers", || {

@@ -2,7 +2,7 @@
 //! checked hashes (Docker is the system's), started on free ports with data in a folder of their own.
 //!
 //! A server lives as long as its handle, or as the test process: however that ends, nothing is left running. One that
-//! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats,pubsub` skips such tests
+//! cannot be had fails the test that needs it, with what to install; `HEADGATE_SKIP_PEERS=kafka,nats,pubsub,node` skips such tests
 //! loudly instead.
 //!
 //! GitHub cannot be had: [`github`] is a stand-in, and strict.
@@ -12,9 +12,12 @@
 pub mod cache;
 pub mod docker;
 pub mod github;
+mod go;
+pub mod helm;
 pub mod kafka;
 pub mod kubernetes;
 pub mod nats;
+pub mod node;
 pub mod ports;
 mod process;
 pub mod pubsub;
@@ -24,4 +27,5 @@ pub use github::GitHub;
 pub use kafka::Kafka;
 pub use kubernetes::Kubernetes;
 pub use nats::Nats;
+pub use node::Node;
 pub use pubsub::PubSub;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -124,6 +124,26 @@ pub(crate) fn run(command: &mut Command, hint: &str) -> String {
 
 /// The same with something to read.
 pub(crate) fn run_with(command: &mut Command, input: &[u8], hint: &str) -> String {
+    let (ended, text, errors) = ran(command, input, hint);
+    assert!(
+        ended.success(),
+        "{hint}: {command:?} ended with {ended}\n{text}{errors}"
+    );
+    text
+}
+
+/// Runs a command that must fail, and gives what it said.
+///
+/// # Panics
+/// When it cannot be run or succeeds, with `hint`.
+pub(crate) fn fail_with(command: &mut Command, input: &[u8], hint: &str) -> String {
+    let (ended, text, errors) = ran(command, input, hint);
+    assert!(!ended.success(), "{hint}: {command:?} succeeded\n{text}{errors}");
+    errors
+}
+
+/// How it ended, its output and its errors.
+fn ran(command: &mut Command, input: &[u8], hint: &str) -> (ExitStatus, String, String) {
     let fail = |error: std::io::Error| -> ! { panic!("{hint}: {error}") };
     command
         .stdin(Stdio::piped())
@@ -133,12 +153,6 @@ pub(crate) fn run_with(command: &mut Command, input: &[u8], hint: &str) -> Strin
     // A tool that reads nothing may have closed it.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
     let output = child.wait_with_output().unwrap_or_else(|error| fail(error));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{hint}: {command:?} ended with {}\n{text}{errors}",
-        output.status
-    );
-    text
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status, text(&output.stdout), text(&output.stderr))
 }

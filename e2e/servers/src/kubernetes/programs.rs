@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use crate::{cache::Entry, process::run};
+use crate::{cache::Entry, go::Program, process::run};
 
 const VERSION: (&str, &str, &str) = ("1", "34", "2");
 
@@ -25,8 +25,8 @@ impl Programs {
     pub(super) fn fetched(manager: bool) -> Self {
         Self {
             tools: tools(),
-            api_server: built("kube-apiserver"),
-            manager: manager.then(|| built("kube-controller-manager")),
+            api_server: built("kube-apiserver", GO_HINT),
+            manager: manager.then(|| built("kube-controller-manager", GO_HINT)),
         }
     }
 
@@ -77,43 +77,30 @@ fn tools() -> PathBuf {
     entry.publish()
 }
 
-/// A server of the module: go.sum checks what is fetched.
-fn built(name: &str) -> PathBuf {
-    let module = recipe("module");
-    let entry = Entry::of(
+/// A server or an agent of the module, with the version that clients of it ask for.
+pub(crate) fn built(name: &str, hint: &str) -> PathBuf {
+    let (major, minor, patch) = VERSION;
+    let facts = [
+        ("gitVersion", format!("v{major}.{minor}.{patch}")),
+        ("gitMajor", major.to_owned()),
+        ("gitMinor", minor.to_owned()),
+        ("gitTreeState", "clean".to_owned()),
+        ("buildDate", "1970-01-01T00:00:00Z".to_owned()),
+    ];
+    let packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
+    let of_package = |package| {
+        facts
+            .iter()
+            .map(move |(fact, value)| format!("{package}.{fact}={value}"))
+    };
+    let facts: Vec<String> = packages.into_iter().flat_map(of_package).collect();
+    let package = format!("./{name}");
+    let program = Program {
         name,
-        &[
-            module.join("go.mod"),
-            module.join("go.sum"),
-            module.join(name).join("main.go"),
-        ],
-    );
-    if let Some(draft) = &entry.draft {
-        let (major, minor, patch) = VERSION;
-        let facts = [
-            ("gitVersion", format!("v{major}.{minor}.{patch}")),
-            ("gitMajor", major.to_owned()),
-            ("gitMinor", minor.to_owned()),
-            ("gitTreeState", "clean".to_owned()),
-            ("buildDate", "1970-01-01T00:00:00Z".to_owned()),
-        ];
-        // Without these, clients cannot read the version.
-        let mut linking = "-s -w".to_owned();
-        for (fact, value) in facts {
-            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-                linking += &format!(" -X {package}.{fact}={value}");
-            }
-        }
-        let mut build = Command::new("go");
-        build
-            .current_dir(&module)
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-mod=readonly");
-        build
-            .args(["build", "-trimpath", "-ldflags", &linking, "-o"])
-            .arg(draft.join(name))
-            .arg(format!("./{name}"));
-        run(&mut build, GO_HINT);
-    }
-    entry.publish().join(name)
+        module: "kubernetes/module",
+        package: &package,
+        facts: &facts,
+        hint,
+    };
+    program.built()
 }
