@@ -28,7 +28,8 @@ remove_groups() {
   echo "control groups are left: $(groups)"
 }
 
-for group in $(groups); do mkdir "$group" || exit 1; done
+# One hierarchy may have several names.
+for group in $(groups); do mkdir -p "$group" || exit 1; done
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   for controller in cpu cpuset memory pids; do echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control; done
 fi

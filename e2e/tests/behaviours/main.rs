@@ -12,6 +12,7 @@ mod crash;
 mod dead_letters;
 mod dedup;
 mod delivery;
+mod deploy;
 mod disk;
 mod draining;
 mod event_forms;

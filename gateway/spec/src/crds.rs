@@ -175,6 +175,13 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
+        // What kustomize takes of the folder is written by hand.
+        let kustomization = "kustomization.yaml";
+        let resources = fs::read_to_string(folder.join(kustomization)).unwrap();
+        let listed: Vec<&str> = resources.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+        expected.sort();
+        assert_eq!(listed, expected, "{kustomization} lists them all");
+        expected.push(kustomization.to_owned());
         expected.sort();
         there.sort();
         assert_eq!(there, expected, "a file per kind");
