@@ -171,6 +171,57 @@ async fn replies_go_to_another_channel_and_dead_letters_to_a_service() {
     assert_eq!(end.wait_for(1).await[0].id(), "r");
 }
 
+/// What v0.2's own samples looked like, down to what nobody writes any more.
+const OF_V02: &str = r#"
+apiVersion: eventing.knative.dev/v1alpha1
+kind: ClusterChannelProvisioner
+metadata: {name: in-memory-channel}
+spec: {}
+---
+apiVersion: eventing.knative.dev/v1alpha1
+kind: Channel
+metadata: {name: testchannel, namespace: v02}
+spec:
+  generation: 1
+  provisioner: {apiVersion: eventing.knative.dev/v1alpha1, kind: ClusterChannelProvisioner, name: in-memory-channel}
+---
+apiVersion: eventing.knative.dev/v1alpha1
+kind: Subscription
+metadata: {name: testevents-subscription, namespace: v02}
+spec:
+  generation: 1
+  channel: {apiVersion: eventing.knative.dev/v1alpha1, kind: Channel, name: testchannel}
+  subscriber: {dnsName: "SINK"}
+---
+apiVersion: sources.eventing.knative.dev/v1alpha1
+kind: KubernetesEventSource
+metadata: {name: testevents, namespace: v02}
+spec:
+  namespace: v02
+  sink: {apiVersion: eventing.knative.dev/v1alpha1, kind: Channel, name: testchannel}
+"#;
+
+#[tokio::test]
+async fn documents_of_v02_run_as_they_were_written() {
+    let Some(cluster) = shared().await else { return };
+    let _gateway = gateway_of(cluster, "v02").await;
+    let sink = Sink::start().await;
+    let documents = OF_V02.replace("SINK", &sink.address().to_string());
+    cluster.kubectl_with(&["apply", "-f", "-"], &documents).await;
+    let objects = [
+        "channel/testchannel",
+        "subscription/testevents-subscription",
+        "kuberneteseventsource/testevents",
+    ];
+    ready(cluster, "v02", &objects).await;
+    ready(cluster, "v02", &["clusterchannelprovisioner/in-memory-channel"]).await;
+    // The gateway's own Events about these objects are events of the namespace.
+    let received = sink.wait_for_one().await;
+    assert_eq!(received.attribute("type").as_deref(), Some("dev.knative.k8s.event"));
+    let sources = cluster.kubectl(&["get", "-n", "v02", "sources"]).await;
+    assert!(sources.contains("testevents") && sources.contains("True"), "{sources}");
+}
+
 /// A restart finds everything as it left it: no status is written, no Event posted, no Service touched.
 #[tokio::test]
 async fn a_gateway_that_starts_again_writes_nothing() {
