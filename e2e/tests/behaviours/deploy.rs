@@ -251,11 +251,12 @@ async fn the_account_may_do_what_the_gateway_does_and_nothing_else() {
         .await;
     let secrets: &[Question<'_>] = &[
         ("get", "", "secrets", "shop", "github"),
+        ("list", "", "secrets", "shop", "github"),
         ("watch", "", "secrets", "shop", "github"),
         ("get", "", "secrets", "shop", "other"),
         ("list", "", "secrets", "shop", ""),
     ];
-    assert_eq!(allowed(&cluster, secrets).await, [true, true, false, false]);
+    assert_eq!(allowed(&cluster, secrets).await, [true, true, true, false, false]);
 }
 
 #[tokio::test]
