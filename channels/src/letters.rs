@@ -32,4 +32,9 @@ pub trait Letters: Send + Sync {
 
     /// How many letters there are.
     fn count(&self) -> u64;
+
+    /// How many are known to be lost: stored, never removed, and not to be read back.
+    fn missing(&self) -> u64 {
+        0
+    }
 }
