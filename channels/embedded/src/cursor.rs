@@ -140,7 +140,7 @@ impl Shared {
             .store(state.progress.settled().settled_below().0, Ordering::Release);
     }
 
-    fn changed(&self) {
+    pub(crate) fn changed(&self) {
         if let Some(store) = self.store.upgrade() {
             store.changed();
         }
@@ -168,12 +168,9 @@ impl Shared {
         }
     }
 
-    /// Everything about it, for a new file.
-    pub(crate) fn put_all(&self, out: &mut Vec<u8>) {
-        let mut state = self.state.lock();
-        state.settled.clear();
-        state.tried.clear();
-        state.skipped = false;
+    /// Everything about it, for a new file. What changed since the last save is saved once more with the next.
+    pub(crate) fn put_state(&self, out: &mut Vec<u8>) {
+        let state = self.state.lock();
         let settled = state.progress.settled();
         put_created(out, self.id, settled.settled_below(), self.name.as_str());
         if settled.ranges() > 0 {
@@ -300,7 +297,12 @@ impl EmbeddedCursor {
     async fn load(&mut self, place: Offset, again: bool) -> Result<(), ReadError> {
         let log = self.store.log.clone();
         let bytes = if again { AGAIN_BYTES } else { AHEAD_BYTES };
-        let chunk = crate::blocking(move || log.load(place.0, bytes)).await?;
+        let chunk = crate::blocking(move || {
+            // Retention deletes what every cursor settled; what this one has not was lost in another way.
+            log.missing(place.0..log.earliest());
+            log.load(place.0, bytes)
+        })
+        .await?;
         if self.store.log.has_unsaved_gaps() {
             self.store.changed();
         }

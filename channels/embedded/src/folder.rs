@@ -10,24 +10,27 @@ use std::{
     time::Duration,
 };
 
+use channel::Offset;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     EmbeddedChannel, Settings,
     committers::Committers,
+    headroom::{HEADROOM_BYTES, Headroom},
     letters::LetterLog,
-    log::{LogError, Opening},
+    log::{Found, LogError, Opening, Purpose},
     name,
-    state::StateFile,
+    state::{StateFile, StateFound},
     storage::{Disk, Storage, is_read_only},
     store::Store,
     tail::Budget,
     upkeep::Upkeep,
 };
 
-const LOCK: &str = "LOCK";
-const CHANNELS: &str = "channels";
-const LETTERS: &str = "letters";
+pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const CHANNELS: &str = "channels";
+pub(crate) const LETTERS: &str = "letters";
 
 /// Why a data folder or a channel in it cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,9 @@ pub enum OpenError {
         crate::format::VERSION
     )]
     Version { path: PathBuf, version: u16 },
+    /// It was written by a later version of the program, with features that must be known to read it.
+    #[error("{path} has features {features:#x}, which only a later version of this program can read")]
+    Features { path: PathBuf, features: u16 },
 }
 
 /// A folder on local disk that channels live in, held by this process alone.
@@ -71,15 +77,27 @@ impl DataFolder {
             path: root.to_path_buf(),
             source,
         };
-        fs::create_dir_all(root).map_err(failed)?;
+        let disk = Disk::default();
+        // On a read-only disk a folder that is there will do.
+        disk.create_dir(root).or_else(|error| match root.is_dir() {
+            true => Ok(()),
+            false => Err(failed(error)),
+        })?;
         let lock = lock(root)?;
-        Self::with(Arc::new(Disk), root, Some(lock)).map_err(failed)
+        Self::with(Arc::new(disk), root, Some(lock), HEADROOM_BYTES).map_err(failed)
     }
 
-    pub(crate) fn with(storage: Arc<dyn Storage>, root: &Path, lock: Option<fs::File>) -> io::Result<Self> {
-        let (upkeep, upkeep_thread) = Upkeep::start()?;
+    pub(crate) fn with(
+        storage: Arc<dyn Storage>,
+        root: &Path,
+        lock: Option<fs::File>,
+        headroom_bytes: u64,
+    ) -> io::Result<Self> {
+        let headroom = Headroom::new(storage.clone(), root, headroom_bytes);
+        let (upkeep, upkeep_thread) = Upkeep::start(headroom.clone())?;
         let folder = Folder {
             storage,
+            headroom,
             root: root.to_path_buf(),
             names: Mutex::new(BTreeSet::new()),
             budget: Budget::default(),
@@ -112,7 +130,9 @@ impl DataFolder {
                 source,
             },
             LogError::Version { path, version } => OpenError::Version { path, version },
+            LogError::Features { path, features } => OpenError::Features { path, features },
         };
+        folder.headroom.fill();
         let store = folder.store(&dir, settings.bounded(), claim).map_err(failed)?;
         folder.upkeep.adopt(Arc::downgrade(&store));
         Ok(EmbeddedChannel::new(store))
@@ -152,6 +172,7 @@ impl DataFolder {
 /// What a folder's channels share.
 pub(crate) struct Folder {
     storage: Arc<dyn Storage>,
+    headroom: Arc<Headroom>,
     root: PathBuf,
     names: Mutex<BTreeSet<String>>,
     budget: Budget,
@@ -168,26 +189,45 @@ impl Folder {
     }
 
     fn store(self: &Arc<Self>, dir: &Path, settings: Settings, claim: Claim) -> Result<Arc<Store>, LogError> {
-        let opening = |dir: &Path| Opening {
+        let started = Instant::now();
+        let opening = |dir: &Path, purpose| Opening {
             storage: self.storage.clone(),
             dir: dir.to_path_buf(),
             segment_bytes: settings.effective_segment_bytes(),
             budget: self.budget.clone(),
             committers: self.committers.clone(),
+            headroom: self.headroom.clone(),
+            purpose,
             checkpoint: None,
             floor: 0,
             gaps: Vec::new(),
+            salt: None,
         };
-        let (file, saved) = StateFile::open(self.storage.clone(), dir)?;
-        let (checkpoint, floor, gaps) = (saved.checkpoint, saved.floor(), saved.gaps.clone());
-        let log = Opening {
-            checkpoint,
-            floor,
-            gaps,
-            ..opening(dir)
+        let (file, mut saved, state) = StateFile::open(self.storage.clone(), self.headroom.clone(), dir)?;
+        let (log, events) = Opening {
+            checkpoint: saved.checkpoint,
+            floor: saved.floor(),
+            gaps: saved.gaps.clone(),
+            ..opening(dir, Purpose::Events)
         }
         .open()?;
-        let letters = LetterLog::open(opening(&dir.join(LETTERS)))?;
+        for id in &state.from_copy {
+            // What it settled since the copy was made is lost; what retention deleted is among that.
+            if let Some(cursor) = saved.cursors.get_mut(id) {
+                cursor.settled.settle_range(Offset(0)..Offset(log.earliest()));
+            }
+        }
+        let (letters, letters_found, letters_state) = LetterLog::open(Opening {
+            salt: Some(log.salt()),
+            ..opening(&dir.join(LETTERS), Purpose::Letters)
+        })?;
+        let recovery = Recovery {
+            events,
+            letters: letters_found,
+            state,
+            letters_state,
+        };
+        recovery.tell(dir, started.elapsed());
         let dedup = settings.dedup;
         let store = Store::new(log, letters, settings, file, saved, self.clone(), claim);
         store.log.dedup(dedup);
@@ -197,6 +237,62 @@ impl Folder {
             store.save(true)?;
         }
         Ok(store)
+    }
+}
+
+/// What opening a channel found.
+struct Recovery {
+    events: Found,
+    letters: Found,
+    state: StateFound,
+    letters_state: StateFound,
+}
+
+impl Recovery {
+    /// One line, where there is something to say: a channel that was closed cleanly and is whole opens without a word.
+    fn tell(&self, dir: &Path, took: Duration) {
+        let Self {
+            events,
+            letters,
+            state,
+            letters_state,
+        } = self;
+        let states = [state, letters_state];
+        let unfinished: usize = states.iter().map(|state| state.unfinished.len()).sum();
+        let is_quiet = *events == Found::default() && *letters == Found::default();
+        let damaged: usize = states
+            .iter()
+            .flat_map(|state| state.damaged.iter().chain(&state.bad_copy))
+            .map(ExactSizeIterator::len)
+            .sum();
+        if is_quiet && unfinished == 0 && damaged == 0 && state.from_copy.is_empty() {
+            return;
+        }
+        let is_bad = events.missing + letters.missing + damaged as u64 > 0 || !state.from_copy.is_empty();
+        macro_rules! recovered {
+            ($level:ident) => {
+                tracing::$level!(
+                    path = %dir.display(),
+                    records = events.records,
+                    cut_bytes = events.cut_bytes,
+                    missing = events.missing,
+                    letters = letters.records,
+                    letters_cut_bytes = letters.cut_bytes,
+                    letters_missing = letters.missing,
+                    bad_headers = events.bad_headers + letters.bad_headers,
+                    state_unfinished_bytes = unfinished,
+                    state_damaged_bytes = damaged,
+                    cursors_from_copy = state.from_copy.len(),
+                    ?took,
+                    "channel recovered"
+                )
+            };
+        }
+        if is_bad {
+            recovered!(error);
+        } else {
+            recovered!(info);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The bytes of a segment: its header, a record's header, and the checksums over them. FORMAT.md is the prose.
+//! The bytes of a segment: its header, a record's header, and the checksums over them. docs/embedded-format.md is the
+//! prose.
 //!
 //! All numbers are little-endian. Checksums are CRC-32 started from the log's salt, a random number in every segment's
 //! header: bytes a sender put into an event can not pass for a record when a damaged log is searched for the next one.
@@ -44,6 +45,8 @@ pub(crate) enum BadHeader {
     Damaged,
     /// Written by a later version of the program.
     Version(u16),
+    /// Written by a later version of the program, which says that only who knows these features can read it.
+    Features(u16),
 }
 
 impl SegmentHeader {
@@ -75,12 +78,32 @@ impl SegmentHeader {
         if version != VERSION {
             return Err(BadHeader::Version(version));
         }
-        fields.advance(6);
+        // Its length, which this version does not need, and flags that it need not know.
+        fields.advance(4);
+        let features = fields.get_u16_le();
+        if features != 0 {
+            return Err(BadHeader::Features(features));
+        }
         Ok(Self {
             base: fields.get_u64_le(),
             created_ms: fields.get_u64_le(),
             salt: fields.get_u32_le(),
         })
+    }
+
+    /// A header in which one byte is wrong, put right: where the salt is known from nowhere else, the whole log hangs on it.
+    pub(crate) fn repaired(bytes: &[u8]) -> Option<Self> {
+        let mut tried: [u8; SEGMENT_HEADER] = bytes.get(..SEGMENT_HEADER)?.try_into().ok()?;
+        for at in 0..SEGMENT_HEADER {
+            for flip in 1..=u8::MAX {
+                tried[at] ^= flip;
+                if let Ok(header) = Self::decode(&tried) {
+                    return Some(header);
+                }
+                tried[at] ^= flip;
+            }
+        }
+        None
     }
 }
 
@@ -90,6 +113,8 @@ pub(crate) struct RecordHeader {
     pub(crate) offset: u64,
     pub(crate) stored_ms: u64,
     pub(crate) flags: u16,
+    /// Bytes of the body before the event: fields of a later version, which this one steps over.
+    pub(crate) extra: u16,
     pub(crate) body_checksum: u32,
 }
 
@@ -102,7 +127,7 @@ impl RecordHeader {
         out.put_u64_le(self.offset);
         out.put_u64_le(self.stored_ms);
         out.put_u16_le(self.flags);
-        out.put_u16_le(0);
+        out.put_u16_le(self.extra);
         out.put_u32_le(self.body_checksum);
         let checksum = checksum(salt, &bytes[..RECORD_HEADER - 4]);
         bytes[RECORD_HEADER - 4..].copy_from_slice(&checksum.to_le_bytes());
@@ -120,18 +145,19 @@ impl RecordHeader {
             return None;
         }
         let mut fields = &head[4..];
-        let (length, offset, stored_ms, flags) = (
+        let (length, offset, stored_ms, flags, extra) = (
             fields.get_u32_le(),
             fields.get_u64_le(),
             fields.get_u64_le(),
             fields.get_u16_le(),
+            fields.get_u16_le(),
         );
-        fields.advance(2);
-        (length as usize <= BODY_MAX).then(|| Self {
+        (length as usize <= BODY_MAX && u32::from(extra) <= length).then(|| Self {
             length,
             offset,
             stored_ms,
             flags,
+            extra,
             body_checksum: fields.get_u32_le(),
         })
     }
@@ -167,6 +193,7 @@ pub(crate) fn put_record(
         offset,
         stored_ms,
         flags,
+        extra: 0,
         body_checksum: checksum(salt, encoded),
     };
     out[start..start + RECORD_HEADER].copy_from_slice(&header.encode(salt));
@@ -196,18 +223,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_later_version_is_told_from_damage() {
-        let mut bytes = SegmentHeader {
-            base: 7,
-            created_ms: 1,
-            salt: 2,
-        }
-        .encode();
-        bytes[8] = 9;
+    const HEADER: SegmentHeader = SegmentHeader {
+        base: 7,
+        created_ms: 1,
+        salt: 2,
+    };
+
+    /// A header as a later version may write it.
+    fn later(change: impl FnOnce(&mut [u8; SEGMENT_HEADER])) -> Result<SegmentHeader, BadHeader> {
+        let mut bytes = HEADER.encode();
+        change(&mut bytes);
         let checksum = crc32fast::hash(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Version(9)));
+        SegmentHeader::decode(&bytes)
+    }
+
+    #[test]
+    fn a_later_version_and_features_nobody_knows_are_told_from_damage_and_what_may_be_ignored_is() {
+        assert_eq!(later(|bytes| bytes[8] = 9), Err(BadHeader::Version(9)));
+        assert_eq!(later(|bytes| bytes[14] = 4), Err(BadHeader::Features(4)));
+        assert_eq!(
+            later(|bytes| bytes[12] = 0xff),
+            Ok(HEADER),
+            "flags that need not be known"
+        );
+        assert_eq!(later(|bytes| bytes[36..60].fill(7)), Ok(HEADER), "fields to come");
+    }
+
+    #[test]
+    fn one_wrong_byte_of_a_segment_header_is_put_right_and_more_are_not() {
+        let bytes = HEADER.encode();
+        for at in 0..SEGMENT_HEADER {
+            let mut wrong = bytes;
+            wrong[at] ^= 0x81;
+            assert_eq!(SegmentHeader::repaired(&wrong), Some(HEADER), "byte {at}");
+        }
+        assert_eq!(SegmentHeader::repaired(&[0; SEGMENT_HEADER]), None);
+        assert_eq!(SegmentHeader::repaired(&bytes[..63]), None);
     }
 
     proptest! {

@@ -95,7 +95,7 @@ impl Frames {
             let frame = Frame {
                 header,
                 position: self.position(),
-                body,
+                body: body.start + usize::from(header.extra)..body.end,
             };
             self.at += total;
             return Ok(Some(frame));

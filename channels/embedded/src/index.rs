@@ -2,7 +2,7 @@
 //!
 //! A file beside the segment, written without a sync when the segment is finished or the log closed. It is a hint and nothing
 //! else: missing, torn or of another segment it is made again from the log, and what it says of a place is compared with
-//! the record found there before it is used. FORMAT.md describes the bytes.
+//! the record found there before it is used. docs/embedded-format.md describes the bytes.
 
 use std::{io, path::Path};
 

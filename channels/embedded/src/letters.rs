@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 use crate::{
     clock,
-    log::{Log, Opening},
-    state::{Saved, StateFile, put_checkpoint, put_created, put_gap, put_settled},
+    log::{Found, Log, LogError, Opening},
+    state::{Checkpoint, Saved, StateFile, StateFound, put_checkpoint, put_created, put_gap, put_settled},
 };
 
 /// The removed set is stored as the settled places of the only cursor.
@@ -33,34 +33,55 @@ struct Inner {
 struct State {
     file: StateFile,
     removed: Watermark,
+    saved: Option<Checkpoint>,
 }
 
 impl LetterLog {
     /// Opens the letters of a channel; nothing is created before the first one. Blocks.
-    pub(crate) fn open(opening: Opening) -> Result<Self, crate::log::LogError> {
-        let (file, saved) = StateFile::open(opening.storage.clone(), &opening.dir)?;
+    pub(crate) fn open(opening: Opening) -> Result<(Self, Found, StateFound), LogError> {
+        let (file, saved, state_found) =
+            StateFile::open(opening.storage.clone(), opening.headroom.clone(), &opening.dir)?;
         let Saved {
             mut cursors,
+            mut orphans,
             gaps,
             checkpoint,
+            ..
         } = saved;
-        let removed = cursors
-            .remove(&ID)
-            .map_or_else(Watermark::default, |cursor| cursor.settled);
-        let log = Opening {
+        let removed = cursors.remove(&ID).map(|cursor| cursor.settled);
+        let removed = removed.or_else(|| orphans.remove(&ID)).unwrap_or_default();
+        let (log, found) = Opening {
             checkpoint,
             gaps,
             floor: removed.top().0,
             ..opening
         }
         .open()?;
-        let state = Mutex::new(State { file, removed });
-        Ok(Self {
-            inner: Arc::new(Inner {
-                log: Arc::new(log),
-                state,
-            }),
-        })
+        let state = Mutex::new(State {
+            file,
+            removed,
+            saved: checkpoint,
+        });
+        let inner = Arc::new(Inner {
+            log: Arc::new(log),
+            state,
+        });
+        Ok((Self { inner }, found, state_found))
+    }
+
+    /// Saves how far the log is good, and gaps that were found. Blocks.
+    pub(crate) fn keep(&self) {
+        let inner = &self.inner;
+        if inner.log.committed() == 0 {
+            return;
+        }
+        let mut state = inner.state.lock();
+        if state.saved == Some(inner.log.checkpoint()) && !inner.log.has_unsaved_gaps() {
+            return;
+        }
+        if let Err(error) = inner.save(&mut state, &[]) {
+            tracing::debug!(path = %inner.log.dir().display(), %error, "letters' state cannot be saved");
+        }
     }
 
     /// Blocks.
@@ -89,23 +110,25 @@ impl LetterLog {
 
 impl Inner {
     fn save(&self, state: &mut State, changes: &[u8]) -> io::Result<()> {
-        let State { file, removed } = state;
+        let State { file, removed, saved } = state;
         let mut changes = changes.to_vec();
-        let checkpoint = self.log.checkpoint();
-        if let Some(checkpoint) = &checkpoint {
-            put_checkpoint(&mut changes, checkpoint);
+        for gap in self.log.unsaved_gaps() {
+            put_gap(&mut changes, &gap);
         }
+        let checkpoint = self.log.checkpoint();
+        put_checkpoint(&mut changes, &checkpoint);
+        *saved = None;
         file.save(&changes, |out| {
             put_created(out, ID, removed.settled_below(), "removed");
             put_settled(out, ID, removed.settled_below(), removed.above());
             for gap in self.log.gaps() {
                 put_gap(out, &gap);
             }
-            if let Some(checkpoint) = &checkpoint {
-                put_checkpoint(out, checkpoint);
-            }
+            put_checkpoint(out, &checkpoint);
         })?;
-        file.sync()
+        file.sync()?;
+        *saved = Some(checkpoint);
+        Ok(())
     }
 
     fn list(&self, from: Offset, max: usize) -> io::Result<Vec<Letter>> {
@@ -159,6 +182,16 @@ impl Inner {
         Ok(count)
     }
 
+    /// Letters that nobody removed and that cannot be read back.
+    fn missing(&self, removed: &Watermark) -> u64 {
+        let places = |gap: &channel::Gap| {
+            (gap.from.0..gap.to.0)
+                .filter(|place| !removed.is_settled(Offset(*place)))
+                .count()
+        };
+        self.log.gaps().iter().map(|gap| places(gap) as u64).sum()
+    }
+
     fn is_missing(&self, place: Offset) -> bool {
         self.log.gaps().iter().any(|gap| gap.from <= place && place < gap.to)
     }
@@ -173,8 +206,15 @@ impl Letters for LetterLog {
 
     async fn list(&self, from: Offset, max: usize) -> Result<Vec<Letter>, ReadError> {
         self.ensure_open()?;
-        let inner = self.inner.clone();
-        crate::blocking(move || inner.list(from, max)).await
+        let letters = self.clone();
+        crate::blocking(move || {
+            let page = letters.inner.list(from, max);
+            if letters.inner.log.has_unsaved_gaps() {
+                letters.keep();
+            }
+            page
+        })
+        .await
     }
 
     async fn remove(&self, offsets: &[Offset]) -> Result<usize, ReadError> {
@@ -185,10 +225,13 @@ impl Letters for LetterLog {
 
     fn count(&self) -> u64 {
         let state = self.inner.state.lock();
-        let missing: u64 = self.inner.log.gaps().iter().map(|gap| gap.to.0 - gap.from.0).sum();
         state
             .removed
             .unsettled(Offset(self.inner.log.committed()))
-            .saturating_sub(missing)
+            .saturating_sub(self.inner.missing(&state.removed))
+    }
+
+    fn missing(&self) -> u64 {
+        self.inner.missing(&self.inner.state.lock().removed)
     }
 }

@@ -7,7 +7,8 @@
 //! The parts, from the outside in: a [`DataFolder`] is held by one process and has the threads; a channel is a log
 //! (log.rs) with a state file beside it (state.rs), kept in step by store.rs; a log is segments (segment.rs) of records
 //! (format.rs), found by index.rs, read back by frames.rs and, after a crash, by recovery.rs. Every touch of the disk goes through
-//! storage.rs. FORMAT.md describes the files.
+//! storage.rs; headroom.rs keeps room for what must be written on a full disk. docs/embedded-format.md describes the
+//! files, and inspect.rs reads them from outside.
 
 mod clock;
 mod committers;
@@ -16,7 +17,9 @@ mod dedup;
 mod folder;
 mod format;
 mod frames;
+mod headroom;
 mod index;
+pub mod inspect;
 mod letters;
 mod log;
 mod name;
@@ -173,13 +176,8 @@ impl Channel for EmbeddedChannel {
         if self.store.log.is_closed() {
             return Err(ReadError::Closed);
         }
-        let shared = match self.store.existing(name) {
-            Some(_) => self.store.subscribe(name, start)?,
-            None => {
-                let (store, name) = (self.store.clone(), name.clone());
-                spawn_blocking(move || store.subscribe(&name, start)).await?
-            }
-        };
+        let (store, name) = (self.store.clone(), name.clone());
+        let shared = spawn_blocking(move || store.subscribe(&name, start)).await?;
         Ok(Box::new(EmbeddedCursor::new(self.store.clone(), shared)))
     }
 
@@ -254,6 +252,9 @@ impl Store {
         let (mut place, mut bytes, mut page) = (from.0, 0, Vec::new());
         while place < self.log.committed() && page.len() < max && bytes < PAGE_BYTES {
             let chunk = self.log.load(place, PAGE_BYTES - bytes)?;
+            if self.log.has_unsaved_gaps() {
+                self.changed();
+            }
             place = chunk.covers.end;
             for read in chunk.records.into_iter().take(max - page.len()) {
                 bytes += read.event.size();

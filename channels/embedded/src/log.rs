@@ -34,13 +34,15 @@ use self::{
     writer::Writer,
 };
 pub(crate) use self::{
-    open::{LogError, Opening},
+    open::{Found, LogError, Opening},
     read::Chunk,
 };
 use crate::{
     committers::Committers,
     cursor::Shared,
     dedup::Window,
+    format::SEGMENT_HEADER,
+    headroom::Headroom,
     segment::Segment,
     state::Checkpoint,
     stats::{Counters, Stats},
@@ -74,8 +76,19 @@ pub(crate) struct Log {
     watching: AtomicUsize,
     gaps: Mutex<Gaps>,
     committers: Arc<Committers>,
+    headroom: Arc<Headroom>,
+    purpose: Purpose,
     counters: Counters,
     refusing: Mutex<Option<String>>,
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Refused while the headroom is short.
+    Events,
+    /// Written with the headroom when there is no other space: an event of a full disk may have to become one.
+    Letters,
 }
 
 /// Why an append was not stored. Cloned to everyone in a batch.
@@ -114,6 +127,15 @@ impl From<io::Error> for Refusal {
 impl Log {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    #[cfg(test)]
+    pub(crate) fn headroom(&self) -> &Headroom {
+        &self.headroom
+    }
+
+    pub(crate) fn salt(&self) -> u32 {
+        self.salt
     }
 
     /// Everything below this place is durable and can be read.
@@ -192,6 +214,11 @@ impl Log {
         let batch = answer(batch, &Ok(()));
         for cursor in &*cursors {
             cursor.wake();
+        }
+        if let Some(cursor) = cursors.first() {
+            // So that how far the log is good is in the state file within milliseconds: damage behind that point is taken for
+            // a write that was never finished.
+            cursor.changed();
         }
         if self.watching.load(Ordering::SeqCst) > 0 {
             self.grown.notify_waiters();
@@ -287,19 +314,21 @@ impl Log {
         look(&self.tail.lock())
     }
 
-    /// How far the log is durable, as of the last write; `None` while nothing is stored.
-    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+    /// How far the log is durable, as of the last write. Before the first one it says what the salt is: the header of the
+    /// only segment must not be the only place that knows.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         // A write in progress moves all of it at once, at its end.
         let _writer = self.writer.lock();
-        let segment = self.segments.lock().last()?.clone();
-        let last_ms = segment.last_ms().unwrap_or(0);
-        Some(Checkpoint {
-            segment: segment.base,
-            position: segment.length(),
+        let segment = self.segments.lock().last().cloned();
+        Checkpoint {
+            segment: segment.as_ref().map_or(0, |segment| segment.base),
+            position: segment
+                .as_ref()
+                .map_or(SEGMENT_HEADER as u64, |segment| segment.length()),
             next: self.committed(),
-            last_ms,
+            last_ms: segment.and_then(|segment| segment.last_ms()).unwrap_or(0),
             salt: self.salt,
-        })
+        }
     }
 
     /// Gives memory back that a quiet log does not need.

@@ -40,6 +40,8 @@ pub(crate) struct Segment {
     marked: AtomicBool,
     /// How much of it the index beside it covers, if it was written or read by this process.
     indexed: AtomicU64,
+    /// Its header was looked at.
+    was_read: AtomicBool,
     /// Shared by whoever reads it now; closed when nobody does.
     open: Mutex<Option<Weak<dyn File>>>,
 }
@@ -54,6 +56,7 @@ impl Segment {
             marks: Mutex::new(Vec::new()),
             marked: AtomicBool::new(false),
             indexed: AtomicU64::new(0),
+            was_read: AtomicBool::new(false),
             open: Mutex::new(None),
         }
     }
@@ -97,6 +100,14 @@ impl Segment {
     /// Forgets a handle that failed, so that the next reader opens the file anew.
     pub(crate) fn distrust(&self) {
         *self.open.lock() = None;
+    }
+
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.was_read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn was_read(&self) {
+        self.was_read.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn length(&self) -> u64 {

@@ -2,17 +2,18 @@
 //!
 //! Changes are appended; when they outgrow what they say, the whole state is written to a new file that takes the old
 //! one's name. Every record has a marker and a checksum, so a damaged one costs itself. Records only ever add (settled
-//! places, attempts, gaps), so one that is lost makes events come again, never makes one disappear.
+//! places, attempts, gaps), so one that is lost makes events come again, never makes one disappear. One kind would: that a
+//! cursor exists. So a copy of the whole state is kept beside it, made anew whenever cursors come or go.
 
 mod file;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use channel::{Attempts, Gap, Offset, Watermark};
 
 pub(crate) use self::{
-    file::StateFile,
+    file::{COPY_NAME, NAME, StateFile, StateFound, read},
     record::{put_checkpoint, put_created, put_forgotten, put_gap, put_settled, put_tried},
 };
 
@@ -42,6 +43,10 @@ pub(crate) struct SavedCursor {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Saved {
     pub(crate) cursors: BTreeMap<u32, SavedCursor>,
+    /// Cursors that are gone for good.
+    pub(crate) forgotten: BTreeSet<u32>,
+    /// What is settled for cursors whose making was not found: its record is damaged, the copy may have it.
+    pub(crate) orphans: BTreeMap<u32, Watermark>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) checkpoint: Option<Checkpoint>,
 }
@@ -49,15 +54,54 @@ pub(crate) struct Saved {
 impl Saved {
     /// The number a new cursor gets: never one that an older record of the file could mean.
     pub(crate) fn next_id(&self) -> u32 {
-        self.cursors.last_key_value().map_or(0, |(id, _)| id + 1)
+        let known = self.cursors.last_key_value().map(|(id, _)| *id);
+        let known = known
+            .max(self.orphans.last_key_value().map(|(id, _)| *id))
+            .max(self.forgotten.last().copied());
+        known.map_or(0, |id| id.saturating_add(1))
+    }
+
+    /// Adds what only the copy knows. It is older: a cursor it alone has comes again with what was settled then.
+    pub(crate) fn complete(&mut self, copy: Self) {
+        for (id, known) in copy.cursors {
+            if self.forgotten.contains(&id) {
+                continue;
+            }
+            let cursor = self.cursors.entry(id).or_insert_with(|| SavedCursor {
+                name: known.name,
+                attempts: known.attempts,
+                settled: Watermark::default(),
+            });
+            settle_all(&mut cursor.settled, &known.settled);
+            if let Some(orphan) = self.orphans.remove(&id) {
+                settle_all(&mut cursor.settled, &orphan);
+            }
+        }
+        for gap in copy.gaps {
+            let known = |kept: &Gap| kept.from <= gap.from && gap.to <= kept.to;
+            if !self.gaps.iter().any(known) {
+                let at = self.gaps.partition_point(|kept| kept.from < gap.from);
+                self.gaps.insert(at, gap);
+            }
+        }
+        self.checkpoint = self.checkpoint.take().or(copy.checkpoint);
     }
 
     /// No place below this was left unsettled by everybody.
     pub(crate) fn floor(&self) -> u64 {
         self.cursors
             .values()
-            .map(|cursor| cursor.settled.top().0)
+            .map(|cursor| &cursor.settled)
+            .chain(self.orphans.values())
+            .map(|settled| settled.top().0)
             .max()
             .unwrap_or(0)
+    }
+}
+
+fn settle_all(settled: &mut Watermark, more: &Watermark) {
+    settled.settle_range(Offset(0)..more.settled_below());
+    for range in more.above() {
+        settled.settle_range(range);
     }
 }

@@ -4,11 +4,14 @@
 //! All calls block; they are made from the folder's own threads or from `spawn_blocking`, never from a task.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +55,38 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 }
 
 /// The local disk.
-pub(crate) struct Disk;
+#[derive(Default)]
+pub(crate) struct Disk {
+    /// Folders whose names this process has made durable. One that is there may be left by a process that was killed
+    /// before it synced the name, or by a sync that failed.
+    durable: Mutex<BTreeSet<PathBuf>>,
+}
 
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
+        let was_there = dir.is_dir();
+        if was_there && self.durable.lock().contains(dir) {
             return Ok(());
         }
-        let parent = dir.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-        if !parent.as_os_str().is_empty() {
-            self.create_dir(&parent)?;
+        if let Some(parent) = dir.parent() {
+            let here = parent.as_os_str().is_empty();
+            let parent = if here { Path::new(".") } else { parent };
+            if !here {
+                self.create_dir(parent)?;
+            }
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !was_there => return Err(error),
+                _ => {}
+            }
+            match self.sync_dir(parent) {
+                // Somebody else's folder far above, which may neither be read nor written,
+                // or cannot be synced.
+                Err(error) if was_there && (is_read_only(&error) || error.kind() == io::ErrorKind::InvalidInput) => {}
+                synced => synced?,
+            }
         }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
-            _ => self.sync_dir(&parent),
-        }
+        self.durable.lock().insert(dir.to_path_buf());
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {

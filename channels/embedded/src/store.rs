@@ -1,6 +1,7 @@
 //! What a channel's handle, its cursors and the upkeep thread share: the log, its state file, and keeping the two in step.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc, Weak,
@@ -21,6 +22,7 @@ use crate::{
     log::Log,
     retention::{Limits, Verdict, View, judge},
     state::{Checkpoint, Saved, StateFile, put_checkpoint, put_created, put_forgotten, put_gap},
+    storage::{is_full, is_read_only},
 };
 
 /// After a failed save the state is left alone this long: a full disk does not get better by trying 200 times a second.
@@ -45,6 +47,11 @@ struct Keeper {
     file: StateFile,
     next_id: u32,
     saved: Option<Checkpoint>,
+    /// Forgotten cursors that the copy of the state may still know.
+    forgotten: BTreeSet<u32>,
+    /// What the file says of cursors is not known to be durable: an earlier process wrote it and may have been killed before
+    /// it synced it, or one was forgotten, but not durably, and is here again.
+    is_doubtful: bool,
     /// Do not save before.
     again_at: Option<Instant>,
 }
@@ -70,6 +77,8 @@ impl Store {
                 file,
                 next_id,
                 saved: saved.checkpoint,
+                forgotten: saved.forgotten,
+                is_doubtful: true,
                 again_at: None,
             };
             Self {
@@ -127,47 +136,66 @@ impl Store {
             put_gap(&mut changes, &gap);
         }
         let checkpoint = self.log.checkpoint();
-        if sync && checkpoint != keeper.saved {
-            if let Some(checkpoint) = &checkpoint {
-                put_checkpoint(&mut changes, checkpoint);
-            }
-            keeper.saved = checkpoint;
+        let is_worth_it = checkpoint.next > 0 || !changes.is_empty() || keeper.file.exists();
+        if keeper.saved.as_ref() != Some(&checkpoint) && is_worth_it {
+            put_checkpoint(&mut changes, &checkpoint);
+            keeper.saved = Some(checkpoint);
         }
         if changes.is_empty() && !(keeper.file.exists() && keeper.file.is_unsynced()) {
             return Ok(());
         }
-        let saved = keeper.file.save(&changes, |out| {
+        let forgotten = keeper.forgotten.clone();
+        let all = |out: &mut Vec<u8>| {
+            for id in &forgotten {
+                put_forgotten(out, *id);
+            }
             for cursor in &*cursors {
-                cursor.put_all(out);
+                cursor.put_state(out);
             }
             for gap in self.log.gaps() {
                 put_gap(out, &gap);
             }
-            if let Some(checkpoint) = &checkpoint {
-                put_checkpoint(out, checkpoint);
-            }
-        });
+            put_checkpoint(out, &checkpoint);
+        };
+        // What comes after this is in neither, and saved the next time.
+        let saved = keeper.file.save(&changes, all);
         let result = saved.and_then(|()| if sync { keeper.file.sync() } else { Ok(()) });
         match &result {
-            Ok(()) => keeper.again_at = None,
+            Ok(()) => {
+                keeper.again_at = None;
+                keeper.is_doubtful &= !sync;
+            }
             Err(_) => {
                 keeper.saved = None;
                 self.changed();
             }
         }
+        if result.is_ok() && sync && keeper.file.needs_copy() {
+            match keeper.file.copy(all) {
+                Ok(()) => keeper.forgotten.clear(),
+                // The state itself is safe; the copy is made with the next synced save.
+                Err(error) => {
+                    tracing::debug!(path = %self.log.dir().display(), %error, "state cannot be copied");
+                }
+            }
+        }
         result
     }
 
-    /// Opens a cursor, creating it durably when there is none. Blocks when it creates one.
+    /// Opens a cursor, creating it durably when there is none. Blocks.
     pub(crate) fn subscribe(&self, name: &CursorName, start: Start) -> Result<Arc<Shared>, ReadError> {
-        if let Some(cursor) = self.existing(name) {
-            return hold(&cursor);
-        }
         let mut keeper = self.keeper.lock();
         if self.log.is_closed() {
             return Err(ReadError::Closed);
         }
         if let Some(cursor) = self.existing(name) {
+            if keeper.is_doubtful {
+                match self.save_with(&mut keeper, true, &[]) {
+                    // Delivery of what is stored goes on, and nothing new is stored there.
+                    Err(error) if is_read_only(&error) => {}
+                    saved => saved.map_err(unavailable)?,
+                }
+            }
             return hold(&cursor);
         }
         let place = Offset(self.place(start).map_err(unavailable)?);
@@ -178,8 +206,11 @@ impl Store {
             .set_cursors(self.log.cursors().iter().cloned().chain([cursor.clone()]).collect());
         let mut created = Vec::new();
         put_created(&mut created, cursor.id, place, name.as_str());
+        keeper.file.outdate_copy();
         if let Err(error) = self.save_with(&mut keeper, true, &created) {
             self.remove(&cursor);
+            // The record may be on the disk all the same.
+            keeper.forgotten.insert(cursor.id);
             return Err(unavailable(error));
         }
         hold(&cursor)
@@ -197,8 +228,11 @@ impl Store {
         self.remove(&cursor);
         let mut forgotten = Vec::new();
         put_forgotten(&mut forgotten, cursor.id);
+        keeper.forgotten.insert(cursor.id);
+        keeper.file.outdate_copy();
         if let Err(error) = self.save_with(&mut keeper, true, &forgotten) {
-            // Not forgotten: it is still in the file.
+            keeper.forgotten.remove(&cursor.id);
+            keeper.is_doubtful = true;
             self.log
                 .set_cursors(self.log.cursors().iter().cloned().chain([cursor]).collect());
             return Err(unavailable(error));
@@ -236,6 +270,8 @@ impl Store {
         let now_ms = clock::to_ms(SystemTime::now());
         let limits = Limits::of(&self.settings.lock());
         self.seal_old(now_ms, &limits)?;
+        // No cursor comes meanwhile, to begin in a segment that goes.
+        let mut keeper = self.keeper.lock();
         let sealed = self.log.sealed();
         let mut views = Vec::with_capacity(sealed.len());
         for (index, (segment, end)) in sealed.iter().enumerate() {
@@ -256,7 +292,7 @@ impl Store {
             .bytes()
             .saturating_sub(views.iter().map(|view| view.bytes).sum());
         let verdict = judge(&views, active_bytes, self.log.low(), now_ms, &limits);
-        self.carry_out(&verdict)?;
+        self.carry_out(&mut keeper, &verdict)?;
         let doomed: Vec<_> = sealed
             .into_iter()
             .take(verdict.delete)
@@ -268,16 +304,22 @@ impl Store {
         self.log.unlink(&doomed)
     }
 
-    /// What a limit drops unsettled is recorded first, durably.
-    fn carry_out(&self, verdict: &Verdict) -> io::Result<()> {
-        let Some(dropped) = verdict.dropped.clone() else {
+    /// What goes is recorded first, durably: the gap that a limit makes, and that the rest is settled. A cursor that came
+    /// back from before what it had settled would find it missing.
+    fn carry_out(&self, keeper: &mut Keeper, verdict: &Verdict) -> io::Result<()> {
+        if let Some(dropped) = verdict.dropped.clone() {
+            self.log.add_gap(dropped.clone(), GapReason::Limit);
+            for cursor in &*self.log.cursors() {
+                cursor.skip(Offset(0)..Offset(dropped.end));
+            }
+        } else if verdict.delete == 0 {
             return Ok(());
-        };
-        self.log.add_gap(dropped.clone(), GapReason::Limit);
-        for cursor in &*self.log.cursors() {
-            cursor.skip(Offset(0)..Offset(dropped.end));
         }
-        self.save(true)
+        match self.save_with(keeper, true, &[]) {
+            // Nothing but a deletion makes room now, and a gap reported too much is better than a disk that stays full.
+            Err(error) if is_full(&error) => Ok(()),
+            saved => saved,
+        }
     }
 
     fn seal_old(&self, now_ms: u64, limits: &Limits) -> io::Result<()> {

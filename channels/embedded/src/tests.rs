@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crash;
+mod damage;
 mod dedup;
 mod disk;
 mod folder;
+mod oracle;
 mod seek;
-mod twin;
+pub(crate) mod twin;
 
 use std::{path::Path, sync::Arc};
 
@@ -99,9 +101,12 @@ mod on_a_forgetful_disk {
     channel::cases!(super::ForgetfulDisk::new());
 }
 
+/// Less than the real one: thousands of folders are made.
+const HEADROOM_BYTES: u64 = 128 << 10;
+
 /// A folder on the twin. The twin has no lock: a test has one process at a time.
 fn mount(twin: &Twin) -> DataFolder {
-    DataFolder::with(Arc::new(twin.clone()), Path::new("/data"), None).unwrap()
+    DataFolder::with(Arc::new(twin.clone()), Path::new("/data"), None, HEADROOM_BYTES).unwrap()
 }
 
 /// Small events and segments, so that every case crosses a few of them.

@@ -1,7 +1,8 @@
 //! The upkeep thread of a folder: saves what cursors settled, makes it durable, deletes what is old.
 //!
 //! Acknowledgements only mark memory; this writes them within milliseconds, many at once, and syncs once a second. So a
-//! killed process repeats what was in flight and a few milliseconds of acknowledgements, a power cut about a second.
+//! killed process repeats what was in flight and a few milliseconds of acknowledgements, a power cut about a second. It
+//! also fills the headroom again.
 
 use std::{
     io,
@@ -13,7 +14,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
-use crate::store::Store;
+use crate::{headroom::Headroom, store::Store};
 
 /// How long changes gather before they are written: 200 writes a second at most, each a few microseconds.
 const GATHER: Duration = Duration::from_millis(5);
@@ -36,12 +37,12 @@ struct State {
 }
 
 impl Upkeep {
-    pub(crate) fn start() -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub(crate) fn start(headroom: Arc<Headroom>) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
         let upkeep = Arc::new(Self::default());
         let this = upkeep.clone();
         let thread = thread::Builder::new()
             .name("headgate-upkeep".into())
-            .spawn(move || this.work())?;
+            .spawn(move || this.work(&headroom))?;
         Ok((upkeep, thread))
     }
 
@@ -65,13 +66,13 @@ impl Upkeep {
         }
     }
 
-    fn work(&self) {
+    fn work(&self, headroom: &Headroom) {
         let mut unsynced: Vec<Weak<Store>> = Vec::new();
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC, Instant::now() + RETENTION);
-        while self.wait(if unsynced.is_empty() {
-            retain_at
-        } else {
-            sync_at.min(retain_at)
+        // Short headroom is looked at with every sync.
+        while self.wait(match unsynced.is_empty() && headroom.is_whole() {
+            true => retain_at,
+            false => sync_at.min(retain_at),
         }) {
             let changed = std::mem::take(&mut self.state.lock().changed);
             if !changed.is_empty() && unsynced.is_empty() {
@@ -87,6 +88,7 @@ impl Upkeep {
             let now = Instant::now();
             if now >= sync_at {
                 sync_at = now + SYNC;
+                headroom.fill();
                 unsynced.retain(|store| store.upgrade().is_some_and(|store| store.save_in_the_background(true)));
             }
             if now >= retain_at {
@@ -121,6 +123,7 @@ impl Upkeep {
         };
         for store in all.iter().filter_map(Weak::upgrade) {
             store.save_in_the_background(true);
+            store.letters.keep();
             if let Err(error) = store.retain() {
                 tracing::warn!(path = %store.log.dir().display(), %error, "old segments cannot be deleted");
             }

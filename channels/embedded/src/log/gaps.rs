@@ -30,8 +30,15 @@ impl Log {
         !self.gaps.lock().unsaved.is_empty()
     }
 
-    /// Records places as missing, once.
+    /// Records places as missing, once, and says so.
     pub(crate) fn add_gap(&self, places: Range<u64>, reason: GapReason) {
+        if self.note_gap(places.clone(), reason) > 0 {
+            tracing::warn!(path = %self.dir.display(), from = places.start, to = places.end, reason = reason.as_str(), "events are missing");
+        }
+    }
+
+    /// As [`Self::add_gap`] without a word; returns how many places, 0 when they were known to be missing.
+    pub(crate) fn note_gap(&self, places: Range<u64>, reason: GapReason) -> u64 {
         let gap = Gap {
             from: Offset(places.start),
             to: Offset(places.end),
@@ -44,11 +51,11 @@ impl Log {
             .iter()
             .any(|known| known.from <= gap.from && gap.to <= known.to)
         {
-            return;
+            return 0;
         }
-        tracing::warn!(path = %self.dir.display(), from = places.start, to = places.end, reason = reason.as_str(), "events are missing");
         gaps.insert(gap);
         gaps.unsaved.push(gap);
+        places.end - places.start
     }
 }
 

@@ -14,11 +14,12 @@ use channel::{Gap, GapReason};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::{Batch, Gaps, Gathering, Log, writer::Writer};
+use super::{Batch, Gaps, Gathering, Log, Purpose, writer::Writer};
 use crate::{
     committers::Committers,
     format::{BadHeader, SEGMENT_HEADER, SegmentHeader},
     frames::Frames,
+    headroom::Headroom,
     recovery::{Recovered, recover},
     segment::{Mark, Segment},
     state::Checkpoint,
@@ -40,11 +41,27 @@ pub(crate) struct Opening {
     pub(crate) segment_bytes: u64,
     pub(crate) budget: Budget,
     pub(crate) committers: Arc<Committers>,
+    pub(crate) headroom: Arc<Headroom>,
+    pub(crate) purpose: Purpose,
     /// How far the log was known to be durable.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// No place below this one is given away again: something was settled there.
     pub(crate) floor: u64,
     pub(crate) gaps: Vec<Gap>,
+    /// The salt of a log that has none yet; and of one whose every header is damaged, as far as anybody can tell.
+    pub(crate) salt: Option<u32>,
+}
+
+/// What opening a log found, for the one line that is said of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Records read, and bytes behind the last of them that were cut off.
+    pub(crate) records: u64,
+    pub(crate) cut_bytes: u64,
+    /// Events found missing now.
+    pub(crate) missing: u64,
+    /// Headers that never reached the disk, or are damaged.
+    pub(crate) bad_headers: u64,
 }
 
 /// Why a log cannot be opened.
@@ -57,22 +74,27 @@ pub(crate) enum LogError {
         crate::format::VERSION
     )]
     Version { path: PathBuf, version: u16 },
+    #[error("segment {path} has features {features:#x}, which only a later version of this program can read")]
+    Features { path: PathBuf, features: u16 },
 }
 
 impl Opening {
-    /// Opens the log; blocks. A log that was closed cleanly, or one that is empty, costs one listing.
-    pub(crate) fn open(self) -> Result<Log, LogError> {
+    /// Opens the log; blocks. A log that was closed cleanly costs one listing and one header, an empty one the listing.
+    pub(crate) fn open(self) -> Result<(Log, Found), LogError> {
         let mut segments = self.segments()?;
         let salt = self.salt(&segments)?;
         let counters = Counters::default();
         let (mut found, mut poisoned, mut roll) = (Recovered::default(), false, false);
+        let mut report = Found::default();
         let mut known = self
             .checkpoint
             .as_ref()
             .map_or(0, |checkpoint| checkpoint.next)
             .max(self.floor);
         while let Some((segment, length)) = segments.last().cloned() {
-            found = self.recover(&segment, length, salt)?;
+            let sound;
+            (found, sound) = self.recover(&segment, length, salt)?;
+            report.bad_headers += u64::from(!sound);
             counters.recovered_records.fetch_add(found.records, Ordering::Relaxed);
             if found.length < SEGMENT_HEADER as u64 {
                 // Its header never reached the disk, so it held nothing: its name is all there is to it, and the one
@@ -80,7 +102,7 @@ impl Opening {
                 segments.pop();
                 roll = true;
                 known = known.max(segment.base);
-                remove_unless_read_only(&*self.storage, &segment)?;
+                self.set_aside(&segment, length)?;
                 continue;
             }
             segment.set_length(found.length);
@@ -90,12 +112,7 @@ impl Opening {
                 true => 0,
                 false => length - found.length,
             };
-            if found.records > 0 || cut > 0 {
-                tracing::info!(
-                    path = %segment.path.display(), records = found.records, next = found.next, cut_bytes = cut,
-                    missing = found.missing.len(), "log recovered"
-                );
-            }
+            (report.records, report.cut_bytes) = (found.records, cut);
             if cut > 0 {
                 counters.cut_bytes.store(cut, Ordering::Relaxed);
                 poisoned = !self.cut(&segment, found.length)?;
@@ -111,16 +128,16 @@ impl Opening {
             counters,
         );
         for places in found.missing {
-            log.add_gap(places, GapReason::Damage);
+            report.missing += log.note_gap(places, GapReason::Damage);
         }
         if known > found.next {
             roll = true;
-            log.add_gap(found.next..known, GapReason::Damage);
+            report.missing += log.note_gap(found.next..known, GapReason::Damage);
         }
         if roll {
             log.writer.lock().roll_with_next_write();
         }
-        Ok(log)
+        Ok((log, report))
     }
 
     fn segments(&self) -> io::Result<Vec<(Arc<Segment>, u64)>> {
@@ -155,6 +172,16 @@ impl Opening {
                 return Ok(header.salt);
             }
         }
+        for (segment, _) in segments.iter().rev() {
+            let mut bytes = [0; SEGMENT_HEADER];
+            let read = segment.file(&*self.storage)?.read_at(&mut bytes, 0)?;
+            if let Some(header) = SegmentHeader::repaired(&bytes[..read]) {
+                return Ok(header.salt);
+            }
+        }
+        if let Some(salt) = self.salt {
+            return Ok(salt);
+        }
         // Half of a random number is one too.
         Ok(u32::try_from(RandomState::new().hash_one(&self.dir) >> 32).unwrap_or(u32::MAX))
     }
@@ -170,11 +197,17 @@ impl Opening {
                 path: segment.path.clone(),
                 version,
             }),
+            Err(BadHeader::Features(features)) => Err(LogError::Features {
+                path: segment.path.clone(),
+                features,
+            }),
         }
     }
 
-    /// Scans the last segment from the checkpoint on. A found length below the header's means: there is nothing in it.
-    fn recover(&self, segment: &Segment, length: u64, salt: u32) -> Result<Recovered, LogError> {
+    /// Scans the last segment from the checkpoint on; `false` when its header is not sound. A found length below the
+    /// header's means: there is nothing in it.
+    fn recover(&self, segment: &Segment, length: u64, salt: u32) -> Result<(Recovered, bool), LogError> {
+        let sound = self.header(segment)?.is_some();
         let start = SEGMENT_HEADER as u64;
         let (mut position, mut next, mut last_ms) = (start, segment.base, 0);
         if let Some(checkpoint) = &self.checkpoint
@@ -184,15 +217,15 @@ impl Opening {
             (position, next, last_ms) = (checkpoint.position, checkpoint.next, checkpoint.last_ms);
         }
         if position == length && position > start {
-            return Ok(Recovered {
+            let nothing_new = Recovered {
                 next,
                 length,
                 last_ms,
                 ..Recovered::default()
-            });
+            };
+            return Ok((nothing_new, sound));
         }
         let file: Arc<dyn File> = segment.file(&*self.storage)?;
-        let header = self.header(segment)?;
         let mut frames = Frames::new(file, salt, position, length, RECOVERY_CHUNK);
         let mut found = recover(&mut frames, next, |frame| {
             let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
@@ -203,11 +236,33 @@ impl Opening {
             });
         })?;
         found.last_ms = found.last_ms.max(last_ms);
-        if header.is_none() && found.length <= start {
+        if !sound && found.length <= start {
             found.length = 0;
         }
         self.write_again(segment, position, found.length);
-        Ok(found)
+        Ok((found, sound))
+    }
+
+    /// Takes a file out of the log that holds no record and whose header never reached the disk. What is not empty is
+    /// renamed, not deleted: it may be more than this version can read.
+    fn set_aside(&self, segment: &Segment, length: u64) -> io::Result<()> {
+        let done = match self.is_blank(segment, SEGMENT_HEADER as u64, length) {
+            Ok(false)
+                if self
+                    .checkpoint
+                    .as_ref()
+                    .is_none_or(|known| known.segment == segment.base) =>
+            {
+                let aside = segment.path.with_extension("damaged");
+                tracing::error!(path = %aside.display(), "a segment holds nothing readable and is set aside");
+                self.storage.rename(&segment.path, &aside)
+            }
+            _ => self.storage.remove(&segment.path),
+        };
+        match done.and_then(|()| self.storage.sync_dir(&self.dir)) {
+            Err(error) if !is_read_only(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes what a scan found once more, and syncs it. It could be read, but a sync that failed before the crash may
@@ -226,7 +281,12 @@ impl Opening {
                 file.write_at(&bytes[..read], at)?;
                 at += read as u64;
             }
-            if position < end { file.sync() } else { Ok(()) }
+            if position == end {
+                return Ok(());
+            }
+            file.sync()?;
+            // Whoever was killed may not have come as far as making its name durable.
+            self.storage.sync_dir(&self.dir)
         };
         if let Err(error) = again() {
             tracing::warn!(path = %segment.path.display(), %error, "what was recovered cannot be synced again");
@@ -298,15 +358,10 @@ impl Opening {
                 unsaved: Vec::new(),
             }),
             committers: self.committers,
+            headroom: self.headroom,
+            purpose: self.purpose,
             counters,
             refusing: Mutex::new(None),
         }
-    }
-}
-
-fn remove_unless_read_only(storage: &dyn Storage, segment: &Segment) -> io::Result<()> {
-    match storage.remove(&segment.path) {
-        Err(error) if !is_read_only(&error) => Err(error),
-        _ => Ok(()),
     }
 }

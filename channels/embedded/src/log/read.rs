@@ -9,9 +9,10 @@ use event::Event;
 use super::Log;
 use crate::{
     clock,
-    format::{SEGMENT_HEADER, SegmentHeader},
+    format::{BadHeader, SEGMENT_HEADER, SegmentHeader},
     frames::Frames,
     segment::{Mark, Segment},
+    storage::File,
 };
 
 /// An event read back, with its place.
@@ -224,6 +225,9 @@ impl Log {
 
     pub(super) fn frames(&self, segment: &Segment, from: Mark, chunk: usize) -> io::Result<Frames> {
         let file = segment.file(&*self.storage)?;
+        if segment.is_unread() {
+            check_header(segment, &*file)?;
+        }
         Ok(Frames::new(file, self.salt, from.position, segment.length(), chunk))
     }
 
@@ -265,7 +269,8 @@ impl Log {
         self.writer.lock().roll(self)
     }
 
-    /// Unlinks the oldest segments, the one being written never; stops at the first that stays. Blocks.
+    /// Unlinks the oldest segments, the one being written never; stops at the first that stays. Each is gone durably before
+    /// the next one goes: one that is back after a crash while a later one is not would look like a gap. Blocks.
     pub(crate) fn unlink(&self, doomed: &[Arc<Segment>]) -> io::Result<()> {
         for segment in doomed {
             // First out of the list: whoever reads it now has it open, and nobody begins.
@@ -276,15 +281,13 @@ impl Log {
                 self.segments.lock().insert(0, segment.clone());
                 return Err(error);
             }
+            self.storage.sync_dir(&self.dir)?;
         }
-        if doomed.is_empty() {
-            return Ok(());
-        }
-        self.storage.sync_dir(&self.dir)
+        Ok(())
     }
 
     /// Records what of these places is not known to be missing yet.
-    fn missing(&self, places: Range<u64>) {
+    pub(crate) fn missing(&self, places: Range<u64>) {
         let mut from = places.start;
         for gap in self.gaps() {
             if gap.from.0 > from && from < places.end {
@@ -307,6 +310,29 @@ impl Log {
 const SCAN_CHUNK: usize = 64 << 10;
 /// Read to see when a segment begins.
 const FIRST_CHUNK: usize = 8 << 10;
+
+/// A later version's segment is not read; a damaged header is said once, the records behind it are good or bad by themselves.
+fn check_header(segment: &Segment, file: &dyn File) -> io::Result<()> {
+    let mut bytes = [0; SEGMENT_HEADER];
+    let read = file.read_at(&mut bytes, 0)?;
+    let later = |what: String| {
+        let message = format!(
+            "segment {} has {what}, which only a later version of this program can read",
+            segment.path.display()
+        );
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    };
+    match SegmentHeader::decode(&bytes[..read]) {
+        Ok(_) => {}
+        Err(BadHeader::Damaged) => {
+            tracing::warn!(path = %segment.path.display(), "segment header is damaged, its records are read all the same");
+        }
+        Err(BadHeader::Version(version)) => return later(format!("format version {version}")),
+        Err(BadHeader::Features(features)) => return later(format!("features {features:#x}")),
+    }
+    segment.was_read();
+    Ok(())
+}
 
 /// Each event gets its own bytes: one that is kept for long must not keep the chunk it was read with.
 fn decode(body: &[u8]) -> Option<Event> {

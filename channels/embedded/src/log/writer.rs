@@ -9,11 +9,12 @@ use std::{
 use channel::GapReason;
 use tokio::time::Instant;
 
-use super::{Batch, Log};
+use super::{Batch, Log, Purpose};
 use crate::{
     clock,
     format::{SEGMENT_HEADER, SegmentHeader},
     frames::Frames,
+    headroom::{self, Need},
     segment::{Mark, Segment},
     storage::{File, Mode, is_full},
 };
@@ -103,7 +104,20 @@ impl Writer {
     }
 
     /// Writes and syncs a batch. On an error nothing of it is in the log.
+    ///
+    /// Events are written while the headroom is whole, and never take from it; letters do.
     pub(super) fn write(&mut self, log: &Log, batch: &Batch) -> io::Result<()> {
+        match log.purpose {
+            Purpose::Events if !log.headroom.is_whole() => Err(headroom::short()),
+            Purpose::Events => self.write_once(log, batch),
+            Purpose::Letters => {
+                let bytes = batch.bytes.len() as u64 + SEGMENT_HEADER as u64;
+                log.headroom.lend(bytes, Need::Letters, || self.write_once(log, batch))
+            }
+        }
+    }
+
+    fn write_once(&mut self, log: &Log, batch: &Batch) -> io::Result<()> {
         if self.poisoned {
             self.reopen(log)?;
         }
@@ -156,8 +170,10 @@ impl Writer {
         }
         self.begin(log)?;
         if let Some(active) = &mut self.active {
-            active.file.sync()?;
-            log.storage.sync_dir(&log.dir)?;
+            let synced = active.file.sync().and_then(|()| log.storage.sync_dir(&log.dir));
+            if let Err(error) = synced {
+                return Err(self.give_up(error));
+            }
             active.unsynced_name = false;
         }
         Ok(())
@@ -197,7 +213,9 @@ impl Writer {
 
     /// Creates the segment that begins at the next place.
     fn begin(&mut self, log: &Log) -> io::Result<()> {
-        self.trim()?;
+        if let Err(error) = self.trim() {
+            return Err(self.give_up(error));
+        }
         self.active = None;
         // Until it succeeds: a file of that name may be left behind, and then the segment before ends where it begins.
         self.roll = true;

@@ -1,7 +1,8 @@
-//! The file itself: appended to, and replaced whole when it has grown or cannot be trusted.
+//! The file itself: appended to, and replaced whole when it has grown or cannot be trusted; and its copy.
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,9 +10,13 @@ use std::{
 use bytes::{Buf, BufMut};
 
 use super::{Saved, record};
-use crate::storage::{File, Mode, Storage};
+use crate::{
+    headroom::{Headroom, Need},
+    storage::{File, Mode, Storage},
+};
 
-const NAME: &str = "cursors.log";
+pub(crate) const NAME: &str = "cursors.log";
+pub(crate) const COPY_NAME: &str = "cursors.copy";
 const NEW_NAME: &str = "cursors.new";
 const MAGIC: &[u8; 8] = b"hgcursor";
 const VERSION: u16 = 1;
@@ -24,42 +29,82 @@ const REPLACE_FACTOR: u64 = 4;
 pub(crate) struct StateFile {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
+    headroom: Arc<Headroom>,
     /// `None`: there is none yet, or it is not to be trusted; the next save writes a new one.
     file: Option<Arc<dyn File>>,
     length: u64,
     /// Its length when it was new.
     fresh: u64,
     unsynced: bool,
+    /// Whoever wrote the file may have been killed before its name was durable.
+    unsynced_name: bool,
+    /// Is there a copy, and does it know the cursors there are?
+    is_copied: bool,
+}
+
+/// What reading a state came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StateFound {
+    /// Stretches that are no record, before the last whole one.
+    pub(crate) damaged: Vec<Range<usize>>,
+    /// An unfinished record at the end.
+    pub(crate) unfinished: Range<usize>,
+    /// Cursors that only the copy had.
+    pub(crate) from_copy: Vec<u32>,
+    /// The copy is damaged itself; it is made anew.
+    pub(crate) bad_copy: Vec<Range<usize>>,
 }
 
 impl StateFile {
     /// Reads the state of a folder; nothing is there in a new one. Blocks.
-    pub(crate) fn open(storage: Arc<dyn Storage>, dir: &Path) -> io::Result<(Self, Saved)> {
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        headroom: Arc<Headroom>,
+        dir: &Path,
+    ) -> io::Result<(Self, Saved, StateFound)> {
         let mut state = Self {
             storage,
             dir: dir.to_path_buf(),
+            headroom,
             file: None,
             length: 0,
             fresh: 0,
             unsynced: false,
+            unsynced_name: true,
+            is_copied: true,
         };
-        let file = match state.storage.open(&dir.join(NAME), Mode::Existing) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((state, Saved::default())),
-            file => file?,
-        };
-        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        let sound = check_header(&bytes)?;
-        let parsed = record::parse(&bytes, HEADER.min(bytes.len()));
-        if parsed.damaged > 0 || !sound {
-            tracing::error!(path = %dir.join(NAME).display(), bytes = parsed.damaged, "state file is damaged, events may be delivered again");
-        } else {
-            state.length = parsed.end as u64;
-            state.fresh = state.length;
-            state.file = Some(file);
+        let (mut saved, mut found) = (Saved::default(), StateFound::default());
+        if let Some((file, parsed)) = read(&*state.storage, &dir.join(NAME))? {
+            if parsed.damaged.is_empty() {
+                state.length = parsed.end as u64;
+                state.fresh = state.length;
+                state.file = Some(file);
+                state.unsynced = true;
+            }
+            (saved, found.damaged, found.unfinished) = (parsed.saved, parsed.damaged, parsed.end..parsed.length);
         }
-        Ok((state, parsed.saved))
+        match read(&*state.storage, &dir.join(COPY_NAME))? {
+            Some((_, copy)) => {
+                let known: Vec<u32> = saved.cursors.keys().copied().collect();
+                let whole = copy.damaged.is_empty() && copy.end == copy.length;
+                let agrees = copy.saved.cursors.keys().eq(saved.cursors.keys());
+                saved.complete(copy.saved);
+                found.from_copy = saved.cursors.keys().copied().filter(|id| !known.contains(id)).collect();
+                state.is_copied = whole && agrees;
+                if !whole {
+                    found.bad_copy = copy.damaged;
+                    found
+                        .bad_copy
+                        .extend((copy.end < copy.length).then_some(copy.end..copy.length));
+                }
+            }
+            None => state.is_copied = saved.cursors.is_empty(),
+        }
+        if !found.from_copy.is_empty() {
+            // What the file says is not all there is: it is written anew.
+            state.file = None;
+        }
+        Ok((state, saved, found))
     }
 
     /// Saves changes: appended, or with everything else in a new file, made by `all`. On an error the next call tries
@@ -68,7 +113,9 @@ impl StateFile {
         let grown = self.length > REPLACE_BYTES && self.length > self.fresh * REPLACE_FACTOR;
         let result = match &self.file {
             Some(file) if !grown => {
-                let written = file.write_at(changes, self.length);
+                let written = self.headroom.lend(changes.len() as u64, Need::State, || {
+                    file.write_at(changes, self.length)
+                });
                 self.length += changes.len() as u64;
                 self.unsynced |= !changes.is_empty();
                 written
@@ -84,12 +131,32 @@ impl StateFile {
     /// Makes what was saved durable. Blocks.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
-            if let Err(error) = file.sync() {
+            let synced = file.sync().and_then(|()| match self.unsynced_name {
+                true => self.storage.sync_dir(&self.dir),
+                false => Ok(()),
+            });
+            if let Err(error) = synced {
                 self.file = None;
                 return Err(error);
             }
-            self.unsynced = false;
+            (self.unsynced, self.unsynced_name) = (false, false);
         }
+        Ok(())
+    }
+
+    /// The copy does not know all cursors any more, or knows one too many.
+    pub(crate) fn outdate_copy(&mut self) {
+        self.is_copied = false;
+    }
+
+    pub(crate) fn needs_copy(&self) -> bool {
+        !self.is_copied
+    }
+
+    /// Makes the copy anew, durably. Blocks.
+    pub(crate) fn copy(&mut self, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.put_file(COPY_NAME, all)?;
+        self.is_copied = true;
         Ok(())
     }
 
@@ -103,23 +170,77 @@ impl StateFile {
     }
 
     fn replace(&mut self, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut bytes = header();
-        all(&mut bytes);
-        self.storage.create_dir(&self.dir)?;
-        let path = self.dir.join(NEW_NAME);
-        let file = self.storage.open(&path, Mode::New)?;
-        let written = file.write_at(&bytes, 0).and_then(|()| file.sync());
-        if let Err(error) = written.and_then(|()| self.storage.rename(&path, &self.dir.join(NAME))) {
-            let _ = self.storage.remove(&path);
-            return Err(error);
-        }
-        self.storage.sync_dir(&self.dir)?;
+        let (file, length) = self.put_file(NAME, all)?;
         self.file = Some(file);
-        self.length = bytes.len() as u64;
-        self.fresh = self.length;
-        self.unsynced = false;
+        self.length = length;
+        self.fresh = length;
+        (self.unsynced, self.unsynced_name) = (false, false);
         Ok(())
     }
+
+    /// Writes a whole file that takes a name when it is durable.
+    fn put_file(&self, name: &str, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<(Arc<dyn File>, u64)> {
+        let mut bytes = header();
+        all(&mut bytes);
+        let path = self.dir.join(NEW_NAME);
+        let write = || {
+            self.storage.create_dir(&self.dir)?;
+            let file = self.storage.open(&path, Mode::New)?;
+            let written = file.write_at(&bytes, 0).and_then(|()| file.sync());
+            match written.and_then(|()| self.storage.rename(&path, &self.dir.join(name))) {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    let _ = self.storage.remove(&path);
+                    Err(error)
+                }
+            }
+        };
+        let file = self.headroom.lend(bytes.len() as u64, Need::State, write)?;
+        self.storage.sync_dir(&self.dir)?;
+        Ok((file, bytes.len() as u64))
+    }
+}
+
+/// What a state file says.
+pub(crate) struct Parsed {
+    pub(crate) saved: Saved,
+    /// Stretches before `end` that are no record.
+    pub(crate) damaged: Vec<Range<usize>>,
+    /// Where the last whole record ends.
+    pub(crate) end: usize,
+    /// Bytes of the file.
+    pub(crate) length: usize,
+    /// What is behind `end` may be the beginning of a record, of which the rest was never written.
+    pub(crate) is_cut: bool,
+}
+
+/// Reads a whole state file; `None` when there is none. Blocks.
+pub(crate) fn read(storage: &dyn Storage, path: &Path) -> io::Result<Option<(Arc<dyn File>, Parsed)>> {
+    let file = match storage.open(path, Mode::Existing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    let sound = check_header(&bytes)?;
+    let start = HEADER.min(bytes.len());
+    let record::Parsed {
+        saved,
+        end,
+        mut damaged,
+    } = record::parse(&bytes, start);
+    if !sound {
+        damaged.insert(0, 0..start);
+    }
+    let parsed = Parsed {
+        saved,
+        damaged,
+        end,
+        length: bytes.len(),
+        is_cut: record::is_cut(&bytes[end..]),
+    };
+    Ok(Some((file, parsed)))
 }
 
 fn header() -> Vec<u8> {
@@ -137,13 +258,47 @@ fn check_header(bytes: &[u8]) -> io::Result<bool> {
     let Some(mut fields) = bytes.get(8..HEADER) else {
         return Ok(false);
     };
-    let (version, _, checksum) = (fields.get_u16_le(), fields.get_u16_le(), fields.get_u32_le());
+    let (version, features, checksum) = (fields.get_u16_le(), fields.get_u16_le(), fields.get_u32_le());
     if &bytes[..8] != MAGIC || checksum != crc32fast::hash(&bytes[..HEADER - 4]) {
         return Ok(false);
     }
+    let refused = |message| Err(io::Error::new(io::ErrorKind::Unsupported, message));
     if version != VERSION {
-        let message = format!("state file has format version {version}, this program reads {VERSION}");
-        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        return refused(format!(
+            "state file has format version {version}, this program reads {VERSION}"
+        ));
+    }
+    if features != 0 {
+        return refused(format!(
+            "state file has features {features:#x}, which only a later version of this program can read"
+        ));
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_version_and_features_nobody_knows_are_refused_and_damage_is_told_from_them() {
+        let changed = |at: usize, to: u8| {
+            let mut bytes = header();
+            bytes[at] = to;
+            let checksum = crc32fast::hash(&bytes[..HEADER - 4]);
+            bytes[HEADER - 4..].copy_from_slice(&checksum.to_le_bytes());
+            bytes
+        };
+        assert!(matches!(check_header(&header()), Ok(true)));
+        assert!(matches!(check_header(&header()[..15]), Ok(false)));
+        for at in [8, 10] {
+            let refused = check_header(&changed(at, 2)).map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::Unsupported), "byte {at}");
+        }
+        for at in 0..HEADER {
+            let mut flipped = header();
+            flipped[at] ^= 1;
+            assert!(matches!(check_header(&flipped), Ok(false)), "byte {at}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The records of a state file. FORMAT.md is the prose.
+//! The records of a state file. docs/embedded-format.md is the prose.
 
 use std::ops::Range;
 
@@ -107,7 +107,7 @@ pub(super) struct Parsed {
     /// Where the last whole record ends.
     pub(super) end: usize,
     /// Bytes before `end` that belong to no whole record.
-    pub(super) damaged: usize,
+    pub(super) damaged: Vec<Range<usize>>,
 }
 
 /// Reads every whole record from `start` on.
@@ -120,7 +120,9 @@ pub(super) fn parse(bytes: &[u8], start: usize) -> Parsed {
     while at < bytes.len() {
         match body(&bytes[at..]) {
             Some(body) => {
-                parsed.damaged += at - parsed.end;
+                if parsed.end < at {
+                    parsed.damaged.push(parsed.end..at);
+                }
                 at += HEADER + body.len();
                 parsed.end = at;
                 apply(&mut parsed.saved, body);
@@ -142,12 +144,27 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
     (crc32fast::hash(body) ^ length == checksum).then_some(body)
 }
 
+/// Are these bytes the beginning of a record that is longer, or nothing at all?
+pub(super) fn is_cut(bytes: &[u8]) -> bool {
+    let marked = bytes.len().min(MARKER.len());
+    let is_begun = bytes[..marked] == MARKER[..marked];
+    let length = bytes
+        .get(4..8)
+        .and_then(|field| Some(u32::from_le_bytes(field.try_into().ok()?)));
+    let is_longer = length.is_none_or(|length| HEADER + length as usize > bytes.len());
+    (is_begun && is_longer) || bytes.iter().all(|byte| *byte == 0)
+}
+
 /// A record of a kind or length this version does not know adds nothing it could understand.
 fn apply(saved: &mut Saved, mut body: &[u8]) {
     let Ok(kind) = body.try_get_u8() else { return };
     let _ = match kind {
         CREATED => created(saved, body),
-        FORGOTTEN => body.try_get_u32_le().ok().map(|id| drop(saved.cursors.remove(&id))),
+        FORGOTTEN => body.try_get_u32_le().ok().map(|id| {
+            saved.cursors.remove(&id);
+            saved.orphans.remove(&id);
+            saved.forgotten.insert(id);
+        }),
         SETTLED => settled(saved, body),
         TRIED => tried(saved, body),
         GAP => gap(saved, body),
@@ -172,14 +189,14 @@ fn created(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
 
 fn settled(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
     let id = body.try_get_u32_le().ok()?;
-    let cursor = saved.cursors.get_mut(&id)?;
-    cursor
-        .settled
-        .settle_range(Offset(0)..Offset(body.try_get_u64_le().ok()?));
+    let settled = match saved.cursors.get_mut(&id) {
+        Some(cursor) => &mut cursor.settled,
+        None if saved.forgotten.contains(&id) => return None,
+        None => saved.orphans.entry(id).or_default(),
+    };
+    settled.settle_range(Offset(0)..Offset(body.try_get_u64_le().ok()?));
     while body.remaining() >= 16 {
-        cursor
-            .settled
-            .settle_range(Offset(body.get_u64_le())..Offset(body.get_u64_le()));
+        settled.settle_range(Offset(body.get_u64_le())..Offset(body.get_u64_le()));
     }
     Some(())
 }
@@ -278,7 +295,7 @@ mod tests {
         let cursor = &parsed.saved.cursors[&0];
         assert_eq!(
             (parsed.end, parsed.damaged, parsed.saved.cursors.len()),
-            (bytes.len(), 0, 1)
+            (bytes.len(), vec![], 1)
         );
         assert_eq!(
             (cursor.settled.settled_below(), cursor.settled.top()),
@@ -289,6 +306,27 @@ mod tests {
         assert_eq!(attempts.next_at, Some(UNIX_EPOCH + Duration::from_secs(9)));
     }
 
+    #[test]
+    fn a_record_of_a_later_version_and_fields_it_added_are_stepped_over() {
+        let (mut bytes, _) = sample();
+        put(&mut bytes, |out| out.extend_from_slice(b"\xeesomething new"));
+        put(&mut bytes, |out| {
+            out.put_u8(GAP);
+            for number in [3, 5, 9] {
+                out.put_u64_le(number);
+            }
+            out.put_u8(DAMAGE);
+            out.put_slice(b"and who found it");
+        });
+        let parsed = parse(&bytes, 0);
+        assert_eq!((parsed.end, parsed.damaged), (bytes.len(), vec![]));
+        assert_eq!(
+            (parsed.saved.gaps[0].from, parsed.saved.gaps[0].to),
+            (Offset(3), Offset(5))
+        );
+        assert_eq!(parsed.saved.cursors.len(), 1);
+    }
+
     /// Proves: OP-2
     #[test]
     fn a_torn_end_is_no_damage_and_a_flipped_bit_costs_one_record() {
@@ -297,16 +335,17 @@ mod tests {
             let parsed = parse(&bytes[..cut], 0);
             assert_eq!(
                 (parsed.end, parsed.damaged),
-                (ends.iter().rev().find(|end| **end <= cut).copied().unwrap_or(0), 0)
+                (ends.iter().rev().find(|end| **end <= cut).copied().unwrap_or(0), vec![])
             );
         }
         for byte in ends[1]..ends[2] {
             let mut flipped = bytes.clone();
             flipped[byte] ^= 4;
             let parsed = parse(&flipped, 0);
+            let damaged: Vec<_> = parsed.damaged.iter().map(|range| (range.start, range.end)).collect();
             assert_eq!(
-                (parsed.end, parsed.damaged),
-                (bytes.len(), ends[2] - ends[1]),
+                (parsed.end, damaged),
+                (bytes.len(), vec![(ends[1], ends[2])]),
                 "byte {byte}"
             );
             assert_eq!(parsed.saved.cursors[&0].settled.settled_below(), Offset(10));

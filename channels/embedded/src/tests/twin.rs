@@ -1,8 +1,11 @@
 //! A disk that forgets: files in memory, of which a crash keeps only what was synced and a random part of the rest.
 //!
-//! What was written and not synced survives a crash block by block or not; a name that was created, renamed or removed
-//! and whose folder was not synced survives up to a random step. A failed sync loses what it should have written for
-//! good, although it can still be read until the crash: what file systems do. All choices come from a seed.
+//! What was written and not synced survives a crash block by block or not, and a block may be torn; a name that was
+//! created, renamed or removed and whose folder was not synced survives or not, each on its own. A failed sync loses what
+//! it should have written for good: it can be read until the crash, or not even that, as file systems differ. It also
+//! runs out of space, and counts what is read. All choices come from a seed.
+
+mod faults;
 
 use std::{
     collections::BTreeMap,
@@ -13,23 +16,13 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub(crate) use self::faults::{Fault, Operation, Trouble};
 use crate::storage::{File, Mode, Storage};
 
-/// What survives a crash or not, as one piece.
+/// What survives what, as one piece.
 const BLOCK: usize = 512;
-
-/// What happens to the next operations that change the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// No space: a write stops half way.
-    Full,
-    /// No space, and it is only noticed when what was written is put in its place.
-    FullAtSync,
-    /// The device failed: a write may have happened in part, a sync has lost what it should have written.
-    Broken,
-    /// Nothing can be changed.
-    ReadOnly,
-}
+/// One block in so many is torn: only its beginning reached the disk.
+const TORN: u64 = 8;
 
 #[derive(Default)]
 struct Inode {
@@ -38,6 +31,8 @@ struct Inode {
     current: Vec<u8>,
     /// Not synced yet, in order.
     pending: Vec<Change>,
+    /// Bytes that were read of it.
+    read: u64,
 }
 
 #[derive(Clone)]
@@ -62,72 +57,140 @@ impl Change {
 
 type Names = BTreeMap<PathBuf, usize>;
 
+/// A change of a folder.
+enum Renaming {
+    Link(PathBuf, usize),
+    Unlink(PathBuf),
+    Move(PathBuf, PathBuf, usize),
+}
+
+impl Renaming {
+    fn is_in(&self, dir: &Path) -> bool {
+        let (Self::Link(path, _) | Self::Unlink(path) | Self::Move(_, path, _)) = self;
+        path.parent() == Some(dir)
+    }
+
+    fn apply(self, names: &mut Names) {
+        match self {
+            Self::Link(path, inode) => drop(names.insert(path, inode)),
+            Self::Unlink(path) => drop(names.remove(&path)),
+            Self::Move(from, to, inode) => {
+                names.remove(&from);
+                names.insert(to, inode);
+            }
+        }
+    }
+}
+
 struct State {
     inodes: Vec<Inode>,
     names: Names,
     durable_names: Names,
-    /// The names after each change since the folders were synced last.
-    steps: Vec<Names>,
+    /// Changes of folders that were not synced since.
+    pending_names: Vec<Renaming>,
     random: u64,
-    fault: Option<Fault>,
-    /// Operations until the fault begins.
-    fault_in: u64,
+    trouble: Option<Trouble>,
+    /// Bytes all files may have together.
+    room: usize,
     /// Grows with every crash: handles from before are dead.
     life: u64,
 }
 
 /// A disk, as one process sees it: after a crash the next process gets its own, and this one is dead.
 #[derive(Clone)]
-pub(super) struct Twin(Arc<Mutex<State>>, u64);
+pub(crate) struct Twin(Arc<Mutex<State>>, u64);
 
 impl Twin {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(
             Arc::new(Mutex::new(State {
                 inodes: Vec::new(),
                 names: Names::new(),
                 durable_names: Names::new(),
-                steps: Vec::new(),
+                pending_names: Vec::new(),
                 random: seed.wrapping_mul(2).wrapping_add(1),
-                fault: None,
-                fault_in: 0,
+                trouble: None,
+                room: usize::MAX,
                 life: 0,
             })),
             0,
         )
     }
 
+    /// A disk that holds these files, durably.
+    pub(crate) fn holding(files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let twin = Self::new(0);
+        let mut state = twin.0.lock();
+        for (path, bytes) in files {
+            state.inodes.push(Inode {
+                durable: bytes.clone(),
+                current: bytes.clone(),
+                ..Inode::default()
+            });
+            let inode = state.inodes.len() - 1;
+            state.names.insert(path.clone(), inode);
+        }
+        state.durable_names = state.names.clone();
+        drop(state);
+        twin
+    }
+
     /// Begins to fail after so many changing operations, or stops failing.
-    pub(super) fn fail(&self, fault: Option<Fault>, after: u64) {
+    pub(crate) fn fail(&self, fault: Option<Fault>, after: u64) {
+        self.0.lock().trouble = fault.map(|fault| Trouble {
+            fault,
+            after,
+            times: None,
+            only: None,
+        });
+    }
+
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        let state = self.0.lock();
+        state.trouble.is_some() || state.room < usize::MAX
+    }
+
+    pub(crate) fn trouble(&self, trouble: Trouble) {
+        self.0.lock().trouble = Some(trouble);
+    }
+
+    /// Room for so many bytes more than there are; for any number without one.
+    pub(crate) fn room(&self, more: Option<usize>) {
         let mut state = self.0.lock();
-        (state.fault, state.fault_in) = (fault, after);
+        state.room = more.map_or(usize::MAX, |more| state.used() + more);
     }
 
     /// The power goes: what was not synced is kept or lost at random. Returns the disk of the next life.
-    pub(super) fn crash(&self) -> Self {
+    pub(crate) fn crash(&self) -> Self {
         let mut state = self.0.lock();
-        let State { inodes, random, .. } = &mut *state;
+        let State {
+            inodes,
+            random,
+            pending_names,
+            durable_names,
+            ..
+        } = &mut *state;
         for inode in inodes.iter_mut() {
             for change in std::mem::take(&mut inode.pending) {
                 lose_some(&change, &mut inode.durable, random);
             }
             inode.current = inode.durable.clone();
         }
-        let step = usize::try_from(next(random)).unwrap() % (state.steps.len() + 1);
-        if step > 0 {
-            state.durable_names = state.steps[step - 1].clone();
+        for renaming in pending_names.drain(..) {
+            if next(random).is_multiple_of(2) {
+                renaming.apply(durable_names);
+            }
         }
-        state.steps.clear();
         state.names = state.durable_names.clone();
-        state.fault = None;
+        state.trouble = None;
         state.life += 1;
         Self(self.0.clone(), state.life)
     }
 
     /// The process is killed, the system lives: everything written is there. Returns the disk of the next life.
-    pub(super) fn kill(&self) -> Self {
+    pub(crate) fn kill(&self) -> Self {
         let mut state = self.0.lock();
-        state.fault = None;
+        state.trouble = None;
         state.life += 1;
         Self(self.0.clone(), state.life)
     }
@@ -142,7 +205,7 @@ impl Twin {
     }
 
     /// Changes one byte of a file, as a failing device does.
-    pub(super) fn flip(&self, path: &Path, at: usize) {
+    pub(crate) fn flip(&self, path: &Path, at: usize) {
         let mut state = self.0.lock();
         let inode = state.names[path];
         state.inodes[inode].current[at] ^= 0x20;
@@ -151,7 +214,7 @@ impl Twin {
         }
     }
 
-    pub(super) fn files(&self) -> Vec<(PathBuf, usize)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, usize)> {
         let state = self.0.lock();
         state
             .names
@@ -161,7 +224,7 @@ impl Twin {
     }
 
     /// Everything on the disk as it is read now.
-    pub(super) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.0.lock();
         state
             .names
@@ -169,29 +232,47 @@ impl Twin {
             .map(|(path, inode)| (path.clone(), state.inodes[*inode].current.clone()))
             .collect()
     }
+
+    /// How many bytes were read of each file since the last call.
+    pub(crate) fn reads(&self) -> BTreeMap<PathBuf, u64> {
+        let mut state = self.0.lock();
+        let State { inodes, names, .. } = &mut *state;
+        names
+            .iter()
+            .map(|(path, inode)| (path.clone(), std::mem::take(&mut inodes[*inode].read)))
+            .collect()
+    }
 }
 
 /// Each block of a write, and each truncation, survives or does not.
 fn lose_some(change: &Change, durable: &mut Vec<u8>, random: &mut u64) {
-    match change {
-        Change::Write(at, data) => {
-            // A kept length without kept contents reads as zeros.
-            if next(random).is_multiple_of(2) && durable.len() < at + data.len() {
-                durable.resize(at + data.len(), 0);
-            }
-            for (index, block) in data.chunks(BLOCK).enumerate() {
-                if next(random).is_multiple_of(2) {
-                    Change::Write(at + index * BLOCK, block.to_vec()).apply(durable);
-                }
-            }
+    let Change::Write(at, data) = change else {
+        if next(random).is_multiple_of(2) {
+            change.apply(durable);
         }
-        Change::Truncate(_) if next(random).is_multiple_of(2) => change.apply(durable),
-        Change::Truncate(_) => {}
+        return;
+    };
+    // A kept length without kept contents reads as zeros.
+    if next(random).is_multiple_of(2) && durable.len() < at + data.len() {
+        durable.resize(at + data.len(), 0);
+    }
+    let mut from = 0;
+    while from < data.len() {
+        let to = (from + BLOCK - (at + from) % BLOCK).min(data.len());
+        if next(random).is_multiple_of(2) {
+            let whole = to - from;
+            let kept = match next(random).is_multiple_of(TORN) {
+                true => usize::try_from(next(random)).unwrap() % whole,
+                false => whole,
+            };
+            Change::Write(at + from, data[from..from + kept].to_vec()).apply(durable);
+        }
+        from = to;
     }
 }
 
 /// SplitMix64: small, and the same everywhere.
-pub(super) fn next(random: &mut u64) -> u64 {
+pub(crate) fn next(random: &mut u64) -> u64 {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *random;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -201,35 +282,35 @@ pub(super) fn next(random: &mut u64) -> u64 {
 
 impl State {
     /// Should this operation fail?
-    fn faulty(&mut self) -> Option<Fault> {
-        let fault = self.fault?;
-        if self.fault_in > 0 {
-            self.fault_in -= 1;
+    fn faulty(&mut self, operation: Operation) -> Option<Fault> {
+        let trouble = self.trouble.as_mut()?;
+        if !trouble.fault.hits(operation) || trouble.only.is_some_and(|only| only != operation) {
             return None;
         }
-        Some(fault)
+        if trouble.after > 0 {
+            trouble.after -= 1;
+            return None;
+        }
+        match &mut trouble.times {
+            Some(0) => return None,
+            Some(times) => *times -= 1,
+            None => {}
+        }
+        Some(trouble.fault)
     }
 
-    fn ensure_changeable(&mut self) -> io::Result<()> {
-        self.faulty().map_or(Ok(()), |fault| Err(error(fault)))
+    fn ensure(&mut self, operation: Operation) -> io::Result<()> {
+        self.faulty(operation).map_or(Ok(()), |fault| Err(fault.error()))
     }
 
-    fn renamed(&mut self) {
-        self.steps.push(self.names.clone());
-    }
-}
-
-fn error(fault: Fault) -> io::Error {
-    match fault {
-        Fault::Full | Fault::FullAtSync => io::ErrorKind::StorageFull.into(),
-        Fault::Broken => io::Error::other("device failed"),
-        Fault::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].current.len()).sum()
     }
 }
 
 impl Storage for Twin {
     fn create_dir(&self, _: &Path) -> io::Result<()> {
-        self.live()?.ensure_changeable()
+        self.live()?.ensure(Operation::CreateDir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
@@ -250,7 +331,7 @@ impl Storage for Twin {
             (None, Mode::Existing) => return Err(io::ErrorKind::NotFound.into()),
             (found, Mode::New) => {
                 let found = found.copied();
-                state.ensure_changeable()?;
+                state.ensure(Operation::Create)?;
                 match found {
                     Some(inode) => {
                         state.inodes[inode].current.clear();
@@ -261,7 +342,7 @@ impl Storage for Twin {
                         state.inodes.push(Inode::default());
                         let inode = state.inodes.len() - 1;
                         state.names.insert(path.to_path_buf(), inode);
-                        state.renamed();
+                        state.pending_names.push(Renaming::Link(path.to_path_buf(), inode));
                         inode
                     }
                 }
@@ -275,26 +356,38 @@ impl Storage for Twin {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.live()?;
-        state.ensure_changeable()?;
+        state.ensure(Operation::Rename)?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
-        state.renamed();
+        state
+            .pending_names
+            .push(Renaming::Move(from.to_path_buf(), to.to_path_buf(), inode));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.live()?;
-        state.ensure_changeable()?;
+        state.ensure(Operation::Remove)?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        state.renamed();
+        state.pending_names.push(Renaming::Unlink(path.to_path_buf()));
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.live()?;
-        state.ensure_changeable()?;
-        state.durable_names = state.names.clone();
-        state.steps.clear();
+        state.ensure(Operation::SyncDir)?;
+        let State {
+            pending_names,
+            durable_names,
+            ..
+        } = &mut *state;
+        let (here, elsewhere) = std::mem::take(pending_names)
+            .into_iter()
+            .partition::<Vec<_>, _>(|renaming| renaming.is_in(dir));
+        *pending_names = elsewhere;
+        for renaming in here {
+            renaming.apply(durable_names);
+        }
         Ok(())
     }
 }
@@ -317,6 +410,7 @@ impl File for Handle {
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         self.with(|state, inode| {
+            state.inodes[inode].read += buffer.len() as u64;
             let bytes = &state.inodes[inode].current;
             let from = usize::try_from(at).unwrap().min(bytes.len());
             let count = buffer.len().min(bytes.len() - from);
@@ -328,26 +422,31 @@ impl File for Handle {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.with(|state, inode| {
             let at = usize::try_from(at).unwrap();
-            let fault = state.faulty().filter(|fault| *fault != Fault::FullAtSync);
+            let grown = (at + bytes.len()).saturating_sub(state.inodes[inode].current.len());
+            let mut fault = state.faulty(Operation::Write);
+            if fault.is_none() && grown > 0 && state.used() + grown > state.room {
+                fault = Some(Fault::Full);
+            }
             let written = match fault {
                 None => bytes.len(),
                 Some(Fault::ReadOnly) => 0,
+                Some(Fault::Full) if state.used() + grown > state.room => {
+                    bytes.len().saturating_sub(state.used() + grown - state.room)
+                }
                 Some(_) => usize::try_from(next(&mut state.random)).unwrap() % (bytes.len() + 1),
             };
             let change = Change::Write(at, bytes[..written].to_vec());
-            change.apply(&mut state.inodes[inode].current);
-            state.inodes[inode].pending.push(change);
-            fault.map_or(Ok(()), |fault| Err(error(fault)))
+            if written > 0 {
+                change.apply(&mut state.inodes[inode].current);
+                state.inodes[inode].pending.push(change);
+            }
+            fault.map_or(Ok(()), |fault| Err(fault.error()))
         })
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         self.with(|state, inode| {
-            // Giving space back works on a full disk.
-            let full = [Fault::Full, Fault::FullAtSync];
-            if let Some(fault) = state.faulty().filter(|fault| !full.contains(fault)) {
-                return Err(error(fault));
-            }
+            state.ensure(Operation::Truncate)?;
             let change = Change::Truncate(usize::try_from(length).unwrap());
             change.apply(&mut state.inodes[inode].current);
             state.inodes[inode].pending.push(change);
@@ -357,17 +456,20 @@ impl File for Handle {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|state, inode| {
-            match state.faulty() {
-                Some(Fault::ReadOnly) => return Err(error(Fault::ReadOnly)),
+            match state.faulty(Operation::Sync) {
                 Some(fault @ (Fault::Broken | Fault::FullAtSync)) => {
-                    // The pages are marked clean and dropped one day: the next sync succeeds and writes nothing.
+                    // The pages are marked clean and dropped one day, or now: the next sync succeeds and writes nothing.
                     let State { inodes, random, .. } = state;
                     for change in std::mem::take(&mut inodes[inode].pending) {
                         lose_some(&change, &mut inodes[inode].durable, random);
                     }
-                    return Err(error(fault));
+                    if next(random).is_multiple_of(2) {
+                        inodes[inode].current = inodes[inode].durable.clone();
+                    }
+                    return Err(fault.error());
                 }
-                Some(Fault::Full) | None => {}
+                Some(fault) => return Err(fault.error()),
+                None => {}
             }
             let Inode { durable, pending, .. } = &mut state.inodes[inode];
             for change in pending.drain(..) {
