@@ -59,7 +59,8 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
 
 /// Library (or its prefix, with `*`) -> the only packages of ours that may name it.
 const LEAVES: &[(&str, &[&str])] = &[
-    ("kube*", &["kubernetes", "adapter-kubernetes-events"]),
+    ("kube", &["kubernetes", "adapter-kubernetes-events"]),
+    ("kube-*", &["kubernetes", "adapter-kubernetes-events"]),
     ("k8s-openapi", &["kubernetes", "adapter-kubernetes-events"]),
     ("rdkafka", &["channel-kafka"]),
     ("async-nats", &["channel-nats"]),

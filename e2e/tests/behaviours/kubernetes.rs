@@ -97,6 +97,18 @@ async fn reason(cluster: &Kubernetes, namespace: &str, name: &str, kind: &str, r
         .unwrap_or_default()
 }
 
+/// Waits until kubectl prints all of these.
+async fn shows(cluster: &Kubernetes, arguments: &[&str], parts: &[&str]) {
+    let start = Instant::now();
+    loop {
+        let shown = cluster.kubectl(arguments).await;
+        match parts.iter().find(|part| !shown.contains(**part)) {
+            None => return,
+            Some(part) => assert!(start.elapsed() < PATIENCE, "{part} is not in\n{shown}"),
+        }
+    }
+}
+
 /// How many requests the API server has had by its own metrics: those that write, and all.
 async fn requests(cluster: &Kubernetes) -> (u64, u64) {
     let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).await;

@@ -179,7 +179,7 @@ mod tests {
         let there = wanted(&resolved(1), Some(2), &Value::Null);
         assert_eq!(there["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:01Z");
         assert_eq!(need(&there, &wanted(&resolved(9), Some(2), &there)), Need::Nothing);
-        let mut turned = there.clone();
+        let mut turned = there;
         if let Some(conditions) = turned["conditions"].as_array_mut() {
             conditions.reverse();
         }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use e2e::{
     Request, Sink,
     documents::{bare_subscription, channel, channel_reference, subscription},
-    eventually,
     gateway::{condition, is_ready},
     holds,
 };
 use serde_json::json;
 
-use super::{SERVICE, apply, gateway_of, object, ready, reason, shared};
+use super::{SERVICE, apply, gateway_of, object, ready, reason, shared, shows};
 
 /// Proves: CH-1
 #[tokio::test]
@@ -48,14 +47,8 @@ async fn a_channel_and_a_subscription_are_applied_and_events_flow() {
     ] {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }
-    eventually("kubectl describe shows that it became ready", || async {
-        let described = cluster
-            .kubectl(&["describe", "-n", "flow", "subscription", "all"])
-            .await;
-        let events = described.split("Events:").nth(1).unwrap_or_default();
-        (events.contains("Normal") && events.contains("it is ready")).then_some(())
-    })
-    .await;
+    let describe = ["describe", "-n", "flow", "subscription", "all"];
+    shows(cluster, &describe, &["Events:", "Normal", "it is ready"]).await;
     let service = object(cluster, "flow", "service/orders-channel", |service| !service.is_null()).await;
     assert_eq!(service["spec"]["type"], "ExternalName");
     assert_eq!(service["spec"]["externalName"], SERVICE);
@@ -137,12 +130,8 @@ async fn a_subscription_waits_for_its_channel_and_outlives_it() {
         .kubectl(&["delete", "-n", "waiting", "channel", "orders", "--timeout=30s"])
         .await;
     reason(cluster, "waiting", "subscription/all", "Ready", "NotFound").await;
-    eventually("kubectl events shows why it was not ready", || async {
-        let events = ["events", "-n", "waiting", "--for", "subscription/all"];
-        let events = cluster.kubectl(&events).await;
-        (events.contains("Warning") && events.contains("NotFound")).then_some(())
-    })
-    .await;
+    let events = ["events", "-n", "waiting", "--for", "subscription/all"];
+    shows(cluster, &events, &["Warning", "NotFound", "waiting/orders"]).await;
     cluster
         .kubectl(&["delete", "-n", "waiting", "subscription", "all", "--timeout=30s"])
         .await;
@@ -216,8 +205,8 @@ async fn documents_of_v02_run_as_they_were_written() {
     ready(cluster, "v02", &objects).await;
     ready(cluster, "v02", &["clusterchannelprovisioner/in-memory-channel"]).await;
     // The gateway's own Events about these objects are events of the namespace.
-    let received = sink.wait_for_one().await;
-    assert_eq!(received.attribute("type").as_deref(), Some("dev.knative.k8s.event"));
+    let received = sink.wait_for(1).await;
+    assert_eq!(received[0].attribute("type").as_deref(), Some("dev.knative.k8s.event"));
     let sources = cluster.kubectl(&["get", "-n", "v02", "sources"]).await;
     assert!(sources.contains("testevents") && sources.contains("True"), "{sources}");
 }

@@ -9,7 +9,7 @@ use servers::Kubernetes;
 
 use super::{apply, gateway_of, object, ready, reason, shared};
 
-fn subscription_to(name: &str, reference: Value) -> Value {
+fn subscription_to(name: &str, reference: &Value) -> Value {
     bare_subscription(name, "orders", json!({ "subscriber": { "ref": reference } }))
 }
 
@@ -29,7 +29,7 @@ async fn a_service_is_a_target_while_it_is_there() {
     apply(
         cluster,
         "services",
-        &[channel("orders", "memory"), subscription_to("all", cart)],
+        &[channel("orders", "memory"), subscription_to("all", &cart)],
     )
     .await;
     let message = reason(cluster, "services", "subscription/all", "Resolved", "NotFound").await;
@@ -78,7 +78,7 @@ async fn anything_with_an_address_is_a_target_even_if_its_kind_comes_later() {
     apply(
         cluster,
         "boxes",
-        &[channel("orders", "memory"), subscription_to("all", reference)],
+        &[channel("orders", "memory"), subscription_to("all", &reference)],
     )
     .await;
     let message = reason(cluster, "boxes", "subscription/all", "Resolved", "NotFound").await;

@@ -7,7 +7,7 @@ use url::Url;
 use super::*;
 use crate::model::{SourceConfig, Target, Unresolved};
 
-fn object(kind: Kind, name: &str, uid: &str, spec: Value) -> Value {
+fn object(kind: Kind, name: &str, uid: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": kind.api_version(), "kind": kind.as_str(), "spec": spec,
         "metadata": {
@@ -19,9 +19,9 @@ fn object(kind: Kind, name: &str, uid: &str, spec: Value) -> Value {
     })
 }
 
-fn subscription(name: &str, uid: &str, subscriber: Value) -> Value {
+fn subscription(name: &str, uid: &str, subscriber: &Value) -> Value {
     let spec = json!({ "channel": { "name": "orders" }, "subscriber": subscriber });
-    object(Kind::Subscription, name, uid, spec)
+    object(Kind::Subscription, name, uid, &spec)
 }
 
 fn name(name: &str) -> ObjectName {
@@ -57,10 +57,10 @@ impl Store {
 #[test]
 fn objects_become_a_spec_without_what_the_server_added() {
     let mut store = Store::with(&[
-        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (Kind::Channel, object(Kind::Channel, "orders", "1", &json!({}))),
         (
             Kind::Subscription,
-            subscription("all", "2", json!({ "uri": "http://a/" })),
+            subscription("all", "2", &json!({ "uri": "http://a/" })),
         ),
     ]);
     let spec = store.publish();
@@ -84,8 +84,8 @@ fn objects_become_a_spec_without_what_the_server_added() {
 fn a_target_is_what_the_api_server_says_of_it_now() {
     let service = json!({ "ref": { "apiVersion": "v1", "kind": "Service", "name": "cart" }, "uri": "/in" });
     let mut store = Store::with(&[
-        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
-        (Kind::Subscription, subscription("all", "2", service)),
+        (Kind::Channel, object(Kind::Channel, "orders", "1", &json!({}))),
+        (Kind::Subscription, subscription("all", "2", &service)),
     ]);
     let cart = Reference {
         api_version: "v1".into(),
@@ -112,16 +112,16 @@ fn a_target_is_what_the_api_server_says_of_it_now() {
 #[test]
 fn an_invalid_edit_leaves_the_last_valid_version_and_a_new_object_has_none() {
     let mut store = Store::with(&[
-        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
+        (Kind::Channel, object(Kind::Channel, "orders", "1", &json!({}))),
         (
             Kind::Subscription,
-            subscription("all", "2", json!({ "uri": "http://a/" })),
+            subscription("all", "2", &json!({ "uri": "http://a/" })),
         ),
     ]);
     store.publish();
     store.objects.put(
         Kind::Subscription,
-        &subscription("all", "2", json!({ "uri": "nowhere" })),
+        &subscription("all", "2", &json!({ "uri": "nowhere" })),
     );
     let spec = store.publish();
     let key = ObjectKey::new(Kind::Subscription, name("all"));
@@ -132,7 +132,7 @@ fn an_invalid_edit_leaves_the_last_valid_version_and_a_new_object_has_none() {
         "{faults:?}"
     );
     // Another channel would be a fault of the same object, and is none of another.
-    let mut other = subscription("all", "9", json!({ "uri": "http://b/" }));
+    let mut other = subscription("all", "9", &json!({ "uri": "http://b/" }));
     other["spec"]["channel"]["name"] = json!("letters");
     store.objects.put(Kind::Subscription, &other);
     let spec = store.publish();
@@ -148,8 +148,8 @@ fn a_secret_is_asked_for_by_name_and_its_values_are_shown_nowhere() {
         "sink": { "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Channel", "name": "orders" },
     });
     let mut store = Store::with(&[
-        (Kind::Channel, object(Kind::Channel, "orders", "1", json!({}))),
-        (Kind::GitHubSource, object(Kind::GitHubSource, "g", "2", spec)),
+        (Kind::Channel, object(Kind::Channel, "orders", "1", &json!({}))),
+        (Kind::GitHubSource, object(Kind::GitHubSource, "g", "2", &spec)),
     ]);
     assert_eq!(store.objects.references().secrets, [name("hook")].into());
     let token = |spec: &Spec| match &spec.sources.values().next().unwrap().config {
@@ -164,7 +164,7 @@ fn a_secret_is_asked_for_by_name_and_its_values_are_shown_nowhere() {
     store.found.withheld.insert(name("hook"), forbidden.clone());
     assert_eq!(token(&store.publish()), Err(forbidden));
     store.found.withheld.clear();
-    let mut secret = object(Kind::Secret, "hook", "3", Value::Null);
+    let mut secret = object(Kind::Secret, "hook", "3", &Value::Null);
     secret["data"] = json!({ "token": "czNjcmV0" });
     store.objects.put(Kind::Secret, &secret);
     let spec = store.publish();
