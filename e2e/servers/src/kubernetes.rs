@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     cache, ports,
-    process::{Server, fail_with, run_with},
+    process::{Server, fail_with, run_with, try_with},
 };
 use programs::Programs;
 pub(crate) use programs::built;
@@ -185,6 +185,15 @@ impl Kubernetes {
         let input = input.to_owned();
         let ran = tokio::task::spawn_blocking(move || fail_with(&mut command, input.as_bytes(), "kubectl"));
         ran.await.expect("kubectl is refused")
+    }
+
+    /// The same where both may be: what it printed, or what it said when it failed.
+    pub async fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        let input = input.to_owned();
+        let ran = tokio::task::spawn_blocking(move || try_with(&mut command, input.as_bytes(), "kubectl"));
+        ran.await.expect("kubectl runs")
     }
 
     /// `kill -9` of the API server; etcd goes on.

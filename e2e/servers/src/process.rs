@@ -142,6 +142,15 @@ pub(crate) fn fail_with(command: &mut Command, input: &[u8], hint: &str) -> Stri
     errors
 }
 
+/// Runs a command that may fail: its output, or what it said.
+///
+/// # Panics
+/// When it cannot be run, with `hint`.
+pub(crate) fn try_with(command: &mut Command, input: &[u8], hint: &str) -> Result<String, String> {
+    let (ended, text, errors) = ran(command, input, hint);
+    if ended.success() { Ok(text) } else { Err(errors) }
+}
+
 /// How it ended, its output and its errors.
 fn ran(command: &mut Command, input: &[u8], hint: &str) -> (ExitStatus, String, String) {
     let fail = |error: std::io::Error| -> ! { panic!("{hint}: {error}") };
