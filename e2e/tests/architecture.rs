@@ -48,6 +48,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     // Itself with the feature `suite`.
     ("adapter", &["adapter"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
+    ("spec", &["servers"]),
     ("adapter-containers", &["servers"]),
     ("adapter-github", &["channel", "servers"]),
     ("adapter-gcp-pubsub", &["channel", "servers"]),

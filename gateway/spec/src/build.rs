@@ -15,11 +15,10 @@ use crate::{
     model::{self, Arguments, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
     provisioners::Provisioners,
     resource::{self, BackoffPolicy, Resource},
-    schema::forms::http_url,
+    schema::{forms::http_url, kinds::SUBSCRIBER_PART},
     secrets,
     set::{Entry, Set, named, provisioner_name},
     surroundings::Surroundings,
-    validate::SUBSCRIBER_PART,
 };
 use settings::{arguments, identity, start_from};
 use targets::Targets;

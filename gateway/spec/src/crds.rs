@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Kind,
-    schema::{kinds::described, openapi},
+    schema::{kinds::described, openapi, rules::Rule, validations},
 };
 
 /// All definitions as one YAML stream: what `headgate crds` prints.
@@ -105,6 +105,7 @@ fn schema(kind: Kind) -> Value {
     if described.spec_required {
         schema["required"] = json!(["spec"]);
     }
+    validations(&mut schema, described.rules.iter().map(Rule::cel).collect());
     schema
 }
 

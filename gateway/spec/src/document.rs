@@ -235,6 +235,9 @@ fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> 
     if !report.found.is_empty() {
         return None;
     }
+    for rule in &described.rules {
+        rule.check(root, root.mark("spec"), &Path::Root, report);
+    }
     let resource = match key.kind {
         Kind::Channel => into(spec).map(Resource::Channel),
         Kind::Subscription => into(spec).map(Box::new).map(Resource::Subscription),

@@ -8,8 +8,16 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// The longest duration a document may say: ten years is beyond any retention, and far from where clocks overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 
-/// The same form as a pattern, for the CRDs.
-pub(crate) const PATTERN: &str = r"^P(\d+W)?(\d+D)?(T(\d+([.,]\d+)?H)?(\d+([.,]\d+)?M)?(\d+([.,]\d+)?S)?)?$";
+const FORM: &str = "expected an ISO 8601 duration such as PT0.2S, PT1M or P1D";
+
+/// The same form for the CRDs, in two patterns that have to match: the second says that something must be there.
+pub(crate) const PATTERNS: [(&str, &str); 2] = [
+    (
+        r"^P(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?|T(\d+H)?\d+[.,]\d+M|T\d+[.,]\d+H)?$",
+        FORM,
+    ),
+    (r"\d[WDHMS]$", FORM),
+];
 
 /// A duration in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +25,6 @@ pub struct Iso(pub Duration);
 
 /// Reads an ISO 8601 duration. The error says what is wrong and which form is expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    const FORM: &str = "expected an ISO 8601 duration such as PT0.2S, PT1M or P1D";
     if text.starts_with('-') {
         return Err(format!("a duration cannot be negative: {FORM}"));
     }
@@ -27,7 +34,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
     let span = SpanParser::new().parse_span(text).map_err(|_| FORM.to_owned())?;
     if span.get_years() != 0 || span.get_months() != 0 {
-        return Err("years and months have no fixed length: say days, as in P30D".to_owned());
+        return Err(format!("years and months have no fixed length, say days: {FORM}"));
     }
     let days = i64::from(span.get_weeks()) * 7 + i64::from(span.get_days());
     let clock = span.weeks(0).days(0);

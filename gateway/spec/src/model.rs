@@ -203,6 +203,20 @@ pub enum BackendKind {
     Nats,
 }
 
+impl BackendKind {
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Embedded, Self::Kafka, Self::Nats];
+
+    /// How a document says it.
+    pub(crate) fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Memory => &["memory"],
+            Self::Embedded => &["embedded"],
+            Self::Kafka => &["kafka"],
+            Self::Nats => &["nats"],
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provisioner {
     pub name: String,

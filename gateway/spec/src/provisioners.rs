@@ -19,6 +19,20 @@ const GROUPS: [(BackendKind, &[&str]); 4] = [
     (BackendKind::Nats, &["nats", "natss"]),
 ];
 
+/// Names that mean this backend.
+pub(crate) fn names(backend: BackendKind) -> &'static [&'static str] {
+    let group = GROUPS.iter().find(|(known, _)| *known == backend);
+    group.map_or(&[], |(_, names)| names)
+}
+
+/// Groups of names that mean the same.
+pub(crate) fn aliases() -> impl Iterator<Item = &'static [&'static str]> {
+    GROUPS
+        .into_iter()
+        .map(|(_, names)| names)
+        .filter(|names| names.len() > 1)
+}
+
 /// The canonical name and the backend that `name` means without saying so.
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, BackendKind)> {
     GROUPS

@@ -1,17 +1,21 @@
 //! What a document may say, as data: one description that checks files at the line and column, and becomes the CRDs.
 //!
-//! Because both come from here, a document that is valid in one way of running is valid in the other. What a description
-//! cannot say (one of two, this only with that) is in `validate.rs`, and in the CRDs' own rules.
+//! Because both come from here, a document that is valid in one way of running is valid in the other. What only the gateway
+//! can tell is in `validate.rs` and `set.rs`: settings that depend on a backend, expressions, what other documents say. Of that
+//! the API server knows nothing, and the object's conditions tell.
 
 pub(crate) mod backends;
 pub(crate) mod forms;
 pub(crate) mod kinds;
 mod openapi;
 pub(crate) mod parts;
+pub(crate) mod rules;
 pub(crate) mod special;
+mod target;
 
 pub(crate) use forms::Form;
-pub(crate) use openapi::openapi;
+pub(crate) use openapi::{openapi, validations};
+use rules::{Fixed, Rule};
 
 use crate::{
     fault::{Found, Within},
@@ -33,15 +37,27 @@ pub(crate) enum Shape {
     List {
         of: Box<Shape>,
         min: usize,
+        /// Where entries have rules, and the API server has to know how many there can be.
+        max: Option<usize>,
     },
-    /// Any keys, values of one shape.
-    Map(Box<Shape>),
+    Map(Map),
     Object(Object),
-    /// What OpenAPI cannot say: text or a map, a list or a map, itself again. The function checks it.
+    /// What OpenAPI has no type for: text or a map, a list or a map, itself again. One function checks it, the other says of it
+    /// to the API server what can be said.
     Special {
         check: fn(&Node, &Path<'_>, &mut Report),
-        describe: &'static str,
+        openapi: fn() -> serde_json::Value,
     },
+}
+
+/// Keys of one form, values of one shape.
+pub(crate) struct Map {
+    pub(crate) of: Box<Shape>,
+    pub(crate) keys: Form,
+    /// Keys that mean something else, and what is told then.
+    pub(crate) not: (&'static [&'static str], &'static str),
+    /// As for lists.
+    pub(crate) max: Option<usize>,
 }
 
 #[derive(Default)]
@@ -51,8 +67,8 @@ pub(crate) struct Object {
     pub(crate) secret: bool,
     /// Fields beyond ours are someone else's: `metadata`, a Kubernetes Service.
     pub(crate) open: bool,
-    /// CEL rules for the CRD: expression and message. The same rules for files are in `validate.rs`.
-    pub(crate) rules: Vec<(&'static str, &'static str)>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) fixed: Vec<Fixed>,
 }
 
 pub(crate) struct Field {
@@ -165,18 +181,28 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
                 report.add(node.at, path, message);
             }
         }
-        (Shape::List { of, min }, Value::List(items)) => {
+        (Shape::List { of, min, max }, Value::List(items)) => {
             if items.len() < *min {
                 report.add(above, path, "the list is empty: it needs at least one entry");
             }
+            at_most(*max, items.len(), above, path, report);
             for (index, item) in items.iter().enumerate() {
                 check(of, item, item.at, &Path::Index(path, index), report);
             }
         }
-        (Shape::Map(of), Value::Map(entries)) => {
+        (Shape::Map(map), Value::Map(entries)) => {
             twice(node, path, report);
+            at_most(map.max, entries.len(), above, path, report);
             for (key, value) in entries {
-                check(of, value, key.at, &Path::Key(path, &key.name), report);
+                let here = Path::Key(path, &key.name);
+                let (not, words) = map.not;
+                match map.keys.check(&key.name) {
+                    Err(message) => report.add(key.at, &here, message),
+                    Ok(()) if not.contains(&&*key.name) => {
+                        report.add(key.at, &here, format!("`{}` {words}", key.name));
+                    }
+                    Ok(()) => check(&map.of, value, key.at, &here, report),
+                }
             }
         }
         (Shape::Object(object), Value::Map(_)) => check_object(object, node, above, path, report),
@@ -195,8 +221,15 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
     }
 }
 
+fn at_most(max: Option<usize>, count: usize, above: Mark, path: &Path<'_>, report: &mut Report) {
+    if let Some(max) = max.filter(|max| count > *max) {
+        report.add(above, path, format!("has {count} entries: {max} at most"));
+    }
+}
+
 fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, report: &mut Report) {
     let Value::Map(entries) = &node.value else { return };
+    let before = report.found.len();
     twice(node, path, report);
     for (key, value) in entries {
         let here = Path::Key(path, &key.name);
@@ -227,6 +260,13 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
             &Path::Key(path, field.name),
             format!("`{}` is required: {}", field.name, field.describe),
         );
+    }
+    // What is wrong already may be why a rule is not kept.
+    if report.found.len() == before {
+        object
+            .rules
+            .iter()
+            .for_each(|rule| rule.check(node, above, path, report));
     }
 }
 
@@ -286,16 +326,41 @@ pub(crate) fn list(of: Shape) -> Shape {
     Shape::List {
         of: Box::new(of),
         min: 0,
+        max: None,
     }
 }
 
-pub(crate) fn filled_list(of: Shape) -> Shape {
+/// A list that has so many entries at most.
+pub(crate) fn short_list(of: Shape, max: usize) -> Shape {
+    Shape::List {
+        of: Box::new(of),
+        min: 0,
+        max: Some(max),
+    }
+}
+
+pub(crate) fn filled_list(of: Shape, max: usize) -> Shape {
     Shape::List {
         of: Box::new(of),
         min: 1,
+        max: Some(max),
     }
 }
 
+/// A map with any keys.
 pub(crate) fn map(of: Shape) -> Shape {
-    Shape::Map(Box::new(of))
+    Shape::Map(Map {
+        of: Box::new(of),
+        keys: Form::Free,
+        not: (&[], ""),
+        max: None,
+    })
+}
+
+/// A map of which the fields are told elsewhere.
+pub(crate) fn settings() -> Shape {
+    Shape::Object(Object {
+        open: true,
+        ..Object::default()
+    })
 }

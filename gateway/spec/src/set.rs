@@ -14,7 +14,10 @@ use crate::{
     fault::{Fault, Warning},
     provisioners::{Provisioners, built_in, canonical},
     resource::{ClusterChannelProvisioner, Reference, Resource},
-    schema::{Path, Report, backends, check},
+    schema::{
+        Path, Report, backends, check,
+        kinds::{BACKEND_FIXED, CHANNEL_FIXED, PROVISIONER_FIXED},
+    },
 };
 
 /// A document in force.
@@ -215,21 +218,19 @@ pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
     ObjectName::new(namespace, &reference.name)
 }
 
-/// What may not change while the object lives (API.md 2.3, 2.4), and for the same reason a provisioner's backend.
+/// What may not change while the object lives (API.md 2.3, 2.4), and for the same reason a provisioner's backend. Here the
+/// default is known, so more is found than the API server can (`schema::rules::Fixed`).
 fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> Option<Fault> {
     match (before.resource.as_ref()?, after.resource.as_ref()?) {
         (Resource::Subscription(old), Resource::Subscription(new)) => {
             let (old, new) = (named(&old.channel, &before.key), named(&new.channel, &after.key));
-            let message = format!(
-                "is immutable, and was {old}: delete the subscription and create it anew, or choose another name"
-            );
+            let message = format!("{CHANNEL_FIXED}; it was {old}");
             (old != new).then(|| after.fault_at("spec.channel.name", "Immutable", message))
         }
         (Resource::Channel(old), Resource::Channel(new)) => {
             let name = |written| canonical(provisioner_name(written, default_provisioner)).to_owned();
             let (old, new) = (name(old.provisioner.as_ref()), name(new.provisioner.as_ref()));
-            let message =
-                format!("is immutable, and was {old}: delete the channel and create it anew, or choose another name");
+            let message = format!("{PROVISIONER_FIXED}; it was {old}");
             (old != new).then(|| after.fault_at("spec.provisioner.name", "Immutable", message))
         }
         (Resource::ClusterChannelProvisioner(old), Resource::ClusterChannelProvisioner(new)) => {
@@ -238,9 +239,7 @@ fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> 
                     .backend
                     .or_else(|| built_in(&after.key.name.name).map(|(_, backend)| backend))
             };
-            let message =
-                "is immutable, for the events of its channels lie in the former one: make another provisioner";
-            (backend(old) != backend(new)).then(|| after.fault_at("spec.backend", "Immutable", message))
+            (backend(old) != backend(new)).then(|| after.fault_at("spec.backend", "Immutable", BACKEND_FIXED))
         }
         _ => None,
     }

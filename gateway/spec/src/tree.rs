@@ -155,6 +155,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn is_true(&self) -> bool {
+        matches!(self.value, Value::Boolean(true))
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }

@@ -16,9 +16,9 @@ use crate::{
         Target, Unresolved, Variable, VariableValue,
     },
     resource::{self, SecretSelector, SourceFields, Token},
+    schema::kinds::OUTBOX_SUFFIX,
     secrets,
     surroundings::Surroundings,
-    validate::OUTBOX_SUFFIX,
 };
 
 /// `sweepInterval` when a document has none (API.md 2.5).

@@ -8,10 +8,13 @@ use crate::{
     model::{Target, Unresolved},
     nearest::suggestion,
     resource::{Destination, ObjectReference, Resource},
-    schema::{forms::http_url, parts},
+    schema::{
+        forms::{host_or_url, http_url},
+        parts,
+    },
     set::{Set, named},
     surroundings::{Found, Reference, Surroundings},
-    validate::{dns_name, service_url},
+    validate::service_url,
 };
 
 pub(super) struct Targets<'a> {
@@ -30,7 +33,7 @@ impl Targets<'_> {
         }
         let url = match (&written.uri, &written.dns_name) {
             (Some(uri), _) => http_url(uri),
-            (None, Some(name)) => dns_name(name),
+            (None, Some(name)) => host_or_url(name),
             (None, None) => Err("names no target".to_owned()),
         };
         // Its form was checked with the document; a fault here is told rather than dropped.

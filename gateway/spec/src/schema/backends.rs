@@ -16,7 +16,7 @@ fn count(max: i64) -> Shape {
 fn size() -> Shape {
     Shape::Special {
         check: special::size,
-        describe: "Bytes, or text such as 512Mi.",
+        openapi: special::unsaid,
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn arguments(backend: BackendKind) -> Shape {
                     "dedup",
                     Shape::Special {
                         check: special::dedup,
-                        describe: "PT1S to P1D.",
+                        openapi: special::unsaid,
                     },
                     "A repeat of source and id within this time is not stored again; default: it is.",
                 ),
@@ -107,7 +107,7 @@ fn max_event_bytes(backend: BackendKind) -> Shape {
 pub(crate) fn config(backend: BackendKind) -> Shape {
     let addresses = || Shape::Special {
         check: special::text_or_list,
-        describe: "host:port, one or several.",
+        openapi: special::unsaid,
     };
     let secret = || {
         object(vec![
@@ -150,7 +150,7 @@ pub(crate) fn config(backend: BackendKind) -> Shape {
                 "monitoringURLs",
                 Shape::Special {
                     check: special::url_or_list,
-                    describe: "http://host:8222, one for each server.",
+                    openapi: special::unsaid,
                 },
                 "Where the servers tell whether they sync.",
             ),

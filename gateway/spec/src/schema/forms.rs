@@ -1,4 +1,7 @@
-//! What text may look like: one table for files (a check with a message) and for the CRDs (a pattern or an enum).
+//! What text may look like: one table for files (a check with a message) and for the CRDs (patterns in CEL, with the same
+//! words in the message, or an enum).
+//!
+//! Every form has a longest text: the API server allows a rule only where it can tell beforehand what it costs at most.
 
 use jiff::Timestamp;
 use url::Url;
@@ -24,6 +27,8 @@ pub(crate) enum Form {
     Name,
     /// DNS-1123 label: namespaces.
     Label,
+    /// A label, or nothing.
+    LabelOrNone,
     /// A CloudEvents attribute's name.
     Attribute,
     /// `org` or `org/repo`.
@@ -33,73 +38,146 @@ pub(crate) enum Form {
     SecretKey,
     /// The beginning of a JetStream stream's name.
     StreamPrefix,
+    /// A URL of one kind or the other, which depends on what is beside it.
+    Url,
+    /// A URL, or a path: what stands beside another URL.
+    RelativeUrl,
+    /// A host with or without a port, or a URL.
+    HostOrUrl,
+    /// An id of a topic or subscription at Google.
+    PubSubId,
 }
 
 impl Form {
     pub(crate) fn check(self, text: &str) -> Result<(), String> {
+        if let Some(max) = self.max().filter(|max| text.chars().count() > *max) {
+            let start: String = text.chars().take(SHOWN).collect();
+            // Addresses may carry credentials.
+            let start = if matches!(self, Self::Url | Self::HttpUrl | Self::RelativeUrl | Self::HostOrUrl) {
+                "the text".to_owned()
+            } else {
+                format!("`{start}...`")
+            };
+            return Err(format!("{start} is too long: {max} characters at most"));
+        }
         match self {
             Self::Free => Ok(()),
-            Self::Filled if text.trim().is_empty() => Err("must not be empty".to_owned()),
-            Self::Filled => Ok(()),
+            Self::Filled | Self::Url if text.trim().is_empty() => Err(FILLED.to_owned()),
+            Self::Filled | Self::Url => Ok(()),
             Self::Duration => duration::parse(text).map(|_| ()),
-            Self::PositiveDuration if duration::parse(text)?.is_zero() => Err("must be longer than nothing".to_owned()),
+            Self::PositiveDuration if duration::parse(text)?.is_zero() => Err(LONGER.to_owned()),
             Self::PositiveDuration => Ok(()),
             Self::HttpUrl => http_url(text).map(|_| ()),
+            Self::RelativeUrl => relative_url(text),
+            Self::HostOrUrl => host_or_url(text).map(|_| ()),
             Self::OneOf(words) if words.contains(&text) => Ok(()),
             Self::OneOf(words) => {
                 let meant = suggestion(text, words.iter().copied());
                 Err(format!("`{text}` is not one of {}{meant}", words.join(", ")))
             }
-            Self::Name => name(text, NAME_MAX),
-            Self::Label if text.contains('.') => Err("a namespace has no dots".to_owned()),
-            Self::Label => name(text, LABEL_MAX),
+            Self::Name => name(text),
+            Self::LabelOrNone if text.is_empty() => Ok(()),
+            Self::Label | Self::LabelOrNone if text.contains('.') => Err(format!("a namespace has no dots: {NAME}")),
+            Self::Label | Self::LabelOrNone => name(text),
             Self::Attribute => attribute(text),
             Self::OwnerAndRepository => owner_and_repository(text),
             Self::Timestamp => timestamp(text).map(|_| ()),
             Self::SecretKey => secret_key(text),
             Self::StreamPrefix => stream_prefix(text),
+            Self::PubSubId if text.chars().count() < PUBSUB_ID_MIN => Err(PUBSUB_ID.to_owned()),
+            Self::PubSubId => Ok(()),
         }
     }
 
-    /// As a pattern of a CRD, where one can say it.
-    pub(crate) fn pattern(self) -> Option<&'static str> {
+    /// The longest text, characters, where there is a limit. API servers count so, too.
+    pub(crate) fn max(self) -> Option<usize> {
         match self {
-            Self::Duration | Self::PositiveDuration => Some(duration::PATTERN),
-            Self::HttpUrl => Some(r"^(https?|h2c)://[^/?#]+"),
-            Self::Filled => Some(r"\S"),
-            Self::Name => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
-            Self::Label => Some(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
-            Self::Attribute => Some(r"^[a-z0-9]+$"),
-            Self::OwnerAndRepository => Some(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"),
-            Self::SecretKey => Some(r"^[-._a-zA-Z0-9]+$"),
-            Self::StreamPrefix => Some(r"^[-_A-Za-z0-9]*$"),
-            Self::Free | Self::OneOf(_) | Self::Timestamp => None,
+            Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => None,
+            Self::Filled | Self::HostOrUrl => Some(TEXT_MAX),
+            Self::Duration | Self::PositiveDuration => Some(DURATION_MAX),
+            Self::Url | Self::HttpUrl | Self::RelativeUrl => Some(URL_MAX),
+            Self::Name | Self::SecretKey => Some(NAME_MAX),
+            Self::Label | Self::LabelOrNone => Some(LABEL_MAX),
+            Self::Attribute => Some(ATTRIBUTE_MAX),
+            Self::OwnerAndRepository => Some(REPOSITORY_MAX),
+            Self::PubSubId => Some(PUBSUB_ID_MAX),
+        }
+    }
+
+    /// Patterns for the API server (RE2), each with what is told when a text misses it; files are told that, or more.
+    pub(crate) fn patterns(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Filled | Self::Url => &[(r"\S", FILLED)],
+            Self::Duration => &duration::PATTERNS,
+            Self::PositiveDuration => {
+                const PATTERNS: [(&str, &str); 3] = [duration::PATTERNS[0], duration::PATTERNS[1], ("[1-9]", LONGER)];
+                &PATTERNS
+            }
+            Self::HttpUrl => &[(r"^(?i:https?|h2c)://[^\s/?#:]\S*$", HTTP_URL)],
+            Self::RelativeUrl => &[(r"^((?i:https?|h2c):|[^:/?#]*([/?#]|$))", RELATIVE_URL)],
+            Self::HostOrUrl => &[(
+                r"^((?i:https?|h2c)://[^\s/?#:]\S*|[^\s/?#@:\[\]]+(:[0-9]*)?|\[[0-9a-fA-F:.]+\](:[0-9]*)?)$",
+                HOST_OR_URL,
+            )],
+            Self::Name => &[(
+                r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+                NAME,
+            )],
+            Self::Label => &[(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", NAME)],
+            Self::LabelOrNone => &[(r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", NAME)],
+            Self::Attribute => &[(r"^[a-z0-9]+$", ATTRIBUTE)],
+            Self::OwnerAndRepository => &[(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$", REPOSITORY)],
+            Self::SecretKey => &[(r"^[-._a-zA-Z0-9]+$", SECRET_KEY), (r"^[.]?[^.]", SECRET_KEY)],
+            Self::PubSubId => &[(r"^(?s:...)", PUBSUB_ID)],
+            Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => &[],
         }
     }
 }
+
+/// Of a text that is too long, so much is shown.
+const SHOWN: usize = 20;
+
+/// Names of images with registry, path and digest, the longest of what is merely to be filled, stay well below.
+const TEXT_MAX: usize = 1024;
+const FILLED: &str = "must not be empty";
+
+/// `P3650D` is the longest, to the millisecond in two dozen characters.
+const DURATION_MAX: usize = 64;
+const LONGER: &str = "must be longer than nothing";
+
+/// Servers take request lines of 8 KiB.
+const URL_MAX: usize = 8192;
+pub(super) const HTTP_URL: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
+pub(super) const RELATIVE_URL: &str = "expected a path or an http or https URL";
+const HOST_OR_URL: &str = "expected a host with or without a port, such as orders.example.com:9000, or a whole URL";
+
+const NAME: &str = "small letters, digits and `-`, with a letter or digit at both ends";
+const ATTRIBUTE: &str = "CloudEvents has small letters and digits only";
+/// CloudEvents asks for 20 at most; some go beyond.
+const ATTRIBUTE_MAX: usize = 64;
+/// GitHub: 39 for an organisation, 100 for a repository, and the slash.
+const REPOSITORY_MAX: usize = 140;
+const REPOSITORY: &str = "expected `org/repo`, or `org` for all its repositories";
+const SECRET_KEY: &str = "a key of a secret has letters, digits, `-`, `_` and `.`, and is no `.` or `..`";
+/// Google refuses shorter and longer ids of topics and subscriptions.
+const PUBSUB_ID_MIN: usize = 3;
+const PUBSUB_ID_MAX: usize = 255;
+const PUBSUB_ID: &str = "Google's ids have 3 characters at least";
 
 /// RFC 1123, section 2.1, as Kubernetes takes it for names.
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
-fn name(text: &str, longest: usize) -> Result<(), String> {
+fn name(text: &str) -> Result<(), String> {
     let part = |part: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let ends = part.bytes().next().is_some_and(inner) && part.bytes().last().is_some_and(inner);
         ends && part.bytes().all(|byte| inner(byte) || byte == b'-')
     };
-    if text.len() > longest {
-        return Err(format!(
-            "`{}...` is too long for a name: {longest} characters at most",
-            text.chars().take(20).collect::<String>()
-        ));
-    }
     if text.split('.').all(part) {
         return Ok(());
     }
-    Err(format!(
-        "`{text}` is no name: small letters, digits and `-`, with a letter or digit at both ends"
-    ))
+    Err(format!("`{text}` is no name: {NAME}"))
 }
 
 /// CloudEvents 1.0, "Naming conventions", and room for the extensions people really use.
@@ -111,19 +189,16 @@ fn attribute(text: &str) -> Result<(), String> {
     {
         return Ok(());
     }
-    Err(format!(
-        "`{text}` is no attribute name: CloudEvents has small letters and digits only"
-    ))
+    Err(format!("`{text}` is no attribute name: {ATTRIBUTE}"))
 }
 
 /// What Kubernetes takes; nothing that leads out of a folder.
 fn secret_key(text: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if !text.is_empty() && !text.starts_with("..") && text != "." && text.len() <= NAME_MAX && text.bytes().all(allowed)
-    {
+    if !text.is_empty() && !text.starts_with("..") && text != "." && text.bytes().all(allowed) {
         return Ok(());
     }
-    Err("a key of a secret has letters, digits, `-`, `_` and `.`".to_owned())
+    Err(SECRET_KEY.to_owned())
 }
 
 /// Leaves room for the longest namespace and most names in what a server takes (255 bytes).
@@ -150,22 +225,45 @@ fn owner_and_repository(text: &str) -> Result<(), String> {
     if owner.is_some_and(part) && repository.is_none_or(part) && more.is_none() {
         return Ok(());
     }
-    Err("expected `org/repo`, or `org` for all its repositories".to_owned())
+    Err(REPOSITORY.to_owned())
 }
 
 /// Messages leave the text out: it may carry credentials.
 pub(crate) fn http_url(text: &str) -> Result<Url, String> {
-    const WANTED: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
-    let url = Url::parse(text).map_err(|error| format!("{WANTED}: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("{HTTP_URL}: {error}"))?;
     // `h2c` is HTTP/2 without TLS (CONTRACT DL-1).
     if !matches!(url.scheme(), "http" | "https" | "h2c") {
-        return Err(format!("{WANTED}: the scheme is `{}`", url.scheme()));
+        return Err(format!("{HTTP_URL}: the scheme is `{}`", url.scheme()));
     }
-    // The parser forgives `http:host` and `http:///host`; a person who wrote that meant something else.
+    // The parser forgives `http:host`, `http:///host` and spaces; a person who wrote that meant something else.
+    if text.contains(char::is_whitespace) {
+        return Err(format!("{HTTP_URL}: there is a space in it"));
+    }
     if url.host_str().is_none_or(str::is_empty) || !text.contains("://") || text.contains(":///") {
-        return Err(format!("{WANTED}: there is no host"));
+        return Err(format!("{HTTP_URL}: there is no host"));
     }
     Ok(url)
+}
+
+fn relative_url(text: &str) -> Result<(), String> {
+    // Any base does: what is asked is whether the text can stand beside one.
+    let joined = http_url("http://base.invalid/").and_then(|base| base.join(text).map_err(|error| error.to_string()));
+    match joined {
+        Ok(url) if matches!(url.scheme(), "http" | "https" | "h2c") => Ok(()),
+        Ok(url) => Err(format!("{RELATIVE_URL}: the scheme is `{}`", url.scheme())),
+        Err(error) => Err(format!("{RELATIVE_URL}: {error}")),
+    }
+}
+
+/// `http://HOST[:PORT]/` is meant, or the URL that it is (API.md 2.1).
+pub(crate) fn host_or_url(text: &str) -> Result<Url, String> {
+    if text.contains("://") {
+        return http_url(text).map_err(|error| format!("{HOST_OR_URL}: {error}"));
+    }
+    if text.contains(['/', '?', '#', '@', ' ']) {
+        return Err(HOST_OR_URL.to_owned());
+    }
+    http_url(&format!("http://{text}/")).map_err(|_| HOST_OR_URL.to_owned())
 }
 
 pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {

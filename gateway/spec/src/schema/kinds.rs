@@ -7,14 +7,18 @@ use std::sync::LazyLock;
 use super::{
     Form, Object, Shape, field, list, object,
     parts::{channel_reference, delivery, destination, provisioner_reference, reply},
-    required, special,
+    required,
+    rules::{Fixed, Rule, Test, any, given, not, rule},
+    settings, short_list, special,
 };
-use crate::Kind;
+use crate::{Kind, model::BackendKind, provisioners};
 use sources::{container, gcp_pubsub, github, kubernetes_events};
 
 /// What one kind's `spec` may say.
 pub(crate) struct Described {
     pub(crate) spec: Shape,
+    /// Rules over the whole document: its name and its spec.
+    pub(crate) rules: Vec<Rule>,
     /// A document without `spec` means nothing.
     pub(crate) spec_required: bool,
     pub(crate) describe: &'static str,
@@ -41,6 +45,7 @@ pub(crate) fn described(kind: Kind) -> &'static Described {
                 Kind::Secret,
                 Described {
                     spec: Shape::Any,
+                    rules: Vec::new(),
                     spec_required: false,
                     describe: "A Kubernetes Secret.",
                 },
@@ -53,8 +58,31 @@ pub(crate) fn described(kind: Kind) -> &'static Described {
         .expect("every kind is described above")
 }
 
+/// Names that we make ourselves: outboxes, and subscriptions of hand-listed subscribers.
+pub(crate) const OUTBOX_SUFFIX: &str = ".outbox";
+pub(crate) const SUBSCRIBER_PART: &str = ".subscriber-";
+
+fn reserved(is: Test) -> Rule {
+    rule(
+        not(is),
+        "metadata.name",
+        "names like this are made by the gateway itself: choose another one",
+    )
+}
+
+/// What is told when something changes that may not; of files by `set.rs`.
+pub(crate) const CHANNEL_FIXED: &str =
+    "is immutable: delete the subscription and create it anew, or choose another name";
+pub(crate) const PROVISIONER_FIXED: &str =
+    "is immutable: delete the channel and create it anew, or choose another name";
+pub(crate) const BACKEND_FIXED: &str =
+    "is immutable, for the events of its channels lie in the former one: make another provisioner";
+
+/// Subscribers listed by hand; more are better made by a tool, as Subscriptions.
+const SUBSCRIBERS_MAX: usize = 256;
+
 fn channel() -> Described {
-    let subscriber = object(vec![
+    let mut subscriber = object(vec![
         field("subscriberURI", Shape::Text(Form::HttpUrl), "Where events are sent."),
         field("replyURI", Shape::Text(Form::HttpUrl), "Where answers are sent."),
         field(
@@ -65,9 +93,16 @@ fn channel() -> Described {
         field("uid", Shape::Any, "Not read."),
         field("generation", Shape::Any, "Not read."),
     ]);
+    if let Shape::Object(object) = &mut subscriber {
+        object.rules.push(rule(
+            any(&["subscriberURI", "replyURI"]),
+            "",
+            "at least one of subscriberURI and replyURI is needed",
+        ));
+    }
     let subscribable = object(vec![field(
         "subscribers",
-        list(subscriber),
+        short_list(subscriber, SUBSCRIBERS_MAX),
         "Subscribers listed by hand.",
     )]);
     let fields = vec![
@@ -77,7 +112,7 @@ fn channel() -> Described {
             provisioner_reference(),
             "Who keeps the events; absent means the default. Immutable.",
         ),
-        field("arguments", Shape::Any, "Settings of the backend."),
+        field("arguments", settings(), "Settings of the backend."),
         field(
             "delivery",
             delivery(),
@@ -85,16 +120,18 @@ fn channel() -> Described {
         ),
         field("subscribable", subscribable, "Subscribers without a Subscription."),
     ];
-    let rules = vec![(
-        "has(self.provisioner) == has(oldSelf.provisioner) && (!has(self.provisioner) || self.provisioner.name == oldSelf.provisioner.name)",
-        "provisioner is immutable: delete the channel and create it anew",
-    )];
+    let fixed = vec![Fixed {
+        path: "provisioner.name",
+        same: provisioners::aliases().collect(),
+        words: PROVISIONER_FIXED,
+    }];
     Described {
         spec: Shape::Object(Object {
             fields,
-            rules,
+            fixed,
             ..Object::default()
         }),
+        rules: vec![reserved(Test::EndsWith("metadata.name", OUTBOX_SUFFIX))],
         spec_required: false,
         describe: "Keeps events until each of its subscriptions has them.",
     }
@@ -103,11 +140,11 @@ fn channel() -> Described {
 fn subscription() -> Described {
     let filter = Shape::Special {
         check: special::filter,
-        describe: "One of exact, prefix, suffix, all, any, not, cesql.",
+        openapi: special::filter_schema,
     };
     let start = Shape::Special {
         check: special::start_from,
-        describe: "latest, earliest, {time: RFC 3339} or {offset: n}.",
+        openapi: special::start_from_schema,
     };
     let fields = vec![
         field("generation", Shape::Any, "Not read (v0.2)."),
@@ -118,7 +155,11 @@ fn subscription() -> Described {
         ),
         field("subscriber", destination(), "Where events are sent."),
         field("reply", reply(), "Where the subscriber's answers are sent."),
-        field("filters", list(filter), "All must match; none matches everything."),
+        field(
+            "filters",
+            short_list(filter, special::FILTERS_MAX),
+            "All must match; none matches everything.",
+        ),
         field(
             "delivery",
             delivery(),
@@ -140,22 +181,27 @@ fn subscription() -> Described {
         field("startFrom", start, "Where a new subscription starts; default latest."),
         field("paused", Shape::Boolean, "Keeps its place and delivers nothing."),
     ];
-    let rules = vec![
-        (
-            "has(self.subscriber) || has(self.reply)",
-            "at least one of subscriber and reply is needed",
-        ),
-        (
-            "self.channel.name == oldSelf.channel.name",
-            "channel is immutable: delete the subscription and create it anew",
-        ),
-    ];
+    let rules = vec![rule(
+        any(&["subscriber", "reply"]),
+        "",
+        "at least one of `subscriber` and `reply` is needed",
+    )];
+    let fixed = ["channel.name", "channel.namespace"].map(|path| Fixed {
+        path,
+        same: Vec::new(),
+        words: CHANNEL_FIXED,
+    });
     Described {
         spec: Shape::Object(Object {
             fields,
             rules,
+            fixed: fixed.into(),
             ..Object::default()
         }),
+        rules: vec![reserved(Test::Any(vec![
+            Test::EndsWith("metadata.name", OUTBOX_SUFFIX),
+            Test::Contains("metadata.name", SUBSCRIBER_PART),
+        ]))],
         spec_required: true,
         describe: "Delivers a channel's events to a subscriber, and its answers to a reply target.",
     }
@@ -171,26 +217,52 @@ fn provisioner() -> Described {
             Shape::Text(Form::OneOf(&["memory", "embedded", "kafka", "nats"])),
             "What keeps the events.",
         ),
-        field("config", Shape::Any, "Settings of the backend."),
+        field("config", settings(), "Settings of the backend."),
         field(
             "requireDurability",
             durability,
             "Not Ready unless the backend promises this.",
         ),
     ];
-    let rules = vec![(
-        "has(self.backend) == has(oldSelf.backend) && (!has(self.backend) || self.backend == oldSelf.backend)",
-        "backend is immutable: make another provisioner",
-    )];
+    let fixed = vec![Fixed {
+        path: "backend",
+        same: Vec::new(),
+        words: BACKEND_FIXED,
+    }];
     Described {
         spec: Shape::Object(Object {
             fields,
-            rules,
+            fixed,
             ..Object::default()
         }),
+        rules: backend_rules(),
         spec_required: false,
         describe: "A way to keep the events of channels.",
     }
+}
+
+/// A provisioner says its backend, or has a name that does; not both, differently.
+fn backend_rules() -> Vec<Rule> {
+    let named = |backend| Test::Is("metadata.name", provisioners::names(backend));
+    let said = BackendKind::ALL.map(|backend| {
+        given(
+            Test::All(vec![named(backend), Test::Has("spec.backend")]),
+            Test::Is("spec.backend", backend.words()),
+        )
+    });
+    let named = BackendKind::ALL.map(named).into_iter();
+    vec![
+        rule(
+            Test::Any(named.chain([Test::Has("spec.backend")]).collect()),
+            "spec",
+            "`backend` is required: memory, embedded, kafka or nats",
+        ),
+        rule(
+            Test::All(said.into()),
+            "spec.backend",
+            "this name is the built-in name of another backend: choose another name",
+        ),
+    ]
 }
 
 fn service() -> Described {
@@ -213,6 +285,7 @@ fn service() -> Described {
             open: true,
             ..Object::default()
         }),
+        rules: Vec::new(),
         spec_required: false,
         describe: "A Kubernetes Service.",
     }

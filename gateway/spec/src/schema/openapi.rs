@@ -1,15 +1,16 @@
 //! A shape as a structural OpenAPI v3 schema, as `apiextensions.k8s.io/v1` wants it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Object, Shape};
+use super::{
+    Form, Map, Object, Shape,
+    rules::{Fixed, Rule, form_rules, key_rules, without},
+};
 
 pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
     let mut schema = match shape {
         Shape::Any => json!({ "x-kubernetes-preserve-unknown-fields": true }),
-        Shape::Special { describe, .. } => {
-            json!({ "x-kubernetes-preserve-unknown-fields": true, "description": describe })
-        }
+        Shape::Special { openapi, .. } => openapi(),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => {
             let mut number = json!({ "type": "integer", "format": "int64", "minimum": min });
@@ -20,27 +21,18 @@ pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
             number
         }
         Shape::Quantity => json!({ "x-kubernetes-int-or-string": true, "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)?$" }),
-        Shape::Text(form) => {
-            let mut text = json!({ "type": "string" });
-            match form {
-                super::Form::OneOf(words) => text["enum"] = json!(words),
-                super::Form::Timestamp => text["format"] = json!("date-time"),
-                _ => {
-                    if let Some(pattern) = form.pattern() {
-                        text["pattern"] = json!(pattern);
-                    }
-                }
-            }
-            text
-        }
-        Shape::List { of, min } => {
+        Shape::Text(form) => text_schema(*form),
+        Shape::List { of, min, max } => {
             let mut list = json!({ "type": "array", "items": openapi(of, "") });
             if *min > 0 {
                 list["minItems"] = json!(min);
             }
+            if let Some(max) = max {
+                list["maxItems"] = json!(max);
+            }
             list
         }
-        Shape::Map(of) => json!({ "type": "object", "additionalProperties": openapi(of, "") }),
+        Shape::Map(map) => map_schema(map),
         Shape::Object(object) => object_schema(object),
     };
     if !describe.is_empty() && schema.get("description").is_none() {
@@ -49,9 +41,43 @@ pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
     schema
 }
 
+fn text_schema(form: Form) -> Value {
+    let mut text = json!({ "type": "string" });
+    match form {
+        Form::OneOf(words) => text["enum"] = json!(words),
+        Form::Timestamp => text["format"] = json!("date-time"),
+        _ => {}
+    }
+    if let Some(max) = form.max() {
+        text["maxLength"] = json!(max);
+    }
+    validations(&mut text, form_rules(form));
+    text
+}
+
+fn map_schema(map: &Map) -> Value {
+    let mut schema = json!({ "type": "object", "additionalProperties": openapi(&map.of, "") });
+    if let Some(max) = map.max {
+        schema["maxProperties"] = json!(max);
+    }
+    let mut rules = key_rules(map.keys);
+    let (not, words) = map.not;
+    if !not.is_empty() {
+        rules.push(without(not, words));
+    }
+    validations(&mut schema, rules);
+    schema
+}
+
+pub(crate) fn validations(schema: &mut Value, rules: Vec<Value>) {
+    if !rules.is_empty() {
+        schema["x-kubernetes-validations"] = rules.into();
+    }
+}
+
 fn object_schema(object: &Object) -> Value {
     let mut schema = json!({ "type": "object" });
-    let properties: Map<String, Value> = object
+    let properties: serde_json::Map<String, Value> = object
         .fields
         .iter()
         .map(|field| (field.name.to_owned(), openapi(&field.shape, field.describe)))
@@ -71,13 +97,8 @@ fn object_schema(object: &Object) -> Value {
     if object.open {
         schema["x-kubernetes-preserve-unknown-fields"] = json!(true);
     }
-    let rules: Vec<_> = object
-        .rules
-        .iter()
-        .map(|(rule, message)| json!({ "rule": rule, "message": message }))
-        .collect();
-    if !rules.is_empty() {
-        schema["x-kubernetes-validations"] = rules.into();
-    }
+    let rules = object.rules.iter().map(Rule::cel);
+    let rules = rules.chain(object.fixed.iter().map(Fixed::cel)).collect();
+    validations(&mut schema, rules);
     schema
 }

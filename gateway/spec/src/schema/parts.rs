@@ -1,9 +1,12 @@
 //! What several kinds have in common: references, targets, delivery settings, secrets.
 
-use super::{Form, Object, Shape, field, kinds::EVENT_BYTES_MAX, object, required};
+use super::{Form, Object, Shape, field, kinds::EVENT_BYTES_MAX, object, required, target};
 
 pub(crate) const EVENTING: &str = "eventing.knative.dev/v1alpha1";
 pub(crate) const SOURCES: &str = "sources.eventing.knative.dev/v1alpha1";
+/// How every apiVersion of these groups begins.
+pub(super) const EVENTING_GROUP: &str = "eventing.knative.dev/";
+pub(super) const SOURCES_GROUP: &str = "sources.eventing.knative.dev/";
 
 /// Retries beyond this are spelled wrong rather than meant; also where the CRD's 32 bits end.
 const RETRY_MAX: i64 = i32::MAX as i64;
@@ -58,27 +61,23 @@ pub(crate) fn provisioner_reference() -> Shape {
     reference_to(&["ClusterChannelProvisioner"], false)
 }
 
-const DNS_NAME_ALONE: (&str, &str) = (
-    "!has(self.dnsName) || !(has(self.ref) || has(self.uri) || has(self.name))",
-    "dnsName stands alone",
-);
-
 fn target_fields() -> Vec<super::Field> {
     let mut nested = reference_fields();
     for field in &mut nested {
         field.required = matches!(field.name, "apiVersion" | "kind" | "name");
     }
     let mut fields = reference_fields();
+    let nested = Object {
+        fields: nested,
+        rules: target::referable(),
+        ..Object::default()
+    };
     fields.extend([
-        field("ref", object(nested), "The target as an object."),
-        field(
-            "uri",
-            Shape::Text(Form::Filled),
-            "A URL; with ref, relative to the ref's.",
-        ),
+        field("ref", Shape::Object(nested), "The target as an object."),
+        field("uri", Shape::Text(Form::Url), "A URL; with ref, relative to the ref's."),
         field(
             "dnsName",
-            Shape::Text(Form::Filled),
+            Shape::Text(Form::HostOrUrl),
             "v0.2: a host with or without a port, or a URL.",
         ),
     ]);
@@ -87,16 +86,9 @@ fn target_fields() -> Vec<super::Field> {
 
 /// `sink`, `subscriber`, `deadLetterSink` (API.md 2.1).
 pub(crate) fn destination() -> Shape {
-    let rules = vec![
-        (
-            "has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)",
-            "one of ref, uri and dnsName is needed",
-        ),
-        DNS_NAME_ALONE,
-    ];
     Shape::Object(Object {
         fields: target_fields(),
-        rules,
+        rules: target::rules(false),
         ..Object::default()
     })
 }
@@ -109,20 +101,9 @@ pub(crate) fn reply() -> Shape {
         channel_reference(),
         "v0.2: the channel that takes the answers.",
     ));
-    let rules = vec![
-        (
-            "has(self.channel) || has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name)",
-            "one of channel, ref and uri is needed",
-        ),
-        (
-            "!has(self.channel) || !(has(self.ref) || has(self.uri) || has(self.dnsName) || has(self.name))",
-            "channel stands alone",
-        ),
-        DNS_NAME_ALONE,
-    ];
     Shape::Object(Object {
         fields,
-        rules,
+        rules: target::rules(true),
         ..Object::default()
     })
 }

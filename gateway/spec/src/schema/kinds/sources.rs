@@ -2,18 +2,49 @@
 
 use super::Described;
 use crate::schema::{
-    Field, Form, Object, Shape, field, filled_list, list, map, object,
+    Field, Form, Map, Object, Shape, field, filled_list, list, object,
     parts::{destination, secret_selector, token},
-    required, special,
+    required,
+    rules::{Rule, Test, any, given, not, rule},
+    settings, short_list, special,
 };
 
+/// Each is a header of every delivery; servers take about a hundred.
+const EXTENSIONS_MAX: usize = 64;
+
+/// GitHub has some seventy events, Kubernetes' controllers some hundred reasons; the API server has to know how many there can
+/// be.
+const WORDS_MAX: usize = 256;
+
 /// What all sources have (API.md 2.5).
-fn source(mut fields: Vec<Field>, rules: Vec<(&'static str, &'static str)>, describe: &'static str) -> Described {
-    let overrides = object(vec![field(
-        "extensions",
-        map(Shape::Text(Form::Free)),
-        "Set on every event.",
-    )]);
+fn source(mut fields: Vec<Field>, mut rules: Vec<Rule>, describe: &'static str) -> Described {
+    let extensions = Map {
+        of: Box::new(Shape::Text(Form::Free)),
+        keys: Form::Attribute,
+        not: (
+            &[
+                "specversion",
+                "id",
+                "source",
+                "type",
+                "time",
+                "subject",
+                "datacontenttype",
+                "dataschema",
+            ],
+            "is an attribute of every event, no extension",
+        ),
+        max: Some(EXTENSIONS_MAX),
+    };
+    let overrides = object(vec![field("extensions", Shape::Map(extensions), "Set on every event.")]);
+    rules.push(rule(
+        not(Test::All(vec![
+            Test::Has("serviceAccountName"),
+            Test::Has("serviceAccountname"),
+        ])),
+        "serviceAccountname",
+        "is the older spelling of `serviceAccountName`, which is there as well",
+    ));
     fields.extend([
         field("generation", Shape::Any, "Not read (v0.2)."),
         field("sink", destination(), "Where the events go."),
@@ -35,6 +66,7 @@ fn source(mut fields: Vec<Field>, rules: Vec<(&'static str, &'static str)>, desc
             rules,
             ..Object::default()
         }),
+        rules: Vec::new(),
         spec_required: true,
         describe,
     }
@@ -55,7 +87,7 @@ pub(super) fn github() -> Described {
         ),
         field(
             "eventTypes",
-            filled_list(Shape::Text(Form::Filled)),
+            filled_list(Shape::Text(Form::Filled), WORDS_MAX),
             "Event names as GitHub has them; `*` takes all, as does no list.",
         ),
         field(
@@ -82,10 +114,18 @@ pub(super) fn github() -> Described {
             "How often missed deliveries are looked for; PT0S is off.",
         ),
     ];
-    let rules = vec![(
-        "has(self.accessToken) || has(self.secretToken) || has(self.app)",
-        "at least one of accessToken and secretToken is needed",
-    )];
+    let rules = vec![
+        rule(
+            any(&["accessToken", "secretToken", "app"]),
+            "",
+            "at least one of `accessToken` and `secretToken` is needed",
+        ),
+        rule(
+            given(Test::Is("mode", &["poll"]), any(&["accessToken", "app"])),
+            "mode",
+            "poll reads GitHub's list of deliveries: it needs `accessToken` or `app`",
+        ),
+    ];
     source(fields, rules, "Events of a GitHub repository or organisation.")
 }
 
@@ -93,7 +133,7 @@ pub(super) fn kubernetes_events() -> Described {
     let fields = vec![
         field(
             "namespace",
-            Shape::Text(Form::Free),
+            Shape::Text(Form::LabelOrNone),
             "The namespace whose events are meant.",
         ),
         field("allNamespaces", Shape::Boolean, "All namespaces instead of one."),
@@ -102,10 +142,14 @@ pub(super) fn kubernetes_events() -> Described {
             list(Shape::Text(Form::OneOf(&["Normal", "Warning"]))),
             "Only these types.",
         ),
-        field("reasons", list(Shape::Text(Form::Filled)), "Only these reasons."),
+        field(
+            "reasons",
+            short_list(Shape::Text(Form::Filled), WORDS_MAX),
+            "Only these reasons.",
+        ),
         field(
             "kinds",
-            list(Shape::Text(Form::Filled)),
+            short_list(Shape::Text(Form::Filled), WORDS_MAX),
             "Only events about these kinds.",
         ),
         field(
@@ -114,9 +158,13 @@ pub(super) fn kubernetes_events() -> Described {
             "Bundles repeats within this time.",
         ),
     ];
-    let rules = vec![(
-        "(has(self.__namespace__) && self.__namespace__ != '') || (has(self.allNamespaces) && self.allNamespaces)",
-        "namespace is required, unless allNamespaces is true",
+    let rules = vec![rule(
+        Test::Any(vec![
+            Test::True("allNamespaces"),
+            Test::All(vec![Test::Has("namespace"), not(Test::Is("namespace", &[""]))]),
+        ]),
+        "namespace",
+        "`namespace` is required, unless `allNamespaces` is true",
     )];
     source(fields, rules, "Kubernetes' own events.")
 }
@@ -125,7 +173,7 @@ pub(super) fn gcp_pubsub() -> Described {
     let credentials = secret_selector(false);
     let fields = vec![
         required("googleCloudProject", Shape::Text(Form::Filled), "the project's id"),
-        required("topic", Shape::Text(Form::Filled), "the topic's id"),
+        required("topic", Shape::Text(Form::PubSubId), "the topic's id"),
         field(
             "gcpCredsSecret",
             credentials,
@@ -133,7 +181,7 @@ pub(super) fn gcp_pubsub() -> Described {
         ),
         field(
             "subscription",
-            Shape::Text(Form::Filled),
+            Shape::Text(Form::PubSubId),
             "An existing subscription to use.",
         ),
         field("emulatorHost", Shape::Text(Form::Filled), "host:port of an emulator."),
@@ -159,11 +207,11 @@ pub(super) fn container() -> Described {
             "env",
             Shape::Special {
                 check: special::env,
-                describe: "A list of EnvVar, or a map.",
+                openapi: special::env_schema,
             },
             "Environment.",
         ),
-        field("template", Shape::Any, "A pod template."),
+        field("template", settings(), "A pod template."),
         field(
             "restartPolicy",
             Shape::Text(Form::OneOf(&[
