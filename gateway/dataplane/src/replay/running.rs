@@ -159,7 +159,8 @@ impl Running {
     }
 
     fn is_done(&self) -> bool {
-        self.journeys.is_empty() && self.waiting.is_empty() && self.reading.is_none() && self.stretches.is_empty()
+        let is_read = self.stretches.iter().all(Range::is_empty);
+        self.journeys.is_empty() && self.waiting.is_empty() && self.reading.is_none() && is_read
     }
 
     /// Is it still the subscription that was asked for?
