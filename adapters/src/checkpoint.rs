@@ -30,14 +30,32 @@ pub struct StateError {
     source: io::Error,
 }
 
+impl StateError {
+    /// `act` is "read" or "write", `path` names the place.
+    pub fn new(act: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self {
+            act,
+            path: path.into(),
+            source,
+        }
+    }
+}
+
 /// One source's state.
 #[async_trait]
 pub trait Checkpoint: Send + Sync {
     /// What was saved last; `None` before the first time.
     async fn mark(&self) -> Result<Option<Vec<u8>>, StateError>;
 
-    /// Returns once the mark is on disk. Not cancel safe: dropped, either mark may be the one that stays.
+    /// Returns once the mark is on disk; where each write costs others something, once it is certain to be within seconds, or
+    /// with [`Checkpoint::flush`]. An error may then be the one of the mark before. Not cancel safe: dropped, either mark may
+    /// be the one that stays.
     async fn save_mark(&self, proof: &Accepted, mark: Vec<u8>) -> Result<(), StateError>;
+
+    /// Returns once every mark that was saved is where it is kept. Called when the source's run has ended.
+    async fn flush(&self) -> Result<(), StateError> {
+        Ok(())
+    }
 
     async fn notes(&self) -> Result<Option<Vec<u8>>, StateError>;
 

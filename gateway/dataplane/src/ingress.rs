@@ -23,6 +23,7 @@ use spec::ObjectName;
 use crate::{
     lineage,
     metrics::{DoorMetrics, Metrics},
+    server::Forwarder,
 };
 
 /// What a client that is refused because the gateway drains or is overloaded is asked to wait: another replica, or this one
@@ -125,9 +126,14 @@ pub(crate) struct Doors {
     pub(crate) implicit: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
 }
 
+/// By path: who answers it instead of this process; `None` while nobody does.
+pub(crate) type Elsewhere = HashMap<String, Option<Arc<str>>>;
+
 /// Shared by the server, the adapters and the plane.
 pub(crate) struct Ingress {
     doors: ArcSwap<Doors>,
+    elsewhere: ArcSwap<Elsewhere>,
+    pub(crate) forwarder: Forwarder,
     draining: Arc<AtomicBool>,
     pub(crate) metrics: Metrics,
     pub(crate) max_body_bytes: usize,
@@ -138,6 +144,8 @@ impl Ingress {
     pub(crate) fn new(metrics: Metrics, max_body_bytes: usize) -> Self {
         Self {
             doors: ArcSwap::default(),
+            elsewhere: ArcSwap::default(),
+            forwarder: Forwarder::default(),
             draining: Arc::default(),
             metrics,
             max_body_bytes,
@@ -162,6 +170,15 @@ impl Ingress {
 
     pub(crate) fn doors(&self) -> arc_swap::Guard<Arc<Doors>> {
         self.doors.load()
+    }
+
+    pub(crate) fn publish_elsewhere(&self, elsewhere: Elsewhere) {
+        self.elsewhere.store(Arc::new(elsewhere));
+    }
+
+    /// Whether another process answers what is asked for at this path, and its base URL if one does now.
+    pub(crate) fn elsewhere(&self, path: &str) -> Option<Option<Arc<str>>> {
+        self.elsewhere.load().get(path).cloned()
     }
 
     /// From now on everything is refused with 503.

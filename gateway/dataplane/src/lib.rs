@@ -33,5 +33,6 @@ mod tests;
 
 pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
 pub use failure::chain;
-pub use plane::{Backends, Built, Plane, Readiness, Settings, SwitchError};
+pub use plane::{Backends, Built, Plane, Readiness, Settings, SwitchError, Way};
 pub use replay::{Progress, Replay, ReplayError, Replayed, Until};
+pub use source_states::Identity;

@@ -8,7 +8,7 @@ mod observe;
 mod sources;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -39,7 +39,7 @@ use crate::{
     plan::Running,
     remote::Remote,
     route::Channels,
-    source_states::SourceStates,
+    source_states::{Identity, SourceStates},
     switches::Switches,
 };
 use sources::RunningSource;
@@ -79,6 +79,11 @@ pub trait Backends: Send + Sync + 'static {
     /// Makes what a source is made of. Starts nothing, and waits for nothing; an error is tried again with the next spec.
     fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved>;
 
+    /// Who a source is and where its state is kept, where that is not for the data folder to say.
+    fn identity(&self, _source: &model::Source) -> Option<Identity> {
+        None
+    }
+
     /// A spec is about to be applied. For what sources made upstream and can be found again there by the gateway's id: what
     /// this spec's sources did not make is left over from ones that were deleted while the gateway, or upstream, was down.
     /// Not so while documents cannot be read ([`Spec::incomplete`], and objects that are invalid). Waits for nothing.
@@ -90,8 +95,20 @@ pub trait Backends: Send + Sync + 'static {
 pub struct Built {
     /// For a source that is called: its receiver.
     pub hook: Option<Arc<dyn Hook>>,
+    /// Where the receiver is called.
+    pub way: Way,
     /// For a source that pulls, or looks after what is upstream.
     pub adapter: Option<Arc<dyn Adapter>>,
+}
+
+/// Where a source is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// `/hooks/NAMESPACE/NAME`: with whatever its upstream sends.
+    #[default]
+    Hooks,
+    /// `/sources/NAMESPACE/NAME`: with CloudEvents.
+    Sources,
 }
 
 /// For `/readyz`.
@@ -311,6 +328,12 @@ impl Plane {
     pub fn observe(&self) -> Observed {
         let observed = observe::observe(&self.0);
         self.0.transitions.lock().carry(observed)
+    }
+
+    /// Where requests go that this process has nothing for: by their path, without its first slash, the base URL of who has it;
+    /// `None` while nobody does.
+    pub fn publish_elsewhere(&self, elsewhere: HashMap<String, Option<Arc<str>>>) {
+        self.0.ingress.publish_elsewhere(elsewhere);
     }
 
     /// An open channel.

@@ -4,6 +4,7 @@
 //! needs a bound, a watch on slow senders and a graceful end (CONTRACT IN-9, OP-1).
 
 mod body;
+mod forward;
 mod host;
 mod listeners;
 mod requests;
@@ -25,6 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Plane, ingress::Ingress};
+pub(crate) use forward::Forwarder;
 pub use listeners::{Further, Listeners};
 use requests::Scope;
 use watched::{Activity, Watched};

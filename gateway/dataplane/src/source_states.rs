@@ -19,9 +19,18 @@ const UID: &str = "uid";
 
 /// What one source is known by, and its state. A handle: clones are the same.
 #[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) uid: String,
-    pub(crate) checkpoint: Arc<dyn Checkpoint>,
+pub struct Identity {
+    /// As [`adapter::Source::uid`].
+    pub uid: String,
+    /// As [`adapter::Source::gateway`].
+    pub gateway: String,
+    pub checkpoint: Arc<dyn Checkpoint>,
+}
+
+/// As it is kept here.
+#[derive(Clone)]
+struct Kept {
+    identity: Identity,
     file: Option<Arc<FileCheckpoint>>,
 }
 
@@ -31,7 +40,7 @@ pub(crate) struct SourceStates {
     folder: Option<PathBuf>,
     /// Of this data folder and no other.
     pub(crate) gateway: String,
-    known: Mutex<HashMap<ObjectKey, Identity>>,
+    known: Mutex<HashMap<ObjectKey, Kept>>,
 }
 
 impl SourceStates {
@@ -51,27 +60,28 @@ impl SourceStates {
     /// The source's state: that of an earlier life, or a new one. Blocks for a small synced write the first time.
     pub(crate) fn of(&self, key: &ObjectKey) -> io::Result<Identity> {
         let mut known = self.known.lock();
-        if let Some(identity) = known.get(key) {
-            return Ok(identity.clone());
+        if let Some(kept) = known.get(key) {
+            return Ok(kept.identity.clone());
         }
-        let identity = match &self.folder {
+        let (uid, checkpoint, file): (_, Arc<dyn Checkpoint>, _) = match &self.folder {
             Some(folder) => {
                 let folder = folder.join(folder_name(key));
                 let uid = id_in(&folder, UID)?;
                 let file = Arc::new(FileCheckpoint::new(folder));
-                Identity {
-                    uid,
-                    checkpoint: file.clone(),
-                    file: Some(file),
-                }
+                (uid, file.clone(), Some(file))
             }
-            None => Identity {
-                uid: Uuid::new_v4().to_string(),
-                checkpoint: Arc::new(MemoryCheckpoint::default()),
-                file: None,
-            },
+            None => (Uuid::new_v4().to_string(), Arc::new(MemoryCheckpoint::default()), None),
         };
-        known.insert(key.clone(), identity.clone());
+        let identity = Identity {
+            uid,
+            gateway: self.gateway.clone(),
+            checkpoint,
+        };
+        let kept = Kept {
+            identity: identity.clone(),
+            file,
+        };
+        known.insert(key.clone(), kept);
         Ok(identity)
     }
 
@@ -79,7 +89,7 @@ impl SourceStates {
     pub(crate) async fn forget(&self, key: &ObjectKey) {
         let known = self.known.lock().remove(key);
         let file = match (known, &self.folder) {
-            (Some(identity), _) => identity.file,
+            (Some(kept), _) => kept.file,
             (None, Some(folder)) => Some(Arc::new(FileCheckpoint::new(folder.join(folder_name(key))))),
             (None, None) => None,
         };

@@ -348,6 +348,10 @@ pub struct Source {
     pub sink: Result<ObjectName, Unresolved>,
     /// The sink as a URL for status, when it is known.
     pub sink_uri: Option<String>,
+    /// As which it is to run, where there are accounts.
+    pub service_account: Option<String>,
+    /// The API server's, of the object it was read from: one that was deleted and made again is another source.
+    pub uid: Option<String>,
     /// `ceOverrides.extensions`, set on every event of the source.
     pub extensions: BTreeMap<String, String>,
     pub config: SourceConfig,

@@ -13,7 +13,7 @@ use adapter_containers::{
     remove_orphans,
 };
 use async_trait::async_trait;
-use dataplane::{Built, server::Listeners};
+use dataplane::{Built, Way, server::Listeners};
 use prometheus_client::registry::Registry;
 use spec::{Kind, ObjectKey, Spec, model};
 use tokio::sync::watch;
@@ -82,6 +82,7 @@ impl Containers {
         let adapter = ContainerAdapter::new(config, given.clone(), self.engine.clone(), reach, &self.metrics);
         Ok(Built {
             hook: Some(Arc::new(ContainerHook::new(hook, given))),
+            way: Way::Sources,
             adapter: Some(Arc::new(adapter)),
         })
     }

@@ -24,8 +24,8 @@ pub(super) fn build(
         extensions: source.extensions.clone(),
     };
     Ok(Built {
-        hook: None,
         adapter: Some(Arc::new(PubSubSource::new(config, given))),
+        ..Built::default()
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adapter::{Adapter, Hook};
 use adapter_github::{Config, Credentials, Secret, Sources, Transport};
-use dataplane::Built;
+use dataplane::{Built, Way};
 use spec::model;
 use url::Url;
 
@@ -34,6 +34,7 @@ pub(super) fn build(
     let (hook, adapter) = sources.source(config, given);
     Ok(Built {
         hook: hook.map(|hook| Arc::new(hook) as Arc<dyn Hook>),
+        way: Way::Hooks,
         adapter: Some(Arc::new(adapter) as Arc<dyn Adapter>),
     })
 }

@@ -25,7 +25,7 @@ pub(super) fn build(
         },
     };
     Built {
-        hook: None,
         adapter: Some(Arc::new(KubernetesEvents::new(config, given))),
+        ..Built::default()
     }
 }

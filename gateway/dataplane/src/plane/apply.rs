@@ -4,10 +4,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration, time::SystemTime};
 
 use channel::{Channel, CursorName, Durability, Start};
 use futures_util::{FutureExt, future::join_all};
-use spec::{Kind, ObjectName, Spec, model};
+use spec::{ObjectName, Spec, model};
 use tokio_util::sync::CancellationToken;
 
-use super::{OpenChannel, Plane, RunningSubscription};
+use super::{OpenChannel, Plane, RunningSubscription, Way};
 use crate::{
     context::Context,
     dispatcher::{Dispatcher, Stop},
@@ -95,9 +95,9 @@ impl Plane {
                 Some(Err(_)) => Arc::new(HookDoor::unready()),
                 None => continue,
             };
-            let by_path = match key.kind {
-                Kind::ContainerSource => &mut doors.sources,
-                _ => &mut doors.hooks,
+            let by_path = match source.way {
+                Way::Sources => &mut doors.sources,
+                Way::Hooks => &mut doors.hooks,
             };
             by_path.insert(key.name.to_string(), door);
         }

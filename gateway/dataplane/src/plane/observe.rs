@@ -42,7 +42,7 @@ pub(super) fn observe(shared: &Shared) -> Observed {
             }
             Kind::Service | Kind::Secret => continue,
         };
-        let mut status = status.unwrap_or_else(|| invalid(&state, key));
+        let mut status = status.unwrap_or_else(|| unknown(&state, key));
         if let Some(faults) = state
             .spec
             .objects
@@ -103,17 +103,21 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// A document that was never valid.
-fn invalid(state: &State, key: &ObjectKey) -> Status {
+/// A document that was never valid, or is another process' to run.
+fn unknown(state: &State, key: &ObjectKey) -> Status {
     let faults = state
         .spec
         .objects
         .get(key)
         .map(|object| object.faults.join("; "))
         .unwrap_or_default();
-    Conditions::default()
-        .put("Valid", Err(why("Invalid", &faults)))
-        .done(Map::new())
+    let mut conditions = Conditions::default();
+    if faults.is_empty() {
+        let message = "another replica of the gateway looks after it, and knows how it is";
+        conditions.note("Here", Truth::Unknown, "", "Elsewhere", message);
+        return conditions.done(Map::new());
+    }
+    conditions.put("Valid", Err(why("Invalid", &faults))).done(Map::new())
 }
 
 fn provisioner(found: &model::Provisioner, state: &State) -> Status {

@@ -6,14 +6,14 @@ mod tests;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Counters, Outlet, Report};
+use adapter::{Adapter, AdapterError, Checkpoint, Counters, Outlet, Report};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use spec::{Kind, ObjectKey, Spec, model};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, Plane, Shared};
+use super::{Built, Plane, Shared, Way};
 use crate::{
     failure::chain,
     ingress::{HookDoor, SourceOutlet},
@@ -35,6 +35,7 @@ pub(crate) struct RunningSource {
     pub(crate) model: Arc<model::Source>,
     /// `None`: it is not called. An error answers 503, so that upstream records a failed delivery.
     pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
+    pub(crate) way: Way,
     /// Why it could not be built.
     pub(crate) failure: Option<model::Unresolved>,
     pub(crate) report: Report,
@@ -46,6 +47,8 @@ pub(crate) struct RunningSource {
 /// An adapter in its task.
 pub(crate) struct Run {
     adapter: Arc<dyn Adapter>,
+    /// Written out when the run has ended.
+    checkpoint: Arc<dyn Checkpoint>,
     pub(crate) stop: CancellationToken,
     done: CancellationToken,
     /// Why it is not running right now.
@@ -57,9 +60,12 @@ impl Plane {
     pub(super) async fn start_source(&self, model: Arc<model::Source>) -> bool {
         let key = model.key.clone();
         let shared = self.0.clone();
-        let opened = {
-            let (shared, key) = (shared.clone(), key.clone());
-            tokio::task::spawn_blocking(move || shared.source_states.of(&key)).await
+        let opened = match shared.backends.identity(&model) {
+            Some(identity) => Ok(Ok(identity)),
+            None => {
+                let (shared, key) = (shared.clone(), key.clone());
+                tokio::task::spawn_blocking(move || shared.source_states.of(&key)).await
+            }
         };
         let report = Report::new(&key.name.to_string());
         let counters = shared
@@ -87,17 +93,18 @@ impl Plane {
         let given = adapter::Source {
             name: key.name.to_string(),
             uid: identity.uid,
-            gateway: shared.source_states.gateway.clone(),
+            gateway: identity.gateway,
             outlet,
-            checkpoint: identity.checkpoint,
+            checkpoint: identity.checkpoint.clone(),
             report: report.clone(),
             counters: counters.clone(),
         };
         let running = match shared.backends.source(&model, given) {
-            Ok(Built { hook, adapter }) => RunningSource {
+            Ok(Built { hook, way, adapter }) => RunningSource {
                 hook: hook.map(|hook| Ok(Arc::new(HookDoor::new(hook)))),
+                way,
                 failure: None,
-                run: adapter.map(Run::new),
+                run: adapter.map(|adapter| Run::new(adapter, identity.checkpoint)),
                 model,
                 report,
                 _counters: counters,
@@ -113,6 +120,7 @@ impl Plane {
         let starting = running.run.as_ref().map(|run| {
             (
                 run.adapter.clone(),
+                run.checkpoint.clone(),
                 run.stop.clone(),
                 run.done.clone(),
                 run.ended.clone(),
@@ -127,7 +135,7 @@ impl Plane {
         if before.is_none() {
             before = state.leaving.remove(&key);
         }
-        let Some((adapter, stop, done, ended)) = starting else {
+        let Some((adapter, checkpoint, stop, done, ended)) = starting else {
             if let Some(before) = before {
                 // Whoever comes next waits for the one that is still ending.
                 state.leaving.insert(key.clone(), before.clone());
@@ -147,6 +155,9 @@ impl Plane {
                 before.cancelled().await;
             }
             supervise(&key, &*adapter, &stop, &ended).await;
+            if let Err(error) = checkpoint.flush().await {
+                tracing::warn!(source = %key.name, error = %chain(&error), "how far a source was read is not saved, some of its events will be repeated");
+            }
             done.cancel();
         });
     }
@@ -218,9 +229,10 @@ impl Shared {
 }
 
 impl Run {
-    fn new(adapter: Arc<dyn Adapter>) -> Self {
+    fn new(adapter: Arc<dyn Adapter>, checkpoint: Arc<dyn Checkpoint>) -> Self {
         Self {
             adapter,
+            checkpoint,
             stop: CancellationToken::new(),
             done: CancellationToken::new(),
             ended: Arc::default(),
@@ -234,12 +246,14 @@ fn unbuilt(
     counters: Arc<Counters>,
     why: model::Unresolved,
 ) -> RunningSource {
-    let is_called = matches!(
-        model.config,
-        model::SourceConfig::GitHub(_) | model::SourceConfig::Container(_)
-    );
+    let way = match model.config {
+        model::SourceConfig::GitHub(_) => Some(Way::Hooks),
+        model::SourceConfig::Container(_) => Some(Way::Sources),
+        model::SourceConfig::KubernetesEvents(_) | model::SourceConfig::GcpPubSub(_) => None,
+    };
     RunningSource {
-        hook: is_called.then(|| Err(why.clone())),
+        hook: way.map(|_| Err(why.clone())),
+        way: way.unwrap_or_default(),
         failure: Some(why),
         run: None,
         model,

@@ -1,6 +1,6 @@
 //! What a request to the ingress means: a channel's events, a source's hook or its events, or a refusal with its reason.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use adapter::{Accepted, HookRequest, Refused};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::{
     body::{self, BodyError},
+    forward::{Forwarder, Unanswered},
     host,
 };
 use crate::ingress::{Door, HookDoor, Ingress, SOON};
@@ -27,6 +28,9 @@ const fn structured_limit(max_event_bytes: usize) -> usize {
     max_event_bytes.saturating_mul(2).saturating_add(64 * 1024)
 }
 
+/// The largest body that any hook takes (`adapter::Unready`); whoever has the hook knows its own limit.
+const HOOK_MAX_BYTES: usize = 25 * 1024 * 1024;
+
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -39,6 +43,11 @@ pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope:
     let path = request.uri().path();
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
+    let is_served = scope == Scope::Everything || path.starts_with("sources/");
+    if let Some(owner) = found_elsewhere(ingress, path).filter(|_| is_served) {
+        let path = path.to_owned();
+        return pass_on(request, ingress, owner, &path).await;
+    }
     // With one part behind it, `sources` is a namespace of channels.
     if let Some(name) = path.strip_prefix("sources/").filter(|name| name.contains('/')) {
         let source = ingress.doors().sources.get(name).cloned();
@@ -84,6 +93,45 @@ pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope:
             refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &message)
         }
         _ => method_not_allowed(ingress, "POST, OPTIONS"),
+    }
+}
+
+/// Who answers instead of this process; what is here is answered here.
+fn found_elsewhere(ingress: &Ingress, path: &str) -> Option<Option<Arc<str>>> {
+    let owner = ingress.elsewhere(path)?;
+    let doors = ingress.doors();
+    let is_here = match (path.strip_prefix("sources/"), path.strip_prefix("hooks/")) {
+        (Some(name), _) => doors.sources.contains_key(name),
+        // One that is called in a pod of its own has no receiver here.
+        (None, Some(name)) => doors.hooks.contains_key(name),
+        (None, None) => doors.channels.contains_key(path),
+    };
+    (!is_here).then_some(owner)
+}
+
+async fn pass_on(request: Request<Incoming>, ingress: &Ingress, owner: Option<Arc<str>>, path: &str) -> Answer {
+    let (head, body) = request.into_parts();
+    let unanswered = |why: &Unanswered| {
+        ingress.metrics.request_refused(why.reason());
+        retry(why.status(), &format!("/{path} is at another replica: {why}"), SOON)
+    };
+    let owner = match (Forwarder::may_forward(&head.headers, owner.as_ref()), owner) {
+        (Ok(()), Some(owner)) => owner,
+        (Err(why), _) => return unanswered(&why),
+        (Ok(()), None) => return unanswered(&Unanswered::Nobody),
+    };
+    let limit = match path.starts_with("hooks/") {
+        true => HOOK_MAX_BYTES,
+        false => ingress.max_body_bytes,
+    };
+    let mut share = ingress.bodies.share();
+    let body = match body::read(&head.headers, body, limit, &mut share).await {
+        Ok(body) => body,
+        Err(error) => return body_refused(&error, |reason| ingress.metrics.request_refused(reason)),
+    };
+    match ingress.forwarder.forward(head, body, &owner, path).await {
+        Ok(answer) => answer,
+        Err(why) => unanswered(&why),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     schema::kinds::OUTBOX_SUFFIX,
     secrets,
     surroundings::Surroundings,
+    tree::Node,
 };
 
 /// `sweepInterval` when a document has none (API.md 2.5).
@@ -185,10 +186,13 @@ impl Building<'_> {
                 target => self.direct(key, written, target),
             },
         };
+        let uid = document.root.get("metadata").and_then(|metadata| metadata.get("uid"));
         let source = Source {
             key: key.clone(),
             sink,
             sink_uri,
+            service_account: common.service_account_name.clone(),
+            uid: uid.and_then(Node::text).map(str::to_owned),
             extensions: common.extensions.clone(),
             config,
         };

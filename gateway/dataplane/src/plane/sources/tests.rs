@@ -90,12 +90,12 @@ impl Backends for Backing {
             return Ok(Built::default());
         };
         Ok(Built {
-            hook: None,
             adapter: Some(Arc::new(Scripted {
                 script: self.0.clone(),
                 topic: config.topic.clone(),
                 given,
             })),
+            ..Built::default()
         })
     }
 }
@@ -109,6 +109,8 @@ fn source(topic: &str) -> model::Source {
         key: key(),
         sink: Ok(ObjectName::new("default", "c")),
         sink_uri: None,
+        service_account: None,
+        uid: None,
         extensions: BTreeMap::new(),
         config: model::SourceConfig::GcpPubSub(model::GcpPubSubSource {
             project: "p".into(),
