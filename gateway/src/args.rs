@@ -236,6 +236,13 @@ pub(crate) struct Adapter {
     /// current one.
     #[arg(long, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
     pub(crate) kube_context: Option<String>,
+    /// Keep the state of the one source in this ConfigMap of the cluster, and not in --data: for the Deployments that a
+    /// gateway in a cluster makes.
+    #[arg(long, env = "HEADGATE_STATE", requires = "state_uid", value_parser = in_namespace, value_name = "NAMESPACE/NAME")]
+    pub(crate) state: Option<spec::ObjectName>,
+    /// The uid of the source's object in the cluster (with --state).
+    #[arg(long, env = "HEADGATE_STATE_UID", requires = "state", value_name = "UID")]
+    pub(crate) state_uid: Option<String>,
     /// How long a drain may take.
     #[arg(long, env = "HEADGATE_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub(crate) grace: Duration,
@@ -462,6 +469,14 @@ fn source_kind(text: &str) -> Result<spec::Kind, String> {
 }
 
 /// `500ms`, `30s`, `5m`, `1h`.
+fn in_namespace(text: &str) -> Result<spec::ObjectName, String> {
+    let parts = text
+        .split_once('/')
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+    let (namespace, name) = parts.ok_or("expected NAMESPACE/NAME")?;
+    Ok(spec::ObjectName::new(namespace, name))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')

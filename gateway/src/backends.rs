@@ -12,7 +12,7 @@ use channel_embedded::DataFolder;
 use channel_kafka::{Cluster, KafkaChannel};
 use channel_memory::MemoryChannel;
 use channel_nats::{NatsChannel, Server};
-use dataplane::Built;
+use dataplane::{Built, Identity};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{ObjectName, Spec, model};
@@ -21,13 +21,16 @@ use tokio::time::Instant;
 use crate::log_metrics::{LogMetrics, OpenLogs};
 pub(crate) use containers::Containers;
 
+mod cluster;
 mod containers;
 mod gcp_pubsub;
 mod github;
 mod kafka;
 mod kubernetes_events;
 mod nats;
+mod told;
 
+pub(crate) use cluster::{InCluster, kept_in, owner};
 pub(crate) use github::Address;
 
 pub(crate) struct Backends {
@@ -43,6 +46,8 @@ pub(crate) struct Backends {
     address: Address,
     containers: Containers,
     kube_context: Option<String>,
+    cluster: Option<InCluster>,
+    alone: Option<Identity>,
 }
 
 impl Backends {
@@ -61,6 +66,21 @@ impl Backends {
             address,
             containers,
             kube_context: None,
+            cluster: None,
+            alone: None,
+        }
+    }
+
+    /// In a cluster some sources run in pods, and their state is kept there.
+    pub(crate) fn in_cluster(self, cluster: Option<InCluster>) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// Of the one source that runs here for a gateway of a cluster.
+    pub(crate) fn alone(self, identity: Option<Identity>) -> Self {
+        Self {
+            alone: identity,
+            ..self
         }
     }
 
@@ -301,6 +321,36 @@ impl dataplane::Backends for Backends {
     }
 
     fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
+        let Some(cluster) = &self.cluster else {
+            return self.in_process(source, given);
+        };
+        if let Some(built) = cluster.in_pods(source, &given)? {
+            return Ok(built);
+        }
+        let built = self.in_process(source, given)?;
+        Ok(Built {
+            adapter: built.adapter.map(|adapter| cluster.guarded(source, adapter)),
+            ..built
+        })
+    }
+
+    fn identity(&self, source: &model::Source) -> Option<Identity> {
+        match &self.cluster {
+            Some(cluster) => cluster.identity(source),
+            None => self.alone.clone(),
+        }
+    }
+
+    fn wanted(&self, gateway: &str, spec: &Spec) {
+        // In a cluster what belonged to a deleted source goes with it.
+        if self.cluster.is_none() {
+            self.containers.wanted(gateway, spec);
+        }
+    }
+}
+
+impl Backends {
+    fn in_process(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
         match &source.config {
             model::SourceConfig::GitHub(config) => github::build(source, config, given, &self.github, &self.address),
             model::SourceConfig::Container(config) => self.containers.build(source, config, given),
@@ -312,9 +362,5 @@ impl dataplane::Backends for Backends {
                 self.kube_context.as_deref(),
             )),
         }
-    }
-
-    fn wanted(&self, gateway: &str, spec: &Spec) {
-        self.containers.wanted(gateway, spec);
     }
 }

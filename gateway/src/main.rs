@@ -8,6 +8,7 @@ mod commands;
 mod documents;
 mod log_metrics;
 mod output;
+mod replicas;
 mod run;
 mod table;
 mod telemetry;

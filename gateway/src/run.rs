@@ -21,8 +21,9 @@ use url::Url;
 
 use crate::{
     Failure, admin, args,
-    backends::{Address, Backends, Containers},
+    backends::{self, Address, Backends, Containers},
     documents::Documents,
+    replicas::{self, Replicas, Turns},
     telemetry,
 };
 
@@ -39,6 +40,8 @@ type Ended = (&'static str, anyhow::Result<()>);
 pub(crate) struct Alone {
     pub(crate) kind: spec::Kind,
     pub(crate) sink: Url,
+    /// The ConfigMap that keeps the state of the one source, and the uid of its object.
+    pub(crate) state: Option<(spec::ObjectName, String)>,
 }
 
 pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
@@ -71,7 +74,22 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     };
     let (listeners, further) = dataplane::server::Listeners::beside(listen);
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
-    let backends = Backends::new(folder, address, containers, &mut registry).of_cluster(args.kube_context.clone());
+    let (replicas, in_cluster) = cluster
+        .as_ref()
+        .map(|cluster| replicas::join(cluster.access(), &args, listen))
+        .unzip();
+    let (turns, workloads) = (
+        replicas.as_ref().map(Replicas::turns),
+        in_cluster.as_ref().map(|in_cluster| in_cluster.workloads.clone()),
+    );
+    let kept = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
+        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref()).await?),
+        None => None,
+    };
+    let backends = Backends::new(folder, address, containers, &mut registry)
+        .of_cluster(args.kube_context.clone())
+        .in_cluster(in_cluster)
+        .alone(kept);
     let backends = Arc::new(backends);
     let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
 
@@ -92,6 +110,25 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         }
         None => specs,
     };
+    let specs = match replicas {
+        Some(replicas) => {
+            let (publish, mine) = watch::channel(Arc::new(Spec::default()));
+            let (sharing, stopped) = (plane.clone(), stop.clone());
+            parts.spawn(async move {
+                replicas.run(specs, publish, sharing, stopped).await;
+                ("replicas", Ok(()))
+            });
+            mine
+        }
+        None => specs,
+    };
+    if let Some(workloads) = workloads {
+        let stopped = stop.clone();
+        parts.spawn(async move {
+            workloads.run(stopped).await;
+            ("workloads", Ok(()))
+        });
+    }
     parts.spawn(async move {
         running.run(specs, stopped).await;
         ("data plane", Ok(()))
@@ -116,9 +153,13 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     );
     if let Some(cluster) = cluster {
         // A gateway that drains has nothing to report: the next one does.
-        let (observing, stopped) = (plane.clone(), stop_ingress.clone());
+        let observing = Observing {
+            plane: plane.clone(),
+            turns,
+        };
+        let stopped = stop_ingress.clone();
         parts.spawn(async move {
-            cluster.report(Observing(observing), stopped).await;
+            cluster.report(observing, stopped).await;
             ("status", Ok(()))
         });
     }
@@ -179,26 +220,52 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     }
 }
 
-/// What a cluster is told of the data plane.
-struct Observing(Plane);
+/// What a cluster is told of the data plane: of what this replica writes the status of.
+struct Observing {
+    plane: Plane,
+    turns: Option<Turns>,
+}
+
+impl Observing {
+    /// Without the channels whose Services are another replica's to make.
+    fn ours(&self, spec: Arc<Spec>) -> Arc<Spec> {
+        let is_ours = |name: &spec::ObjectName| self.is_ours(&spec::ObjectKey::new(spec::Kind::Channel, name.clone()));
+        if spec.channels.keys().all(is_ours) {
+            return spec;
+        }
+        let mut ours = Spec::clone(&spec);
+        ours.channels.retain(|name, _| is_ours(name));
+        Arc::new(ours)
+    }
+
+    fn is_ours(&self, key: &spec::ObjectKey) -> bool {
+        self.turns.as_ref().is_none_or(|turns| turns.writes_status(key))
+    }
+}
 
 impl kubernetes::Observe for Observing {
     fn applied(&self) -> u64 {
-        self.0.applied()
+        self.plane.applied()
     }
 
     fn observe(&self) -> (Arc<Spec>, spec::Observed) {
         loop {
-            let (spec, observed) = (self.0.spec(), self.0.observe());
+            let (spec, mut observed) = (self.plane.spec(), self.plane.observe());
             // Between the two, another spec may have come.
-            if Arc::ptr_eq(&spec, &self.0.spec()) {
-                return (spec, observed);
+            if Arc::ptr_eq(&spec, &self.plane.spec()) {
+                observed.objects.retain(|key, _| self.is_ours(key));
+                return (self.ours(spec), observed);
             }
         }
     }
 
     fn has(&self, source: &spec::ObjectKey) -> bool {
-        self.0.has(source)
+        // Of a source that is another replica's, that one says when it may go.
+        !self.is_ours(source) || self.plane.has(source)
+    }
+
+    fn may_write(&self, key: &spec::ObjectKey) -> bool {
+        self.is_ours(key)
     }
 }
 

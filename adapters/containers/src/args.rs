@@ -4,7 +4,7 @@
 const FLAG: &str = "--sink";
 
 /// `args` with the sink's URL: as `--sink=URL`, or as `--sink URL` where it was written so.
-pub(crate) fn with_sink(args: &[String], sink: &str) -> Vec<String> {
+pub fn with_sink(args: &[String], sink: &str) -> Vec<String> {
     let mut filled = Vec::with_capacity(args.len() + 1);
     let mut found = false;
     let mut rest = args.iter().peekable();

@@ -28,9 +28,11 @@ mod wanted;
 
 pub use self::adapter::{ContainerAdapter, Reach};
 pub use address::EngineAddress;
+pub use args::with_sink;
 pub use config::{Config, Restart, Value, Variable};
 pub use engine::{Engine, HOST};
 pub use hook::{ContainerHook, HookConfig};
 pub use metrics::Metrics;
 pub use orphans::remove_orphans;
 pub use trouble::Trouble;
+pub use wanted::overrides;

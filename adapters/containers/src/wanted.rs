@@ -1,7 +1,7 @@
 //! From what a source says to what an engine is asked to create. Pure; the same source is always the same container, which
 //! the hash in its labels tells.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::json;
@@ -86,7 +86,7 @@ fn environment(config: &Config) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = vec![
         ("K_SINK".into(), config.sink.clone()),
         ("SINK".into(), config.sink.clone()),
-        ("K_CE_OVERRIDES".into(), overrides(config)),
+        ("K_CE_OVERRIDES".into(), overrides(&config.extensions)),
     ];
     let ours = all.len();
     for variable in &config.env {
@@ -106,11 +106,11 @@ fn environment(config: &Config) -> Vec<(String, String)> {
     all
 }
 
-/// As Knative gives it: empty where there are none.
-fn overrides(config: &Config) -> String {
-    match config.extensions.is_empty() {
+/// `K_CE_OVERRIDES`, as Knative gives it: empty where there are none.
+pub fn overrides(extensions: &BTreeMap<String, String>) -> String {
+    match extensions.is_empty() {
         true => String::new(),
-        false => json!({ "extensions": config.extensions }).to_string(),
+        false => json!({ "extensions": extensions }).to_string(),
     }
 }
 

@@ -87,6 +87,23 @@ impl Kubernetes {
         Some(SHARED.get_or_init(begin).await)
     }
 
+    /// The same with the controller manager: Deployments become pods, owned objects are collected, quotas are counted.
+    pub async fn shared_with_controllers() -> Option<&'static Self> {
+        static SHARED: OnceCell<Kubernetes> = OnceCell::const_new();
+        if cache::skipped("kubernetes") {
+            return None;
+        }
+        let setup = Setup {
+            controller_manager: true,
+            ..Setup::default()
+        };
+        let begin = || async {
+            let started = tokio::task::spawn_blocking(|| Self::begin(setup, true)).await;
+            started.expect("a server")
+        };
+        Some(SHARED.get_or_init(begin).await)
+    }
+
     /// One of the test's own. `None` when it is to be skipped.
     pub async fn start(setup: Setup) -> Option<Self> {
         if cache::skipped("kubernetes") {

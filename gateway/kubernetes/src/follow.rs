@@ -74,6 +74,8 @@ pub(crate) struct Follower {
     pub(crate) collection: Collection,
     /// The only one that is looked at.
     pub(crate) namespace: Option<String>,
+    /// Of these labels alone.
+    pub(crate) labels: Option<String>,
     pub(crate) out: mpsc::Sender<Message>,
 }
 
@@ -137,6 +139,7 @@ impl Follower {
         let mut objects = Vec::new();
         let mut params = ListParams {
             field_selector: place.fields.clone(),
+            label_selector: self.labels.clone(),
             limit: Some(PAGE),
             ..ListParams::default()
         };
@@ -161,6 +164,7 @@ impl Follower {
     async fn watch(&self, place: &Place, version: &mut String, failed: &mut u32) -> Result<Watched, Refusal> {
         let params = WatchParams {
             field_selector: place.fields.clone(),
+            label_selector: self.labels.clone(),
             timeout: u32::try_from(WATCH.as_secs()).ok(),
             bookmarks: true,
             ..WatchParams::default()

@@ -134,7 +134,8 @@ impl<O: Observe> Guard<O> {
                 steps.push((key.clone(), facts.clone(), step(facts, &moment)));
             }
         });
-        steps.retain(|(_, _, step)| *step != Step::Nothing);
+        // What is said to the own store is nobody else's affair.
+        steps.retain(|(key, _, step)| *step != Step::Nothing && (*step == Step::Leave || self.observe.may_write(key)));
         steps
     }
 

@@ -9,17 +9,23 @@
 
 mod address;
 mod channels;
+mod checkpoints;
 mod client;
 mod collection;
 mod events;
 mod follow;
 mod guard;
 mod known;
+mod lease;
 mod refusal;
 mod report;
 mod request;
+pub mod share;
 mod status;
 mod store;
+#[cfg(test)]
+mod testing;
+pub mod workloads;
 
 use std::sync::Arc;
 
@@ -28,10 +34,12 @@ use spec::{ObjectKey, Observed, Spec};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use checkpoints::{State, StateError};
 pub use client::{Cluster, ConnectError, connect};
 use follow::Message;
 use guard::Guard;
 use known::Known;
+pub use lease::{Contender, Fence, Identity, Turn};
 use report::Reporter;
 use store::{INBOX, Store};
 
@@ -59,6 +67,10 @@ pub trait Observe: Send + Sync + 'static {
 
     /// Whether a source runs, or is still taking away what it made upstream.
     fn has(&self, source: &ObjectKey) -> bool;
+
+    /// Whether it is for this replica to write of an object, right now: asked before each write, for the right may be lost at
+    /// any time.
+    fn may_write(&self, key: &ObjectKey) -> bool;
 }
 
 /// The parts of a gateway that talk to the API server.
@@ -111,6 +123,11 @@ impl Kubernetes {
             events: events::Trouble::default(),
         };
         tokio::join!(reporter.run(stop.clone()), guard.run(stop));
+    }
+
+    /// The way to the API server.
+    pub fn access(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// What cannot be read, and what to do about it; for `/readyz`.

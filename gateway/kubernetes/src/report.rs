@@ -133,6 +133,9 @@ impl<O: Observe> Reporter<O> {
     }
 
     async fn write(&self, Write { key, facts, wanted }: Write) {
+        if !self.observe.may_write(&key) {
+            return;
+        }
         let path = collection::path(key.kind.api_version(), key.kind.plural(), &key.name);
         let mut body = json!({
             "apiVersion": key.kind.api_version(), "kind": key.kind.as_str(), "status": wanted,

@@ -134,6 +134,7 @@ impl Store {
             client: self.cluster.client.clone(),
             collection: collection.clone(),
             namespace: self.settings.namespace.clone(),
+            labels: None,
             out: self.inbox.clone(),
         };
         self.tasks.spawn(follower.run(stop.clone()));

@@ -15,6 +15,7 @@ pub(super) async fn adapter(args: args::Adapter, admin_token: Option<String>) ->
     let alone = Alone {
         kind: args.kind,
         sink: args.sink,
+        state: args.state.zip(args.state_uid),
     };
     let run = args::Run {
         paths: args.paths,

@@ -72,6 +72,9 @@ impl<O: Observe> Reporter<O> {
     }
 
     pub(super) async fn apply_service(&self, channel: ObjectName, uid: String) {
+        if !self.observe.may_write(&ObjectKey::new(Kind::Channel, channel.clone())) {
+            return;
+        }
         let gateway = self.settings.service.as_deref().unwrap_or_default();
         let service = channels::service(&channel);
         let path = collection::path("v1", "services", &service);

@@ -1,0 +1,161 @@
+//! When a lease is taken, by paused time; and contenders against a real API server.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::testing::{World, eventually};
+
+fn contender(identity: &str) -> Contender {
+    // Connects when it is first used.
+    let config = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+    let client = Client::try_from(config).expect("a client of a plain address");
+    let identity = Identity {
+        name: identity.to_owned(),
+        url: None,
+        contends: true,
+    };
+    Contender::new(client, "headgate", "headgate", identity)
+}
+
+fn held(by: &str, epoch: i32, renewed: i64) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(by.to_owned()),
+        lease_transitions: Some(epoch),
+        renew_time: Timestamp::from_second(renewed).ok().map(MicroTime),
+        ..LeaseSpec::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_taken_only_when_it_did_not_change_for_its_duration_by_our_own_clock() {
+    let mut one = contender("one");
+    let begun = Instant::now();
+    let at = |seconds| begun + Duration::from_secs(seconds);
+    // Renewed in a future or a past far away: another's clock is of no account.
+    assert_eq!(one.step(&held("two", 4, 9_000_000_000), at(0)), Step::Wait);
+    assert_eq!(one.step(&held("two", 4, 9_000_000_000), at(14)), Step::Wait);
+    assert_eq!(one.step(&held("two", 4, 0), at(14)), Step::Wait, "it was renewed");
+    assert_eq!(one.step(&held("two", 4, 0), at(28)), Step::Wait);
+    assert_eq!(one.step(&held("two", 4, 0), at(29)), Step::Take { epoch: 5 });
+    assert_eq!(one.step(&held("", 4, 0), at(29)), Step::Take { epoch: 5 }, "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ours_is_renewed_while_we_believe_in_it_and_taken_anew_afterwards() {
+    let mut one = contender("one");
+    assert_eq!(
+        one.step(&held("one", 4, 0), Instant::now()),
+        Step::Take { epoch: 5 },
+        "of a process before"
+    );
+    one.fence.grant(5, Instant::now());
+    assert_eq!(one.step(&held("one", 5, 0), Instant::now()), Step::Renew { epoch: 5 });
+    tokio::time::advance(HOLDS).await;
+    assert_eq!(one.step(&held("one", 5, 0), Instant::now()), Step::Take { epoch: 6 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_falls_by_itself_counted_from_before_the_request() {
+    let fence = Fence::default();
+    assert!(!fence.is_mine());
+    let asked = Instant::now();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    fence.grant(3, asked);
+    assert_eq!(fence.epoch(), Some(3));
+    tokio::time::advance(HOLDS - Duration::from_secs(2)).await;
+    assert_eq!(fence.epoch(), None);
+    assert!(HOLDS < DURATION && 3 * RENEW_EVERY < HOLDS && TRY_MAX <= RENEW_EVERY);
+}
+
+struct Process {
+    fence: Fence,
+    turns: watch::Receiver<Turn>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Process {
+    async fn start(world: &World, name: &str, contends: bool) -> Self {
+        let identity = Identity {
+            name: name.to_owned(),
+            url: Some(format!("http://{name}:8080")),
+            contends,
+        };
+        let contender = Contender::new(world.client().await, &world.namespace, "headgate-leader", identity);
+        let (publish, turns) = watch::channel(Turn::default());
+        let (fence, stop) = (contender.fence(), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { contender.run(&publish, stopped).await });
+        Self {
+            fence,
+            turns,
+            stop,
+            task,
+        }
+    }
+
+    async fn holds(&self) -> u64 {
+        eventually("it holds the lease", || async { self.fence.epoch() }).await
+    }
+}
+
+#[tokio::test]
+async fn one_of_two_holds_the_lease_and_everybody_knows_where_it_is() {
+    let Some(world) = World::new().await else { return };
+    let one = Process::start(&world, "one", true).await;
+    assert_eq!(one.holds().await, 1);
+    let two = Process::start(&world, "two", true).await;
+    let onlooker = Process::start(&world, "three", false).await;
+    for other in [&two, &onlooker] {
+        let url = eventually("the holder is known", || async { other.turns.borrow().url.clone() }).await;
+        assert_eq!(url, "http://one:8080");
+        assert!(!other.fence.is_mine());
+    }
+    // Given back, it is taken at once, in a turn of its own.
+    one.stop.cancel();
+    one.task.await.unwrap();
+    assert!(!one.fence.is_mine());
+    assert_eq!(two.holds().await, 2);
+    eventually("the new holder is known", || async {
+        (onlooker.turns.borrow().url.as_deref() == Some("http://two:8080")).then_some(())
+    })
+    .await;
+    assert!(!onlooker.fence.is_mine());
+}
+
+#[tokio::test]
+async fn a_holder_that_is_gone_is_followed_when_its_time_is_over_and_not_sooner() {
+    let Some(world) = World::new().await else { return };
+    let one = Process::start(&world, "one", true).await;
+    one.holds().await;
+    let two = Process::start(&world, "two", true).await;
+    eventually("the holder is known", || async { two.turns.borrow().url.clone() }).await;
+    // As `kill -9` would: nothing is given back.
+    one.task.abort();
+    let begun = Instant::now();
+    assert_eq!(two.holds().await, 2);
+    let took = begun.elapsed();
+    // The last renewal may be as old as one interval, and one look has to pass.
+    assert!(took >= DURATION - RENEW_EVERY - LOOK_EVERY, "{took:?}");
+    assert!(!one.fence.is_mine(), "whoever is gone believes in nothing any more");
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_annotates_stays_with_its_holder() {
+    let Some(world) = World::new().await else { return };
+    let mut one = Process::start(&world, "one", true).await;
+    let epoch = one.holds().await;
+    let renewed = |lease: &serde_json::Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
+    let before = renewed(&world.get("lease", "headgate-leader").await);
+    world
+        .kubectl(&["annotate", "lease", "headgate-leader", "note=mine"])
+        .await;
+    eventually("it is renewed", || async {
+        let lease = world.get("lease", "headgate-leader").await;
+        (renewed(&lease) != before && lease["metadata"]["annotations"]["note"] == "mine").then_some(())
+    })
+    .await;
+    assert_eq!(one.fence.epoch(), Some(epoch));
+    assert_eq!(one.turns.borrow_and_update().epoch(), Some(epoch));
+}

@@ -1,0 +1,276 @@
+//! Against a real API server and its controllers: Deployments come, are put right, tell how they are, and go.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use spec::observed::Truth;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::testing::{World, eventually};
+
+/// A gateway, as far as it keeps workloads.
+struct Gateway {
+    said: Arc<Mutex<Option<Deployed>>>,
+    writes: Arc<AtomicU64>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Keeps one source's workload.
+    async fn start(world: &World, wanted: Wanted) -> Self {
+        let workloads = Workloads::new(world.client().await, "https://api", None);
+        let (said, writes, stop) = (Arc::default(), Arc::default(), CancellationToken::new());
+        let (watching, stopped) = (workloads.clone(), stop.clone());
+        let watch = tokio::spawn(async move { watching.run(stopped).await });
+        let (told, counted, stopped): (Arc<Mutex<Option<Deployed>>>, Arc<AtomicU64>, _) =
+            (Arc::clone(&said), Arc::clone(&writes), stop.clone());
+        let keep = tokio::spawn(async move {
+            let may_write = || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                true
+            };
+            let say = |deployed: &Deployed, _| *told.lock() = Some(deployed.clone());
+            workloads.keep(&wanted, may_write, say, stopped).await;
+        });
+        Self {
+            said,
+            writes,
+            stop,
+            tasks: vec![watch, keep],
+        }
+    }
+
+    async fn says(&self, reason: &str) -> Deployed {
+        eventually(&format!("the source says {reason:?}"), || async {
+            self.said.lock().clone().filter(|said| said.reason == reason)
+        })
+        .await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+fn wanted(owner: &Owner, image: &str) -> Wanted {
+    let workload = Workload {
+        owner: owner.clone(),
+        image: image.into(),
+        args: vec!["--sink=http://gateway/sources/a/b".into()],
+        env: vec![json!({"name": "LEVEL", "value": "debug"})],
+        given: vec![("K_SINK".into(), "http://gateway/sources/a/b".into())],
+        // Reads otherwise than it is written.
+        template: Some(
+            json!({"spec": {"containers": [{"name": "source", "resources": {"requests": {"cpu": "0.5"}}}]}}),
+        ),
+        service_account: None,
+    };
+    Wanted {
+        owner: owner.clone(),
+        deployment: deployment(&workload),
+        companions: Vec::new(),
+    }
+}
+
+/// The source's pod, once the controllers have made it.
+async fn pod(world: &World) -> String {
+    let pods = eventually("a pod is made", || async {
+        Some(world.list("pods").await).filter(|pods| !pods.is_empty())
+    });
+    pods.await[0]["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// What a kubelet would say of the pod.
+async fn patch_status(world: &World, pod: &str, status: &Value) {
+    let patch = json!({ "status": status }).to_string();
+    world
+        .kubectl(&[
+            "patch",
+            "pod",
+            pod,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .await;
+}
+
+fn image(deployment: &Value) -> &Value {
+    &deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+}
+
+#[tokio::test]
+async fn a_deployment_comes_changes_and_goes_with_its_source() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    gateway.says("Deploying").await;
+    let pod = pod(&world).await;
+    assert!(pod.starts_with(&owner.child()), "{pod}");
+    gateway.stop().await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:2")).await;
+    eventually("the Deployment has the new image", || async {
+        let found = world.get("deployment", &owner.child()).await;
+        (*image(&found) == "beats:2").then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    // Nobody of us is there any more.
+    world.kubectl(&["delete", "containersource", "beats"]).await;
+    eventually("Deployment and pods are collected", || async {
+        let left = world.list("deployments").await.len() + world.list("pods").await.len();
+        (left == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_nothing_has_changed() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    pod(&world).await;
+    gateway.says("Deploying").await;
+    assert_eq!(gateway.writes.load(Ordering::Relaxed), 1);
+    gateway.stop().await;
+    // Another process finds what the one before left. Half a CPU reads `500m`, so it makes sure once, which changes nothing.
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    gateway.says("Deploying").await;
+    for round in 0..3 {
+        world
+            .kubectl(&[
+                "annotate",
+                "deployment",
+                &owner.child(),
+                &format!("round={round}"),
+                "--overwrite",
+            ])
+            .await;
+    }
+    eventually("the last change was seen", || async {
+        let found = world.get("deployment", &owner.child()).await;
+        (found["metadata"]["annotations"]["round"] == "2").then_some(())
+    })
+    .await;
+    assert!(gateway.writes.load(Ordering::Relaxed) <= 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_changed_is_put_right() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    pod(&world).await;
+    let name = owner.child();
+    world.kubectl(&["scale", "deployment", &name, "--replicas=3"]).await;
+    world
+        .kubectl(&["set", "image", &format!("deployment/{name}"), "source=other:1"])
+        .await;
+    eventually("replicas and image are the source's", || async {
+        let found = world.get("deployment", &name).await;
+        (found["spec"]["replicas"] == 1 && *image(&found) == "beats:1").then_some(())
+    })
+    .await;
+    world.kubectl(&["delete", "deployment", &name]).await;
+    eventually("it is there again", || async {
+        (!world.list("deployments").await.is_empty()).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_pod_waits_for_is_the_sources_condition() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let pod = pod(&world).await;
+    let container = |state: Value, before: Value| {
+        json!({"containerStatuses": [{
+            "name": "source", "image": "beats:1", "imageID": "", "ready": false, "restartCount": 4, "state": state, "lastState": before,
+        }]})
+    };
+    let waits = json!({"waiting": {"reason": "ImagePullBackOff", "message": "manifest unknown"}});
+    patch_status(&world, &pod, &container(waits, json!({}))).await;
+    assert!(
+        gateway
+            .says("ImagePullFailed")
+            .await
+            .message
+            .contains("manifest unknown")
+    );
+    let waits = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}});
+    let ended = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no such host: sink"}});
+    patch_status(&world, &pod, &container(waits, ended)).await;
+    let crashed = gateway.says("CrashLoop").await;
+    assert_eq!(crashed.truth, Truth::False);
+    for part in ["exit code 2", "no such host: sink", &pod] {
+        assert!(crashed.message.contains(part), "{part}: {}", crashed.message);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_admitted_is_told_with_the_servers_words() {
+    let Some(world) = World::new().await else { return };
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    world
+        .cluster
+        .kubectl(&["label", "namespace", &world.namespace, label])
+        .await;
+    let owner = world.source("beats").await;
+    let mut rude = wanted(&owner, "beats:1");
+    rude.deployment["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+    let gateway = Gateway::start(&world, rude).await;
+    let refused = gateway.says("PodRefused").await;
+    assert!(refused.message.contains("hostNetwork"), "{}", refused.message);
+    gateway.stop().await;
+    // What a source gets by default is admitted.
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    pod(&world).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_take_is_told() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let mut wrong = wanted(&owner, "beats:1");
+    wrong.deployment["spec"]["template"]["spec"]["restartPolicy"] = json!("Sometimes");
+    let gateway = Gateway::start(&world, wrong).await;
+    let refused = gateway.says("WorkloadInvalid").await;
+    assert!(refused.message.contains("restartPolicy"), "{}", refused.message);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_not_wanted_any_more_goes_before_its_adapter_runs_elsewhere() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    pod(&world).await;
+    gateway.stop().await;
+    let workloads = Workloads::new(world.client().await, "https://api", Some(&world.namespace));
+    let stop = CancellationToken::new();
+    let (watching, stopped) = (workloads.clone(), stop.clone());
+    let watch = tokio::spawn(async move { watching.run(stopped).await });
+    eventually("it is gone with its pods", || async {
+        workloads.remove(&owner).await.ok()
+    })
+    .await;
+    assert!(world.list("deployments").await.is_empty() && world.list("pods").await.is_empty());
+    stop.cancel();
+    watch.await.unwrap();
+}
