@@ -110,6 +110,17 @@ impl Setup {
         if self.is_public {
             arguments.extend(["--public-url".to_owned(), format!("http://{listen}")]);
         }
+        let mut environment = self.environment;
+        if self.is_in_cluster {
+            // What is started again goes on as the same pod would; a test may say otherwise.
+            let pod = home
+                .path()
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            environment.insert(0, ("POD_UID".to_owned(), pod));
+        }
         let gateway = Gateway {
             home,
             documents,
@@ -117,7 +128,7 @@ impl Setup {
             listen,
             admin: ports::free(),
             arguments,
-            environment: self.environment,
+            environment,
             wrapper: self.wrapper,
             subcommand: match self.subcommand.is_empty() {
                 true => vec!["run".to_owned()],

@@ -4,8 +4,10 @@ mod conditions;
 mod many;
 mod objects;
 mod outages;
+mod replicas;
 mod sources;
 mod targets;
+mod workloads;
 
 use e2e::{
     Gateway, cli,

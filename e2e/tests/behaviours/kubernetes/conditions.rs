@@ -98,6 +98,7 @@ rules:
 - {apiGroups: [sources.eventing.knative.dev], resources: [kuberneteseventsources, gcppubsubsources, containersources], verbs: [get, list, watch]}
 - {apiGroups: [""], resources: [services], verbs: [get, list, watch, create, patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, update]}
 "#;
 
 /// Proves: OP-3
