@@ -98,7 +98,7 @@ impl Kubernetes {
             ..Setup::default()
         };
         let begin = || async {
-            let started = tokio::task::spawn_blocking(|| Self::begin(setup, true)).await;
+            let started = tokio::task::spawn_blocking(|| Self::begin(setup, Place::alone(), true)).await;
             started.expect("a server")
         };
         Some(SHARED.get_or_init(begin).await)
