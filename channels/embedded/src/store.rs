@@ -315,9 +315,11 @@ impl Store {
         } else if verdict.delete == 0 {
             return Ok(());
         }
+        let is_limited = self.log.gaps().iter().any(|gap| gap.reason == GapReason::Limit);
         match self.save_with(keeper, true, &[]) {
-            // Nothing but a deletion makes room now, and a gap reported too much is better than a disk that stays full.
-            Err(error) if is_full(&error) => Ok(()),
+            // Nothing but a deletion makes room now, and a gap reported too much is better than a disk that stays full. One
+            // that a limit made must be there.
+            Err(error) if is_full(&error) && !is_limited => Ok(()),
             saved => saved,
         }
     }

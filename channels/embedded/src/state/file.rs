@@ -23,6 +23,8 @@ const VERSION: u16 = 1;
 const HEADER: usize = 16;
 /// Smaller files are not worth replacing.
 const REPLACE_BYTES: u64 = 1 << 20;
+/// As above while the headroom is short: the file must not use it up while a long backlog is settled.
+const REPLACE_SHORT_BYTES: u64 = 32 << 10;
 /// A file is replaced when it has grown this many times over what it says.
 const REPLACE_FACTOR: u64 = 4;
 
@@ -110,7 +112,11 @@ impl StateFile {
     /// Saves changes: appended, or with everything else in a new file, made by `all`. On an error the next call tries
     /// with a new file. Blocks.
     pub(crate) fn save(&mut self, changes: &[u8], all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let grown = self.length > REPLACE_BYTES && self.length > self.fresh * REPLACE_FACTOR;
+        let small = match self.headroom.is_whole() {
+            true => REPLACE_BYTES,
+            false => REPLACE_SHORT_BYTES,
+        };
+        let grown = self.length > small && self.length > self.fresh * REPLACE_FACTOR;
         let result = match &self.file {
             Some(file) if !grown => {
                 let written = self.headroom.lend(changes.len() as u64, Need::State, || {

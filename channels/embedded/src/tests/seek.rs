@@ -135,7 +135,7 @@ async fn an_index_that_lies_is_found_out_and_made_again() {
     ];
     let disk = RealDisk::new();
     let mut channel = filled(&disk).await;
-    let salt = channel.store.log.checkpoint().unwrap().salt;
+    let salt = channel.store.log.salt();
     for lie in lies {
         channel = reopened(&disk, channel, |path| {
             let Some(base) = path
@@ -146,9 +146,9 @@ async fn an_index_that_lies_is_found_out_and_made_again() {
             };
             let length = fs::metadata(path.with_extension("log")).unwrap().len();
             let segment = Segment::new(path.parent().unwrap(), base, length);
-            let mut index = Index::read(&Disk, &segment, salt).unwrap();
+            let mut index = Index::read(&Disk::default(), &segment, salt).unwrap();
             index.marks = index.marks.into_iter().map(lie).collect();
-            index.write(&Disk, &path, base, salt).unwrap();
+            index.write(&Disk::default(), &path, base, salt).unwrap();
         })
         .await;
         check(&channel).await;
