@@ -79,8 +79,11 @@ async fn a_container_source_is_a_deployment_whose_events_come_in_by_its_own_addr
         assert!(env.contains(&expected), "{expected} in {env:?}");
     }
     let pod = only(cluster, "beats", "pods").await;
-    let message = reason(cluster, "beats", "containersource/beats", "Deployed", "Deploying").await;
-    assert!(message.contains("pod"), "{message}");
+    object(cluster, "beats", "containersource/beats", |object| {
+        let deployed = condition(object, "Deployed");
+        deployed.is_some_and(|deployed| deployed["message"].to_string().contains("is being started"))
+    })
+    .await;
     // As a kubelet tells it.
     let crashed = json!({"status": {"containerStatuses": [{
         "name": "source", "image": "beats:1", "imageID": "", "ready": false, "restartCount": 3,

@@ -20,6 +20,7 @@ fn channel(called: &str, backend: BackendKind) -> Arc<Channel> {
             retention_bytes: 0,
             limit_age: None,
             limit_bytes: None,
+            dedup: None,
         },
         BackendKind::Kafka => Arguments::Kafka {
             partitions: None,
@@ -51,6 +52,7 @@ fn channel(called: &str, backend: BackendKind) -> Arc<Channel> {
 fn subscription(called: &str, channel: &str, reply: Option<Target>) -> Arc<Subscription> {
     Arc::new(Subscription {
         name: name(called),
+        uid: None,
         channel: name(channel),
         subscriber: Some(Target::Uri(Url::parse("http://service/").unwrap())),
         reply,
