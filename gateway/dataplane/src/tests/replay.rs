@@ -94,7 +94,10 @@ async fn from_and_to_are_places_and_a_dry_run_counts_without_delivering() {
     let began = Instant::now();
     let counted = run(&world, some.clone()).await;
     assert_eq!((counted.read, counted.matched, counted.delivered), (3, 3, 0));
-    assert!(began.elapsed() < Duration::from_millis(500), "nothing is waited for at the end");
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "nothing is waited for at the end"
+    );
     assert!(replayed(&world).await.is_empty());
     let counted = run(&world, Replay { dry_run: false, ..some }).await;
     assert_eq!(counted.delivered, 3);
