@@ -186,13 +186,18 @@ impl Building<'_> {
                 target => self.direct(key, written, target),
             },
         };
-        let uid = document.root.get("metadata").and_then(|metadata| metadata.get("uid"));
+        // An object's is known apart from what was written; a document that a pod is given has it written.
+        let written = document.root.get("metadata").and_then(|metadata| metadata.get("uid"));
+        let uid = match &document.of_object {
+            Some(object) => Some(object.uid.clone()),
+            None => written.and_then(Node::text).map(str::to_owned),
+        };
         let source = Source {
             key: key.clone(),
             sink,
             sink_uri,
             service_account: common.service_account_name.clone(),
-            uid: uid.and_then(Node::text).map(str::to_owned),
+            uid,
             extensions: common.extensions.clone(),
             config,
         };
