@@ -159,12 +159,14 @@ impl InCluster {
                 message: "the source names a service account, and the gateway does not know its own image: set HEADGATE_IMAGE in its pod".into(),
             });
         };
+        let mut document = object.document.clone();
+        document["metadata"]["generation"] = json!(object.generation);
         Ok(adapter_objects(&AdapterWorkload {
             owner,
             image: image.clone(),
             service_account: account.to_owned(),
-            secrets: secrets(&object.document),
-            document: object.document.clone(),
+            secrets: secrets(&document),
+            document,
             sink: self.sink(source),
             public_url: self.public_url.clone(),
             is_called: source.key.kind == Kind::GitHubSource,

@@ -80,6 +80,16 @@ fn objects_become_a_spec_without_what_the_server_added() {
     assert!(store.publish().subscriptions.is_empty());
 }
 
+/// What runs for a source belongs to its object, which is told from a former one of that name by the uid.
+#[test]
+fn a_source_is_known_by_the_uid_of_its_object() {
+    let spec = json!({ "image": "beats:1", "sink": { "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Channel", "name": "orders" } });
+    let source = object(Kind::ContainerSource, "beats", "7", &spec);
+    let mut store = Store::with(&[(Kind::ContainerSource, source)]);
+    let key = ObjectKey::new(Kind::ContainerSource, name("beats"));
+    assert_eq!(store.publish().sources[&key].uid.as_deref(), Some("7"));
+}
+
 #[test]
 fn a_target_is_what_the_api_server_says_of_it_now() {
     let service = json!({ "ref": { "apiVersion": "v1", "kind": "Service", "name": "cart" }, "uri": "/in" });
