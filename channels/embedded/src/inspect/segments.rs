@@ -97,7 +97,6 @@ pub(super) fn read(
     for (index, segment) in segments.iter().enumerate() {
         walk.segment(segment, segments.get(index + 1).map(|next| next.base))?;
     }
-    walk.end(segments.last());
     for (name, length) in files {
         let of = Segment::parse_index_name(&name).and_then(|base| segments.iter().find(|segment| segment.base == base));
         let Some(of) = of else { continue };
@@ -200,7 +199,7 @@ impl Walk<'_> {
                 ),
             }
         }
-        let gone = self.summary.next..next_base.unwrap_or(self.summary.next);
+        let gone = self.summary.next..next_base.unwrap_or_else(|| self.known().max(self.summary.next));
         self.summary.next = gone.end.max(self.summary.next);
         if (end < proven && !is_blank(segment, end, proven)?) || !gone.is_empty() {
             self.damage(segment, end..proven.max(end), gone, "no whole record");
@@ -230,19 +229,10 @@ impl Walk<'_> {
         Ok((Some(found), proven))
     }
 
-    /// Places that were there once, by what the state says, and are behind the last record.
-    fn end(&mut self, last: Option<&Open>) {
-        let Some(last) = last else { return };
-        let known = self
-            .state
-            .checkpoint
-            .map_or(0, |checkpoint| checkpoint.next)
-            .max(self.state.floor());
-        if self.summary.next < known {
-            let places = self.summary.next..known;
-            self.summary.next = known;
-            self.damage(last, last.length..last.length, places, "the end is missing");
-        }
+    /// The place that comes next by what the state says.
+    fn known(&self) -> u64 {
+        let checkpoint = self.state.checkpoint.map_or(0, |checkpoint| checkpoint.next);
+        checkpoint.max(self.state.floor())
     }
 
     fn damage(&mut self, segment: &Open, bytes: Range<u64>, places: Range<u64>, what: &str) {
