@@ -10,3 +10,5 @@ mod pods;
 mod removal;
 #[path = "node/steps.rs"]
 mod steps;
+#[path = "node/workloads.rs"]
+mod workloads;

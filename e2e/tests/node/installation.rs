@@ -14,6 +14,7 @@ use super::{
     pods::{ASKS, asking_image},
     removal,
     steps::{IMAGE, SHOP, SYSTEM, apply, condition, ingress, namespace, ready, run_page, service, shown, to_service},
+    workloads,
 };
 
 /// Who the gateway is, in its pod.
@@ -30,11 +31,14 @@ async fn headgate_is_installed_used_disturbed_and_removed() {
     let cluster = node.cluster();
     image_of_the_recipe(node, docker).await;
     asking_image(node, docker).await;
+    workloads::images(node, docker).await;
     volume(node).await;
     run_page(cluster, "Install").await;
     namespace(cluster, SHOP).await;
 
     events_travel_to_a_service_in_a_pod(cluster).await;
+    workloads::a_container_source_is_a_pod(cluster).await;
+    workloads::an_adapter_is_a_pod_under_its_own_account(cluster).await;
     disturbance::what_was_accepted_outlives_the_pod(cluster).await;
     disturbance::an_upgrade_under_traffic_loses_nothing(cluster).await;
     run_page(cluster, "Uninstall").await;

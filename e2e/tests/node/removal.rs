@@ -20,7 +20,16 @@ pub(crate) async fn nothing_is_left(cluster: &Kubernetes) {
     let services = left(&["get", "services,deployments", "-n", SHOP]).await;
     let mut services: Vec<&str> = services.lines().collect();
     services.sort_unstable();
-    assert_eq!(services, ["service/audit", "service/late", "service/steady"]);
+    assert_eq!(
+        services,
+        [
+            "service/audit",
+            "service/beats",
+            "service/chat",
+            "service/late",
+            "service/steady"
+        ]
+    );
 }
 
 /// By Helm's own means, as the page says.
