@@ -80,6 +80,9 @@ pub(crate) enum Command {
     Dead(Dead),
     /// Deliver past events again, to one subscription alone.
     Replay(Replay),
+    /// Look at the files of embedded channels, without a gateway: check them, print what is in them.
+    #[command(subcommand)]
+    Log(Log),
     /// Stop deliveries of a subscription; its events wait in the channel. Outlives restarts.
     Pause(Subscription),
     /// Let a paused subscription go on.
@@ -427,6 +430,27 @@ pub(crate) enum Dead {
         /// Do not ask.
         #[arg(long, short, env = "HEADGATE_YES")]
         yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Read every byte and report what is damaged, with its file and place; exit code 1 when something is.
+    Check {
+        /// The data folder of a stopped gateway, or the folder of one channel in it.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+        output: TextOrJson,
+    },
+    /// Print every event and letter, and what the cursors have settled.
+    Dump {
+        /// The data folder of a stopped gateway, or the folder of one channel in it.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// One JSON object a line with `json`, events in full.
+        #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+        output: TextOrJson,
     },
 }
 

@@ -6,6 +6,7 @@ mod dead;
 mod demo;
 mod filter;
 mod get;
+mod log;
 mod pause;
 mod replay;
 mod send;
@@ -43,6 +44,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Filter(args) => filter::filter(|| gateway(admin_token), args).await,
         Command::Dead(args) => dead::dead(&gateway(admin_token)?, args).await,
         Command::Replay(args) => replay::replay(&gateway(admin_token)?, &args).await,
+        Command::Log(args) => log::log(args),
         Command::Pause(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "pause").await,
         Command::Resume(args) => pause::switch(&gateway(admin_token)?, &args.subscription, "resume").await,
         Command::Sink(args) => sink::sink(args).await,

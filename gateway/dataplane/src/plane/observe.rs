@@ -212,16 +212,24 @@ fn channel(found: &model::Channel, looked: &mut Looked<'_>, shared: &Shared) -> 
         let depth = &depth.whole;
         fields.insert("unsettledEvents".into(), json!(behind));
         fields.insert("deadLetters".into(), json!(open.channel.letters().count()));
+        let mut lost = Vec::new();
         if let Some(gap) = depth.gaps.last() {
             let missing: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
             fields.insert("missingEvents".into(), json!(missing));
-            let message = format!(
+            lost.push(format!(
                 "{missing} events are gone although not everybody had settled them, the last of them at places {} to {} ({})",
                 gap.from.0,
                 gap.to.0 - 1,
                 gap.reason.as_str()
-            );
-            conditions.note("Complete", Truth::False, "Warning", "EventsMissing", &message);
+            ));
+        }
+        let lost_letters = open.channel.letters().missing();
+        if lost_letters > 0 {
+            fields.insert("missingDeadLetters".into(), json!(lost_letters));
+            lost.push(format!("{lost_letters} dead letters cannot be read back"));
+        }
+        if !lost.is_empty() {
+            conditions.note("Complete", Truth::False, "Warning", "EventsMissing", &lost.join("; "));
         }
         if let Ok(provisioner) = &found.provisioner {
             conditions.degraded(provisioner.backend, &open.channel.findings());
