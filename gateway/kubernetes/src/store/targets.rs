@@ -136,3 +136,76 @@ fn unread(target: &Reference, refusal: &Refusal, rule: Option<&Rule>) -> Unresol
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reference(kind: &str, namespace: &str) -> Reference {
+        Reference {
+            api_version: "example.org/v1".into(),
+            kind: kind.into(),
+            name: ObjectName::new(namespace, "in"),
+        }
+    }
+
+    fn object(url: &str) -> Value {
+        json!({ "metadata": { "namespace": "shop", "name": "in" }, "status": { "address": { "url": url } } })
+    }
+
+    /// The address as a build is told it, or the reason and the message why there is none.
+    fn told(targets: &Targets, target: &Reference, refusal: Option<&(Refusal, Option<Rule>)>) -> String {
+        let references = References {
+            targets: [target.clone()].into(),
+            ..References::default()
+        };
+        let found = targets.found(&references, |_| refusal.cloned());
+        match found.addresses.get(target) {
+            None => "asked".to_owned(),
+            Some(Ok(url)) => url.to_string(),
+            Some(Err(why)) => format!("{}: {}", why.reason, why.message),
+        }
+    }
+
+    #[test]
+    fn an_address_is_known_while_its_object_has_one_and_never_longer() {
+        let mut targets = Targets::new("cluster.local".into(), None);
+        let (of, kind) = ("example.org/v1", "Box");
+        let target = reference(kind, "shop");
+        assert_eq!(told(&targets, &target, None), "asked");
+        assert!(targets.listed(of, kind, &[]));
+        assert!(told(&targets, &target, None).starts_with("NotFound: example.org/v1 Box shop/in does not exist"));
+        assert!(targets.changed(of, kind, &object("http://a/")));
+        assert!(!targets.changed(of, kind, &object("http://a/")), "nothing new");
+        assert_eq!(told(&targets, &target, None), "http://a/");
+        assert!(targets.changed(of, kind, &object("")));
+        assert!(told(&targets, &target, None).starts_with("emptyHostname: example.org/v1 Box shop/in: "));
+        assert!(targets.deleted(of, kind, &object("")));
+        assert!(told(&targets, &target, None).starts_with("NotFound: "));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_up_says_why_and_what_to_do() {
+        let mut targets = Targets::new("cluster.local".into(), Some("shop".into()));
+        targets.listed("example.org/v1", "Box", &[]);
+        let elsewhere = told(&targets, &reference("Box", "other"), None);
+        assert!(elsewhere.contains("--namespace shop"), "{elsewhere}");
+        let target = reference("Box", "shop");
+        let no_kind = told(&targets, &target, Some(&(Refusal::NotFound, None)));
+        assert!(no_kind.contains("no kind Box in example.org/v1"), "{no_kind}");
+        let rule = Rule {
+            group: "example.org".into(),
+            resource: "boxes".into(),
+            name: None,
+            namespace: None,
+            verbs: &["get", "list", "watch"],
+        };
+        let forbidden = told(&targets, &target, Some(&(Refusal::Forbidden, Some(rule))));
+        assert!(
+            forbidden.starts_with("Forbidden: ") && forbidden.contains("resources: [boxes]"),
+            "{forbidden}"
+        );
+    }
+}
