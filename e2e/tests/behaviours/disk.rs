@@ -6,7 +6,9 @@ use e2e::{
     Gateway, Request, Response, Sink,
     documents::{channel, channel_with, subscription},
     eventually,
+    gateway::condition,
 };
+use parking_lot::Mutex;
 use serde_json::json;
 
 /// Proves: OP-5
@@ -33,6 +35,17 @@ mount -t tmpfs -o size=8m tmpfs "$0"
 head -c 4000000 /dev/zero > "$0/ballast"
 exec "$@""#;
 
+fn on_a_small_disk(place: &str) -> Vec<String> {
+    // Root mounts in a namespace of its own; anybody else needs a user namespace for that.
+    let namespace: &[&str] = if rustix::process::geteuid().is_root() {
+        &["-m"]
+    } else {
+        &["-r", "-m"]
+    };
+    let wrapper = [&["unshare"], namespace, &["sh", "-c", SMALL_DISK, place]].concat();
+    wrapper.into_iter().map(str::to_owned).collect()
+}
+
 /// Proves: OP-4, IN-3
 #[tokio::test]
 async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
@@ -40,13 +53,7 @@ async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
     sink.always(Response::status(503));
     let mount = tempfile::tempdir().expect("a mount point");
     let place = mount.path().to_string_lossy().into_owned();
-    // Root mounts in a namespace of its own; anybody else needs a user namespace for that.
-    let namespace: &[&str] = if rustix::process::geteuid().is_root() {
-        &["-m"]
-    } else {
-        &["-r", "-m"]
-    };
-    let wrapper = [&["unshare"], namespace, &["sh", "-c", SMALL_DISK, &place]].concat();
+    let wrapper = on_a_small_disk(&place);
     let more = json!({ "delivery": { "retry": 1000, "backoffPolicy": "linear", "backoffDelay": "PT0.2S" } });
     let gateway = Gateway::set_up()
         .documents([
@@ -54,7 +61,7 @@ async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
             subscription("audit", "orders", &sink.url(), more),
         ])
         .data(&mount.path().join("data"))
-        .wrapped_by(&wrapper)
+        .wrapped_by(&wrapper.iter().map(String::as_str).collect::<Vec<_>>())
         .start()
         .await;
     let mut accepted = Vec::new();
@@ -100,6 +107,52 @@ async fn a_full_disk_is_507_deliveries_go_on_and_it_recovers_by_itself() {
         sink.ids().contains(&"after".to_owned()).then_some(())
     })
     .await;
+}
+
+/// Room is kept for letters and for what is settled; publishers do not get it.
+///
+/// Proves: OP-4, DL-5, IN-3
+#[tokio::test]
+async fn on_a_full_disk_what_is_refused_becomes_a_letter_and_the_rest_is_settled() {
+    const LETTERS: usize = 20;
+    let sink = Sink::start().await;
+    sink.always(Response::status(503));
+    let mount = tempfile::tempdir().expect("a mount point");
+    let place = mount.path().to_string_lossy().into_owned();
+    let wrapper = on_a_small_disk(&place);
+    let more = json!({ "delivery": { "retry": 1000, "backoffPolicy": "linear", "backoffDelay": "PT0.2S" } });
+    let gateway = Gateway::set_up()
+        .documents([
+            channel("orders", "embedded"),
+            subscription("audit", "orders", &sink.url(), more),
+        ])
+        .data(&mount.path().join("data"))
+        .wrapped_by(&wrapper.iter().map(String::as_str).collect::<Vec<_>>())
+        .start()
+        .await;
+    let event = |id: &str| Request::event("orders", id).body(vec![b'1'; 20_000]);
+    let mut accepted = 0;
+    while gateway.send(&event(&accepted.to_string())).await.status == 202 {
+        accepted += 1;
+    }
+    gateway.send(&event("full")).await.is(507);
+    assert!(accepted > 2 * LETTERS, "{accepted}");
+    let answers = Mutex::new(0);
+    sink.answer_by(move |_| {
+        let mut answers = answers.lock();
+        *answers += 1;
+        Some(Response::status(if *answers <= LETTERS { 400 } else { 204 }))
+    });
+    let object = gateway
+        .wait_object("channel", "orders", |object| {
+            object["status"]["deadLetters"] == LETTERS && object["status"]["unsettledEvents"] == 0
+        })
+        .await;
+    assert_eq!(condition(&object, "Complete"), None, "{object}");
+    gateway.send(&event("still-full")).await.is(507);
+    let said = gateway.log();
+    assert!(said.contains("headroom is used"), "{said}");
+    assert!(!said.contains("cursors cannot be saved"), "{said}");
 }
 
 /// Proves: CH-9

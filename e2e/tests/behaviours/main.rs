@@ -27,6 +27,7 @@ mod isolation;
 mod kafka;
 mod kubernetes;
 mod kubernetes_events;
+mod log_files;
 mod nats;
 mod ordering;
 mod pausing;
