@@ -94,6 +94,34 @@ impl Fence {
         }
     }
 
+    /// Returns when it is this process's turn.
+    pub async fn gained(&self) {
+        while !self.is_mine() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Does `work` while it is this process's turn: it is told to end when the turn is over, by our own clock, and begun again
+    /// when the turn comes back. Gives what it came to when it ended by itself or by `stop`; `None`: it was stopped while it
+    /// was somebody else's turn.
+    pub async fn during<F: Future>(
+        &self,
+        stop: &CancellationToken,
+        work: impl Fn(CancellationToken) -> F,
+    ) -> Option<F::Output> {
+        loop {
+            stop.run_until_cancelled(self.gained()).await?;
+            let end = stop.child_token();
+            let mut working = std::pin::pin!(work(end.clone()));
+            tokio::select! {
+                done = &mut working => return Some(done),
+                () = self.lost() => {}
+            }
+            end.cancel();
+            working.await;
+        }
+    }
+
     fn revoke(&self) {
         *self.0.lock() = None;
     }
@@ -164,6 +192,14 @@ impl Contender {
             match looked {
                 Ok(Ok(turn)) => {
                     self.told = None;
+                    // Of a process that was frozen, say.
+                    if turn.epoch.is_none() && turns.borrow().epoch.is_some() {
+                        tracing::warn!(
+                            lease = self.name,
+                            identity = self.identity.name,
+                            "lease is somebody else's by now: what needs it stops"
+                        );
+                    }
                     publish(turns, turn);
                 }
                 Ok(Err(error)) => self.unheard(turns, &error.to_string()),

@@ -337,22 +337,8 @@ impl Adapter for Guarded {
         if stop.is_cancelled() {
             return Ok(());
         }
-        let end = stop.child_token();
-        let run = self.adapter.run(end.clone());
-        tokio::pin!(run);
-        tokio::select! {
-            ended = &mut run => return ended,
-            () = self.turn.lost() => {}
-        }
-        end.cancel();
-        let ended = run.await;
-        tracing::info!(
-            source = self.name,
-            "adapter has ended, for it is another replica's turn"
-        );
-        // The data plane takes the source away as soon as it hears of it.
-        stop.cancelled().await;
-        ended
+        let run = |end| self.adapter.run(end);
+        self.turn.during(&stop, run).await.unwrap_or(Ok(()))
     }
 
     async fn delete(&self) -> Result<(), AdapterError> {

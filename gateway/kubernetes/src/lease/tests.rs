@@ -1,6 +1,8 @@
 //! When a lease is taken, by paused time; and contenders against a real API server.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -66,6 +68,39 @@ async fn a_fence_falls_by_itself_counted_from_before_the_request() {
     tokio::time::advance(HOLDS - Duration::from_secs(2)).await;
     assert_eq!(fence.epoch(), None);
     assert!(HOLDS < DURATION && 3 * RENEW_EVERY < HOLDS && TRY_MAX <= RENEW_EVERY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_ends_with_the_turn_by_the_clock_and_goes_on_when_the_turn_comes_back() {
+    let (fence, stop) = (Fence::default(), CancellationToken::new());
+    let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = |end: CancellationToken| {
+        let (begun, ended) = (&begun, &ended);
+        async move {
+            begun.fetch_add(1, Ordering::Relaxed);
+            end.cancelled().await;
+            ended.fetch_add(1, Ordering::Relaxed)
+        }
+    };
+    let counts = || (begun.load(Ordering::Relaxed), ended.load(Ordering::Relaxed));
+    let watching = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(counts(), (0, 0), "nobody gave a turn");
+        fence.grant(1, Instant::now());
+        tokio::time::sleep(HOLDS - Duration::from_secs(1)).await;
+        fence.grant(1, Instant::now());
+        tokio::time::sleep(HOLDS - Duration::from_secs(1)).await;
+        assert_eq!(counts(), (1, 0), "it was renewed");
+        tokio::time::sleep(DURATION - HOLDS).await;
+        assert_eq!(counts(), (1, 1), "before another may begin");
+        fence.grant(2, Instant::now());
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert_eq!(counts(), (2, 1));
+        stop.cancel();
+    };
+    let (done, ()) = tokio::join!(fence.during(&stop, work), watching);
+    assert_eq!((done, counts()), (Some(1), (2, 2)));
+    assert_eq!(Fence::default().during(&stop, work).await, None);
 }
 
 struct Process {
