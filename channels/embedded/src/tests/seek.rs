@@ -1,6 +1,10 @@
 //! Seeks by place and time: right whatever the index beside a segment says, and short when it is good.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use channel::{Channel, Offset, Start};
 
@@ -68,7 +72,7 @@ async fn reopened(disk: &RealDisk, channel: EmbeddedChannel, change: impl Fn(Pat
     disk.channel(large())
 }
 
-fn is_index(path: &PathBuf) -> bool {
+fn is_index(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "idx")
 }
 
@@ -81,7 +85,7 @@ async fn every_place_and_time_is_found_with_a_good_a_missing_a_torn_and_a_foreig
     check(&channel).await;
     let found = std::cell::Cell::new(0);
     let channel = reopened(&disk, channel, |path| {
-        found.set(found.get() + u64::from(is_index(&path)))
+        found.set(found.get() + u64::from(is_index(&path)));
     })
     .await;
     assert_eq!(found.get(), channel.stats().segments, "one for each, the last one too");
@@ -169,7 +173,7 @@ async fn an_index_goes_with_its_segment_and_one_without_a_segment_at_the_next_st
     channel.retain().unwrap();
     let segments = channel.stats().segments;
     assert!(segments <= 2, "{segments}");
-    let indexes = |path: &std::path::Path| {
+    let indexes = |path: &Path| {
         fs::read_dir(path)
             .unwrap()
             .filter(|entry| is_index(&entry.as_ref().unwrap().path()))
