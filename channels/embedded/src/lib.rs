@@ -53,6 +53,9 @@ pub use crate::{
 
 /// Bytes one [`Channel::read`] returns at most.
 const PAGE_BYTES: usize = 4 << 20;
+/// What is read at once for it: as much as so many events of this size have, and never less than a stretch between two marks.
+const LIKELY_BYTES: usize = 1 << 10;
+const LOOK_BYTES: usize = 64 << 10;
 
 /// How a channel keeps its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +254,9 @@ impl Store {
     fn read(&self, from: Offset, max: usize) -> io::Result<Vec<Record>> {
         let (mut place, mut bytes, mut page) = (from.0, 0, Vec::new());
         while place < self.log.committed() && page.len() < max && bytes < PAGE_BYTES {
-            let chunk = self.log.load(place, PAGE_BYTES - bytes)?;
+            // A look at one event must not read four MiB for it.
+            let likely = (max - page.len()).saturating_mul(LIKELY_BYTES).max(LOOK_BYTES);
+            let chunk = self.log.load(place, likely.min(PAGE_BYTES - bytes))?;
             if self.log.has_unsaved_gaps() {
                 self.changed();
             }
