@@ -3,18 +3,11 @@
 //! A redrive delivers the original event to its subscription alone, by the same path as any delivery. The letter is removed
 //! once the event is settled: taken by the subscriber, or written as a new letter that tells of the new tries.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cesql::Filter;
-use channel::{Attempts, Channel, Delivery, Offset, Settle, SettleError};
+use channel::{Channel, Offset};
 use event::Event;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
@@ -23,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Plane,
+    apart::{End, journey_apart},
     context::{Context, Slot},
-    dispatcher::journey,
     letter,
 };
 
@@ -266,27 +259,11 @@ async fn redrive_letter(
     let Ok(permit) = slots.clone().acquire_owned().await else {
         return Ok(());
     };
-    let settled = Arc::new(AtomicBool::new(false));
-    let receipt = Box::new(RedriveReceipt(settled.clone()));
-    let delivery = Delivery::new(letter.event, place, stored.stored_at, Attempts::default(), receipt);
     let slot = Slot::new(context.clone(), slots.clone(), permit, plane.0.draining.child_token());
-    journey(delivery, context.clone(), slot).await;
-    if settled.load(Ordering::Acquire) {
+    let end = journey_apart(letter.event, place, stored.stored_at, context.clone(), slot).await;
+    // Removing it waits for the disk: it is done here, and not where the delivery is settled.
+    if end != End::Released {
         context.channel.letters().remove(&[place]).await?;
     }
     Ok(())
-}
-
-/// Notes that the event was settled; the letter is removed after that, because removing it waits for the disk.
-struct RedriveReceipt(Arc<AtomicBool>);
-
-impl Settle for RedriveReceipt {
-    fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.0.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn release(self: Box<Self>, _after: Duration) {}
-
-    fn remember(&mut self, _attempts: Attempts) {}
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     breaker::Permission,
     context::{Context, Slot},
-    delivery::deliver,
+    delivery::{Outcome, deliver},
     failure::{Failure, Reason},
     lanes::{Lane, Lanes},
     lineage,
@@ -258,7 +258,7 @@ impl Dispatcher {
 
     fn push<F>(&mut self, delivery: Delivery, lane: Option<Lane>, run: impl FnOnce(Delivery, Arc<Context>) -> F)
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future + Send + 'static,
     {
         let (offset, bytes) = (delivery.offset(), delivery.event().size());
         self.running_bytes += bytes;
@@ -281,13 +281,14 @@ impl Dispatcher {
     }
 }
 
-/// One event from its first try to its settlement.
-pub(crate) async fn journey(mut delivery: Delivery, context: Arc<Context>, mut slot: Slot) {
+/// One event from its first try to its settlement. True when no try was left or none would help: a letter was due.
+pub(crate) async fn journey(mut delivery: Delivery, context: Arc<Context>, mut slot: Slot) -> bool {
     let mut failed = None;
     loop {
         let outcome = deliver(&mut delivery, failed.take(), &context, &mut slot).await;
+        let is_exhausted = matches!(outcome, Outcome::Exhausted(_));
         match settle(delivery, outcome, &context, &mut slot).await {
-            None => return,
+            None => return is_exhausted,
             Some(Again {
                 delivery: back,
                 failure,

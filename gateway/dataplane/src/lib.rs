@@ -5,6 +5,7 @@
 //! [`plane`] puts the pieces together from a [`spec::Spec`]. Nothing in here names a backend or an adapter:
 //! [`plane::Backends`] opens them.
 
+mod apart;
 mod breaker;
 mod classify;
 mod collector;

@@ -1,17 +1,8 @@
 //! A replay that runs: a page is read ahead, a few events are in flight, and once a second it says how far it is.
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{self, AtomicBool},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
-use channel::{Attempts, Delivery, Offset, ReadError, Record, Settle, SettleError};
+use channel::{Offset, ReadError, Record};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use spec::model::Ordering;
@@ -20,11 +11,10 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{Claim, Progress, Replay, Replayed, is_paused};
 use crate::{
     Plane,
+    apart::{End, journey_apart},
     breaker::Permission,
     context::{Context, Slot},
-    delivery::{Outcome, deliver},
     dispatcher::Switch,
-    settlement::{Again, settle},
 };
 
 /// On every replayed event.
@@ -44,14 +34,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 type Reading = Pin<Box<dyn Future<Output = Result<Vec<Record>, ReadError>> + Send>>;
 type Journey = Pin<Box<dyn Future<Output = (Offset, End)> + Send>>;
-
-/// How an event's journey ended.
-enum End {
-    Delivered,
-    DeadLettered,
-    /// Given back: the gateway drains, or its letter could not be stored.
-    Released,
-}
 
 pub(super) struct Running {
     plane: Plane,
@@ -321,40 +303,8 @@ fn pause(rate: Option<f64>) -> Option<Duration> {
     Some(pause.min(PAUSE_MAX))
 }
 
-async fn journey(record: Record, context: Arc<Context>, mut slot: Slot) -> (Offset, End) {
+async fn journey(record: Record, context: Arc<Context>, slot: Slot) -> (Offset, End) {
     let offset = record.offset;
-    let settled = Arc::new(AtomicBool::new(false));
-    let receipt = Box::new(Receipt(settled.clone()));
-    let mut delivery = Delivery::new(record.event, offset, record.stored_at, Attempts::default(), receipt);
-    let mut failed = None;
-    loop {
-        let outcome = deliver(&mut delivery, failed.take(), &context, &mut slot).await;
-        let is_dead = matches!(outcome, Outcome::Exhausted(_));
-        match settle(delivery, outcome, &context, &mut slot).await {
-            Some(Again {
-                delivery: back,
-                failure,
-            }) => {
-                delivery = back;
-                failed = Some(failure);
-            }
-            None if !settled.load(atomic::Ordering::Acquire) => return (offset, End::Released),
-            None if is_dead => return (offset, End::DeadLettered),
-            None => return (offset, End::Delivered),
-        }
-    }
-}
-
-/// Notes that the event was settled. Nothing else is to be done: the channel's cursor is past it, or comes to it by itself.
-struct Receipt(Arc<AtomicBool>);
-
-impl Settle for Receipt {
-    fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.0.store(true, atomic::Ordering::Release);
-        Ok(())
-    }
-
-    fn release(self: Box<Self>, _after: Duration) {}
-
-    fn remember(&mut self, _attempts: Attempts) {}
+    let end = journey_apart(record.event, offset, record.stored_at, context, slot).await;
+    (offset, end)
 }
