@@ -1,9 +1,12 @@
 //! Cursors: where they begin, one holder, forgetting, and looking without one.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{Backend, kit::*};
-use crate::{Offset, ReadError, Start};
+use crate::{Channel, Offset, ReadError, Start};
 
 /// What was there before the cursor is not its business.
 pub async fn a_cursor_from_latest_gets_only_what_comes_after(backend: &dyn Backend) {
@@ -42,17 +45,22 @@ pub async fn a_cursor_from_a_place_begins_there(backend: &dyn Backend) {
     assert_eq!(drain(&mut late, 1).await, [5]);
 }
 
-/// The times are those the channel itself gave.
-pub async fn a_cursor_from_a_time_begins_with_the_first_event_stored_then(backend: &dyn Backend) {
-    let channel = backend.open().await;
-    let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
-    append(&channel, 0..3).await;
+/// The events 0 to 2, and 3 and 4 later.
+async fn append_at_two_times(channel: &Arc<dyn Channel>) {
+    append(channel, 0..3).await;
     // The wall clock is not paused by anything, and stored times may be as coarse as a millisecond.
     let before = SystemTime::now();
     while SystemTime::now() < before + Duration::from_millis(3) {
         tokio::task::yield_now().await;
     }
-    append(&channel, 3..5).await;
+    append(channel, 3..5).await;
+}
+
+/// The times are those the channel itself gave.
+pub async fn a_cursor_from_a_time_begins_with_the_first_event_stored_then(backend: &dyn Backend) {
+    let channel = backend.open().await;
+    let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
+    append_at_two_times(&channel).await;
     let times: Vec<SystemTime> = take(&mut keeps, 5)
         .await
         .iter()
@@ -72,12 +80,7 @@ pub async fn a_cursor_from_a_time_begins_with_the_first_event_stored_then(backen
 pub async fn stretches_bound_what_is_kept_from_a_start_on(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
-    append(&channel, 0..3).await;
-    let before = SystemTime::now();
-    while SystemTime::now() < before + Duration::from_millis(3) {
-        tokio::task::yield_now().await;
-    }
-    append(&channel, 3..5).await;
+    append_at_two_times(&channel).await;
     let taken = take(&mut keeps, 5).await;
     let (third, time) = (taken[2].offset(), taken[3].stored_at());
     let within = async |start| {
