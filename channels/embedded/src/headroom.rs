@@ -117,8 +117,10 @@ impl Headroom {
         Ok(file)
     }
 
-    /// Gives at least so many bytes back to the disk; `false` when there are not that many for this need. Blocks.
+    /// Gives at least so many bytes back to the disk, and at least one; `false` when there are not that many for this need.
+    /// Blocks.
     pub(crate) fn give(&self, bytes: u64, need: Need) -> bool {
+        let bytes = bytes.max(1);
         let keep = match need {
             Need::State => 0,
             Need::Letters => self.bytes / 8 * STATE_EIGHTHS,
@@ -147,7 +149,7 @@ impl Headroom {
         true
     }
 
-    /// Does something that writes; while the disk is full, again with room given back.
+    /// Does something that writes; while the disk is full, again with room given back. It ends: each time there is less.
     pub(crate) fn lend<T>(&self, bytes: u64, need: Need, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {
@@ -184,6 +186,12 @@ mod tests {
         held.fill();
         assert!(held.is_whole());
         twin.room(Some(0));
+        let refused = held.lend(0, Need::Letters, || Err::<(), _>(short()));
+        assert!(
+            refused.is_err(),
+            "what asks for nothing and is refused does not try for ever"
+        );
+        held.fill();
         assert!(held.give(HEADROOM_BYTES - STATE_BYTES, Need::Letters));
         assert!(!held.is_whole());
         assert!(!held.give(1, Need::Letters), "the rest is the state's");

@@ -321,7 +321,8 @@ impl Log {
         let _writer = self.writer.lock();
         let segment = self.segments.lock().last().cloned();
         Checkpoint {
-            segment: segment.as_ref().map_or(0, |segment| segment.base),
+            // With none left it is the one that will be begun.
+            segment: segment.as_ref().map_or(self.committed(), |segment| segment.base),
             position: segment
                 .as_ref()
                 .map_or(SEGMENT_HEADER as u64, |segment| segment.length()),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use channel::{CursorName, GapReason, Offset, ReadError, Start};
+use channel::{CursorName, Gap, GapReason, Offset, ReadError, Start};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -132,8 +132,10 @@ impl Store {
         for cursor in &*cursors {
             cursor.put_changes(&mut changes);
         }
-        for gap in self.log.unsaved_gaps() {
-            put_gap(&mut changes, &gap);
+        // After the cursors: one that has stepped over a gap since is saved the next time.
+        let gaps = self.log.unsaved_gaps();
+        if !gaps.is_empty() {
+            self.save_gaps(keeper, &gaps)?;
         }
         let checkpoint = self.log.checkpoint();
         let is_worth_it = checkpoint.next > 0 || !changes.is_empty() || keeper.file.exists();
@@ -145,18 +147,7 @@ impl Store {
             return Ok(());
         }
         let forgotten = keeper.forgotten.clone();
-        let all = |out: &mut Vec<u8>| {
-            for id in &forgotten {
-                put_forgotten(out, *id);
-            }
-            for cursor in &*cursors {
-                cursor.put_state(out);
-            }
-            for gap in self.log.gaps() {
-                put_gap(out, &gap);
-            }
-            put_checkpoint(out, &checkpoint);
-        };
+        let all = |out: &mut Vec<u8>| self.put_all(out, &forgotten, &cursors, &checkpoint);
         // What comes after this is in neither, and saved the next time.
         let saved = keeper.file.save(&changes, all);
         let result = saved.and_then(|()| if sync { keeper.file.sync() } else { Ok(()) });
@@ -180,6 +171,37 @@ impl Store {
             }
         }
         result
+    }
+
+    /// Makes gaps durable before any cursor is saved that has stepped over one: half of a write may reach the disk, and a
+    /// cursor behind a gap that nobody knows of would be a silent loss.
+    fn save_gaps(&self, keeper: &mut Keeper, gaps: &[Gap]) -> io::Result<()> {
+        let mut changes = Vec::new();
+        gaps.iter().for_each(|gap| put_gap(&mut changes, gap));
+        let (cursors, checkpoint) = (self.log.cursors(), self.log.checkpoint());
+        let forgotten = keeper.forgotten.clone();
+        let all = |out: &mut Vec<u8>| self.put_all(out, &forgotten, &cursors, &checkpoint);
+        let saved = keeper.file.save(&changes, all).and_then(|()| keeper.file.sync());
+        if saved.is_err() {
+            // What is not in the file goes into the next one, which is made of everything.
+            keeper.saved = None;
+            self.changed();
+        }
+        saved
+    }
+
+    /// Everything a state file says.
+    fn put_all(&self, out: &mut Vec<u8>, forgotten: &BTreeSet<u32>, cursors: &[Arc<Shared>], checkpoint: &Checkpoint) {
+        for id in forgotten {
+            put_forgotten(out, *id);
+        }
+        for cursor in cursors {
+            cursor.put_state(out);
+        }
+        for gap in self.log.gaps() {
+            put_gap(out, &gap);
+        }
+        put_checkpoint(out, checkpoint);
     }
 
     /// Opens a cursor, creating it durably when there is none. Blocks.

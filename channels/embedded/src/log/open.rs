@@ -84,7 +84,12 @@ impl Opening {
         let mut segments = self.segments()?;
         let salt = self.salt(&segments)?;
         let counters = Counters::default();
-        let (mut found, mut poisoned, mut roll) = (Recovered::default(), false, false);
+        let (mut poisoned, mut roll) = (false, false);
+        let mut found = Recovered {
+            // What was in the segments before the last known one was deleted with them, or is missed by whoever reads on there.
+            next: self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.segment),
+            ..Recovered::default()
+        };
         let mut report = Found::default();
         let mut known = self
             .checkpoint

@@ -118,12 +118,13 @@ impl StateFile {
         };
         let grown = self.length > small && self.length > self.fresh * REPLACE_FACTOR;
         let result = match &self.file {
+            Some(_) if !grown && changes.is_empty() => Ok(()),
             Some(file) if !grown => {
                 let written = self.headroom.lend(changes.len() as u64, Need::State, || {
                     file.write_at(changes, self.length)
                 });
                 self.length += changes.len() as u64;
-                self.unsynced |= !changes.is_empty();
+                self.unsynced = true;
                 written
             }
             _ => self.replace(all),

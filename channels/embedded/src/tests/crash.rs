@@ -22,6 +22,9 @@ use crate::{DataFolder, EmbeddedChannel, Settings};
 
 /// How many worlds one test run tries.
 const SEEDS: u64 = 60;
+/// Worlds that found a fault, once each: a name never made durable, gaps saved behind the cursors that had stepped over them
+/// (three), a log without segments that missed what it had deleted.
+const FOUND_FAULTS: [u64; 5] = [300_596, 1_000_480, 1_001_061, 200_814, 1_001_262];
 /// Steps of each.
 const STEPS: usize = 140;
 const SEGMENT_BYTES: u64 = 10_000;
@@ -452,7 +455,9 @@ fn setting(name: &str) -> Option<u64> {
 #[test]
 fn whatever_fails_what_was_acknowledged_is_there_and_what_was_not_settled_comes() {
     let first = setting("HEADGATE_SEED").unwrap_or(0);
-    for seed in first..first + setting("HEADGATE_SEEDS").unwrap_or(SEEDS) {
+    let seeds = first..first + setting("HEADGATE_SEEDS").unwrap_or(SEEDS);
+    let once = setting("HEADGATE_SEED").is_none().then_some(FOUND_FAULTS);
+    for seed in once.into_iter().flatten().chain(seeds) {
         // On a thread of its own the message would be lost among others.
         if catch_unwind(AssertUnwindSafe(|| run(seed))).is_err() {
             panic!("run it again with HEADGATE_SEED={seed} HEADGATE_SEEDS=1");

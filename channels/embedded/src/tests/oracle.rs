@@ -2,7 +2,8 @@
 //!
 //! It knows no file and no fault: only which appends were acknowledged, refused or neither, what each cursor settled and
 //! tried, which letters were stored and removed. Whatever was neither acknowledged nor refused may be there or not, all of
-//! it or nothing, and once it was seen to be there, or not, it stays so.
+//! it or nothing. Once it was seen to be there it stays, and once something later is stored it is there or never will be:
+//! until then a power cut may bring back a file whose deletion nobody was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ pub(super) enum Fate {
     Stored(u64),
     /// Refused, or found not to be there: it must never be there.
     Absent,
-    /// Neither. Left when it is looked for after the next start.
+    /// Neither. Left when it is found after a start, or something later was stored.
     Unknown,
 }
 
@@ -186,7 +187,12 @@ impl Oracle {
             let gaps = depth.gaps.iter().filter(|gap| gap.reason == GapReason::Limit);
             gaps.clone().any(|gap| gap.from.0 <= *place && *place < gap.to.0)
         };
-        for append in &mut self.appends {
+        let is_stored = |append: &Append| matches!(append.fate, Fate::Stored(_));
+        let last_stored = self.appends.iter().rposition(is_stored);
+        for (index, append) in self.appends.iter_mut().enumerate() {
+            if append.fate == Fate::Unknown && last_stored.is_some_and(|last| index < last) {
+                append.fate = Fate::Absent;
+            }
             let found: Vec<u64> = append
                 .numbers()
                 .filter_map(|number| kept.get(&number).copied())
@@ -215,7 +221,7 @@ impl Oracle {
                     assert!(whole || depth.earliest.0 > 0, "{append:?} is there in part: {found:?}");
                     append.fate = match (append.numbers().find(|number| kept.contains_key(number)), found.first()) {
                         (Some(number), Some(place)) => Fate::Stored(place - (number - append.first)),
-                        _ => Fate::Absent,
+                        _ => Fate::Unknown,
                     };
                 }
             }
