@@ -24,6 +24,7 @@ use crate::{
     state::{StateFile, StateFound},
     storage::{Disk, Storage, is_read_only},
     store::Store,
+    syncs::Syncs,
     tail::Budget,
     upkeep::Upkeep,
 };
@@ -84,6 +85,11 @@ impl DataFolder {
             false => Err(failed(error)),
         })?;
         let lock = lock(root)?;
+        // Opened once more: a copy of the handle would keep the lock as long as anybody has the disk.
+        let disk = match fs::File::open(root.join(LOCK)) {
+            Ok(file) => disk.syncing_by(file),
+            Err(_) => disk,
+        };
         Self::with(Arc::new(disk), root, Some(lock), HEADROOM_BYTES).map_err(failed)
     }
 
@@ -94,14 +100,15 @@ impl DataFolder {
         headroom_bytes: u64,
     ) -> io::Result<Self> {
         let headroom = Headroom::new(storage.clone(), root, headroom_bytes);
-        let (upkeep, upkeep_thread) = Upkeep::start(headroom.clone())?;
+        let syncs = Syncs::new(storage.clone());
+        let (upkeep, upkeep_thread) = Upkeep::start(headroom.clone(), syncs.clone())?;
         let folder = Folder {
             storage,
             headroom,
             root: root.to_path_buf(),
             names: Mutex::new(BTreeSet::new()),
             budget: Budget::default(),
-            committers: Committers::start()?,
+            committers: Committers::start(syncs)?,
             upkeep,
             upkeep_thread: Mutex::new(Some(upkeep_thread)),
             _lock: lock,
@@ -113,6 +120,17 @@ impl DataFolder {
 
     pub fn path(&self) -> &Path {
         &self.folder.root
+    }
+
+    /// Lets appends of all channels gather until it is called again.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, held: bool) {
+        self.folder.committers.hold(held);
+    }
+
+    /// How many syncs it has taken since it was opened to make events durable; many channels may share one.
+    pub fn syncs(&self) -> u64 {
+        self.folder.committers.syncs().count()
     }
 
     /// Opens a channel of this folder, new or with what it held. Blocks: a few hundred microseconds after a clean close,

@@ -308,4 +308,8 @@ impl Storage for ReadOnly {
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
+
+    fn sync_whole(&self, _: &[&Path]) -> io::Result<bool> {
+        Ok(false)
+    }
 }

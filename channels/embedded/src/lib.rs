@@ -30,6 +30,7 @@ mod state;
 mod stats;
 mod storage;
 mod store;
+mod syncs;
 mod tail;
 mod upkeep;
 

@@ -2,7 +2,8 @@
 //!
 //! The way of an append: [`Log::append`] (gather.rs) encodes the records into the gathering buffer and waits;
 //! [`Log::commit`], on a committer's thread, takes the buffer, has the [`Writer`] write and sync it, makes it visible,
-//! and answers. What arrives during one sync is the next batch; an idle log writes at once.
+//! and answers. What arrives during one sync is the next batch; an idle log writes at once. Where many logs write at the same
+//! time, the two halves of a commit are apart, and all of them share one sync (committers.rs).
 //!
 //! Reading is in read.rs, opening in open.rs. What cursors are is cursor.rs's business; a log wakes them.
 
@@ -25,7 +26,7 @@ use std::{
 };
 
 use channel::AppendError;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::{
@@ -147,42 +148,56 @@ impl Log {
         self.segment_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Writes what has gathered; `true` when more has gathered meanwhile. Blocks; one thread at a time.
+    /// Writes what has gathered, and syncs it; `true` when more has gathered meanwhile. Blocks; one thread at a time.
     pub(crate) fn commit(&self) -> bool {
+        match self.begin(Company::Alone) {
+            Begun::Written(written) => written.finish(None),
+            Begun::Over(more) => more,
+        }
+    }
+
+    /// The first half of [`Self::commit`]: writes. Blocks, and keeps others from writing until the second half.
+    pub(crate) fn begin(&self, company: Company) -> Begun<'_> {
         let mut writer = self.writer.lock();
         let spare = writer.spare();
-        let batch = self.gathered(writer.crowd(), writer.patience(), spare);
-        let appends = batch.waiters.len();
+        let patience = match company {
+            Company::Alone => writer.patience(),
+            Company::Others => Duration::ZERO,
+        };
+        let batch = self.gathered(writer.crowd(), patience, spare);
         if batch.bytes.len() > GATHER_BYTES_MAX {
             self.room.notify_waiters();
         }
-        let batch = if batch.bytes.is_empty() {
+        if batch.bytes.is_empty() {
             // An append of no events asks only whether the log is open.
-            answer(batch, &Ok(()))
-        } else {
-            match writer.write(self, &batch) {
-                Ok(()) => {
-                    // Before anyone is answered, who may be back at once and would be counted twice.
-                    writer.crowded(appends + self.gathering.lock().batch.waiters.len());
-                    self.publish(batch)
-                }
-                Err(error) => self.refuse(batch, error),
-            }
-        };
+            return Begun::Over(self.end(writer, answer(batch, &Ok(()))));
+        }
+        match writer.write(self, &batch) {
+            Ok(at) => Begun::Written(Written {
+                log: self,
+                writer,
+                batch,
+                at,
+            }),
+            Err(error) => Begun::Over(self.end(writer, self.refuse(batch, error))),
+        }
+    }
+
+    /// Has more gathered meanwhile?
+    fn end(&self, mut writer: MutexGuard<'_, Writer>, batch: Batch) -> bool {
         writer.keep(batch.reset());
         let mut gathering = self.gathering.lock();
         gathering.submitted = !gathering.batch.waiters.is_empty();
         gathering.submitted
     }
 
-    /// After a write that panicked: nothing known about the file, so it is opened anew. As [`Self::commit`] otherwise.
-    pub(crate) fn distrust(&self) -> bool {
+    /// After a write that panicked: nothing known about the file, so it is opened anew. Who waits is told that it was given up.
+    pub(crate) fn distrust(&self) {
         self.writer.lock().distrust();
         let mut gathering = self.gathering.lock();
         gathering.batch = Batch::default();
         gathering.back_to(self.committed());
         gathering.submitted = false;
-        false
     }
 
     /// What was written is durable: lets cursors have it, and answers.
@@ -349,6 +364,58 @@ impl Log {
             repeats_forgotten_early: forgotten,
             ..self.counters.snapshot(self.segments.lock().len())
         }
+    }
+}
+
+/// Who shares the disk with a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// Nobody: it may wait a moment for appends that are about to come.
+    Alone,
+    /// Other logs, which wait for it.
+    Others,
+}
+
+/// What became of a write so far.
+pub(crate) enum Begun<'a> {
+    Written(Written<'a>),
+    /// There was nothing to write, or it failed; everyone is answered. `true`: more has gathered meanwhile.
+    Over(bool),
+}
+
+/// A batch that is written and not synced.
+pub(crate) struct Written<'a> {
+    log: &'a Log,
+    writer: MutexGuard<'a, Writer>,
+    batch: Batch,
+    /// Where it begins in its segment.
+    at: u64,
+}
+
+impl Written<'_> {
+    /// The second half of [`Log::commit`]: syncs, unless a sync of everything has done it in so much time, makes the batch
+    /// visible, and answers. Blocks.
+    pub(crate) fn finish(self, shared: Option<Duration>) -> bool {
+        let Self {
+            log,
+            mut writer,
+            batch,
+            at,
+        } = self;
+        let synced = match shared {
+            Some(took) => Ok(took),
+            None => writer.sync(log),
+        };
+        let batch = match synced {
+            Ok(took) => {
+                writer.synced(log, &batch, at, took);
+                // Before anyone is answered, who may be back at once and would be counted twice.
+                writer.crowded(batch.waiters.len() + log.gathering.lock().batch.waiters.len());
+                log.publish(batch)
+            }
+            Err(error) => log.refuse(batch, error),
+        };
+        log.end(writer, batch)
     }
 }
 

@@ -3,6 +3,9 @@
 //! It exists so that crash safety is a property test: the twin in the tests loses, tears and refuses what a disk may.
 //! All calls block; they are made from the folder's own threads or from `spawn_blocking`, never from a task.
 
+#[cfg(target_os = "linux")]
+mod whole;
+
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -33,6 +36,9 @@ pub(crate) trait Storage: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes what was created, renamed and removed in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes all that was written, created, renamed and removed so far in these folders durable at once. `false`: this
+    /// file system cannot, and nothing is known to be. After an error each file's own sync says whether it is.
+    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool>;
 }
 
 /// An open file.
@@ -60,6 +66,25 @@ pub(crate) struct Disk {
     /// Folders whose names this process has made durable. One that is there may be left by a process that was killed
     /// before it synced the name, or by a sync that failed.
     durable: Mutex<BTreeSet<PathBuf>>,
+    #[cfg(target_os = "linux")]
+    whole: Option<whole::Whole>,
+}
+
+impl Disk {
+    /// Lets files of the file system of this regular file be synced together.
+    pub(crate) fn syncing_by(self, file: fs::File) -> Self {
+        #[cfg(target_os = "linux")]
+        let disk = Self {
+            whole: whole::Whole::of(file),
+            ..self
+        };
+        #[cfg(not(target_os = "linux"))]
+        let disk = {
+            drop(file);
+            self
+        };
+        disk
+    }
 }
 
 impl Storage for Disk {
@@ -129,6 +154,16 @@ impl Storage for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool> {
+        self.whole.as_ref().map_or(Ok(false), |whole| whole.sync(dirs))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_whole(&self, _: &[&Path]) -> io::Result<bool> {
+        Ok(false)
     }
 }
 

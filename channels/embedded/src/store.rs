@@ -125,6 +125,19 @@ impl Store {
         }
     }
 
+    /// As [`StateFile::written`].
+    pub(crate) fn written_state(&self) -> Option<u64> {
+        self.keeper.lock().file.written()
+    }
+
+    /// As [`StateFile::is_synced`].
+    pub(crate) fn state_is_synced(&self, written: u64) -> bool {
+        let mut keeper = self.keeper.lock();
+        let all = keeper.file.is_synced(written);
+        keeper.is_doubtful &= !all;
+        all
+    }
+
     fn save_with(&self, keeper: &mut Keeper, sync: bool, more: &[u8]) -> io::Result<()> {
         self.changed.store(false, Ordering::SeqCst);
         let mut changes = more.to_vec();
@@ -245,7 +258,11 @@ impl Store {
             return Err(ReadError::Closed);
         }
         let Some(cursor) = self.existing(name) else {
-            return Ok(());
+            // An earlier process may have forgotten it without coming as far as making that durable.
+            return match keeper.is_doubtful {
+                true => self.save_with(&mut keeper, true, &[]).map_err(unavailable),
+                false => Ok(()),
+            };
         };
         self.remove(&cursor);
         let mut forgotten = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Acknowledgements only mark memory; this writes them within milliseconds, many at once, and syncs once a second. So a
 //! killed process repeats what was in flight and a few milliseconds of acknowledgements, a power cut about a second. It
-//! also fills the headroom again.
+//! also fills the headroom again. Many channels share one sync where the disk can do that (syncs.rs).
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
-use crate::{headroom::Headroom, store::Store};
+use crate::{headroom::Headroom, store::Store, syncs::Syncs};
 
 /// How long changes gather before they are written: 200 writes a second at most, each a few microseconds.
 const GATHER: Duration = Duration::from_millis(5);
@@ -37,12 +37,12 @@ struct State {
 }
 
 impl Upkeep {
-    pub(crate) fn start(headroom: Arc<Headroom>) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub(crate) fn start(headroom: Arc<Headroom>, syncs: Arc<Syncs>) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
         let upkeep = Arc::new(Self::default());
         let this = upkeep.clone();
         let thread = thread::Builder::new()
             .name("headgate-upkeep".into())
-            .spawn(move || this.work(&headroom))?;
+            .spawn(move || this.work(&headroom, &syncs))?;
         Ok((upkeep, thread))
     }
 
@@ -66,7 +66,7 @@ impl Upkeep {
         }
     }
 
-    fn work(&self, headroom: &Headroom) {
+    fn work(&self, headroom: &Headroom, syncs: &Syncs) {
         let mut unsynced: Vec<Weak<Store>> = Vec::new();
         let (mut sync_at, mut retain_at) = (Instant::now() + SYNC, Instant::now() + RETENTION);
         // Short headroom is looked at with every sync.
@@ -89,6 +89,7 @@ impl Upkeep {
             if now >= sync_at {
                 sync_at = now + SYNC;
                 headroom.fill();
+                share_sync(&mut unsynced, syncs);
                 unsynced.retain(|store| store.upgrade().is_some_and(|store| store.save_in_the_background(true)));
             }
             if now >= retain_at {
@@ -128,6 +129,30 @@ impl Upkeep {
                 tracing::warn!(path = %store.log.dir().display(), %error, "old segments cannot be deleted");
             }
             store.log.rest();
+        }
+    }
+}
+
+/// Makes the states of several channels durable with one sync; whatever it did not make durable is left.
+fn share_sync(unsynced: &mut Vec<Weak<Store>>, syncs: &Syncs) {
+    if unsynced.len() <= 1 || !syncs.are_shared() {
+        return;
+    }
+    let saved: Vec<_> = unsynced
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter_map(|store| {
+            store.save_in_the_background(false);
+            let written = store.written_state()?;
+            Some((store, written))
+        })
+        .collect();
+    let dirs: Vec<_> = saved.iter().map(|(store, _)| store.log.dir()).collect();
+    if dirs.len() > 1 && syncs.whole(&dirs).is_some() {
+        for (store, written) in &saved {
+            if store.state_is_synced(*written) {
+                unsynced.retain(|known| known.as_ptr() != Arc::as_ptr(store));
+            }
         }
     }
 }

@@ -103,10 +103,11 @@ impl Writer {
         self.verified = false;
     }
 
-    /// Writes and syncs a batch. On an error nothing of it is in the log.
+    /// Writes a batch; returns where in the segment. It is in the log once it is synced, and [`Self::synced`] was told. On an
+    /// error nothing of it is in the log.
     ///
     /// Events are written while the headroom is whole, and never take from it; letters do.
-    pub(super) fn write(&mut self, log: &Log, batch: &Batch) -> io::Result<()> {
+    pub(super) fn write(&mut self, log: &Log, batch: &Batch) -> io::Result<u64> {
         match log.purpose {
             Purpose::Events if !log.headroom.is_whole() => Err(headroom::short()),
             Purpose::Events => self.write_once(log, batch),
@@ -117,7 +118,7 @@ impl Writer {
         }
     }
 
-    fn write_once(&mut self, log: &Log, batch: &Batch) -> io::Result<()> {
+    fn write_once(&mut self, log: &Log, batch: &Batch) -> io::Result<u64> {
         if self.poisoned {
             self.reopen(log)?;
         }
@@ -132,24 +133,41 @@ impl Writer {
                 false => self.give_up(error),
             });
         }
-        if let Err(error) = active.reserve(at + length, limit) {
-            return Err(self.give_up(error));
+        match active.reserve(at + length, limit) {
+            Ok(()) => Ok(at),
+            Err(error) => Err(self.give_up(error)),
         }
+    }
+
+    /// Syncs what was written; returns how long it took.
+    pub(super) fn sync(&mut self, log: &Log) -> io::Result<Duration> {
+        let Some(active) = &self.active else {
+            return Err(io::Error::other("no segment to sync"));
+        };
         let started = Instant::now();
         let synced = active.file.sync().and_then(|()| match active.unsynced_name {
             true => log.storage.sync_dir(&log.dir),
             false => Ok(()),
         });
-        if let Err(error) = synced {
-            return Err(self.give_up(error));
+        match synced {
+            Ok(()) => {
+                let took = started.elapsed();
+                log.committers.syncs().alone(took);
+                Ok(took)
+            }
+            Err(error) => Err(self.give_up(error)),
         }
-        let took = started.elapsed();
+    }
+
+    /// The batch at this place of the segment is durable, and so is the segment's name.
+    pub(super) fn synced(&mut self, log: &Log, batch: &Batch, at: u64, took: Duration) {
         log.counters.synced(took);
-        active.unsynced_name = false;
-        active.note(log.committed(), at, batch);
-        active.segment.set_length(at + length);
         self.last_sync = took;
-        Ok(())
+        if let Some(active) = &mut self.active {
+            active.unsynced_name = false;
+            active.note(log.committed(), at, batch);
+            active.segment.set_length(at + batch.bytes.len() as u64);
+        }
     }
 
     /// Trusts the file no more. What was written may be there after a crash, so even a full disk is not the answer: that

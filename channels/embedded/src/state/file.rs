@@ -38,6 +38,10 @@ pub(crate) struct StateFile {
     /// Its length when it was new.
     fresh: u64,
     unsynced: bool,
+    /// How often something was written.
+    writes: u64,
+    /// An earlier process wrote it. A sync that failed then may have left some of it in the system's cache alone.
+    unproven: bool,
     /// Whoever wrote the file may have been killed before its name was durable.
     unsynced_name: bool,
     /// Is there a copy, and does it know the cursors there are?
@@ -72,6 +76,8 @@ impl StateFile {
             length: 0,
             fresh: 0,
             unsynced: false,
+            writes: 0,
+            unproven: false,
             unsynced_name: true,
             is_copied: true,
         };
@@ -81,7 +87,7 @@ impl StateFile {
                 state.length = parsed.end as u64;
                 state.fresh = state.length;
                 state.file = Some(file);
-                state.unsynced = true;
+                (state.unsynced, state.unproven) = (true, true);
             }
             (saved, found.damaged, found.unfinished) = (parsed.saved, parsed.damaged, parsed.end..parsed.length);
         }
@@ -129,24 +135,45 @@ impl StateFile {
             }
             _ => self.replace(all),
         };
+        self.writes += 1;
         if result.is_err() {
             self.file = None;
         }
         result
     }
 
+    /// What there is for a sync to make durable, by a number that changes with every write; `None` when there is nothing.
+    pub(crate) fn written(&self) -> Option<u64> {
+        (self.unsynced && !self.unproven && self.exists()).then_some(self.writes)
+    }
+
+    /// A sync of everything began after this was written; `true` when nothing was since.
+    pub(crate) fn is_synced(&mut self, written: u64) -> bool {
+        let all = self.written() == Some(written);
+        if all {
+            (self.unsynced, self.unsynced_name) = (false, false);
+        }
+        all
+    }
+
     /// Makes what was saved durable. Blocks.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
-            let synced = file.sync().and_then(|()| match self.unsynced_name {
-                true => self.storage.sync_dir(&self.dir),
+            let proven = match self.unproven {
+                true => write_again(&**file, self.length),
                 false => Ok(()),
-            });
+            };
+            let synced = proven
+                .and_then(|()| file.sync())
+                .and_then(|()| match self.unsynced_name {
+                    true => self.storage.sync_dir(&self.dir),
+                    false => Ok(()),
+                });
             if let Err(error) = synced {
                 self.file = None;
                 return Err(error);
             }
-            (self.unsynced, self.unsynced_name) = (false, false);
+            (self.unsynced, self.unsynced_name, self.unproven) = (false, false, false);
         }
         Ok(())
     }
@@ -181,7 +208,7 @@ impl StateFile {
         self.file = Some(file);
         self.length = length;
         self.fresh = length;
-        (self.unsynced, self.unsynced_name) = (false, false);
+        (self.unsynced, self.unsynced_name, self.unproven) = (false, false, false);
         Ok(())
     }
 
@@ -206,6 +233,13 @@ impl StateFile {
         self.storage.sync_dir(&self.dir)?;
         Ok((file, bytes.len() as u64))
     }
+}
+
+/// Writes what can be read once more, so that the next sync has all of it to write.
+fn write_again(file: &dyn File, length: u64) -> io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let read = file.read_at(&mut bytes, 0)?;
+    file.write_at(&bytes[..read], 0)
 }
 
 /// What a state file says.

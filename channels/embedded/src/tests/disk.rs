@@ -2,14 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use channel::{AppendError, Attempts, Channel, CursorName, GapReason, Offset, Start};
+use channel::{AppendError, Attempts, Channel, CursorName, GapReason, Offset, Start, Stored};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
     ack, drain, event, mount, number, settings,
-    twin::{Fault, Twin},
+    twin::{Fault, Operation, Trouble, Twin},
 };
-use crate::{EmbeddedChannel, Settings};
+use crate::{DataFolder, EmbeddedChannel, Settings};
 
 async fn append(channel: &EmbeddedChannel, numbers: std::ops::Range<u64>) {
     for number in numbers {
@@ -57,6 +58,129 @@ async fn a_full_disk_refuses_events_delivers_what_is_stored_and_recovers_by_itse
     assert_eq!(drain(&mut cursor, 10).await, (10..20).collect::<Vec<_>>());
     assert_eq!(kept(&channel).await, (0..20).collect::<Vec<_>>());
     assert!(channel.stats().failed_writes >= 3);
+}
+
+/// Appends one event to each channel, all of them at the same time.
+async fn append_to_each(
+    folder: &DataFolder,
+    channels: &[EmbeddedChannel],
+    number: u64,
+) -> Vec<Result<Stored, AppendError>> {
+    let event = [event(number, 500)];
+    folder.hold(true);
+    let appends = join_all(channels.iter().map(|channel| channel.append(&event)));
+    tokio::join!(appends, async { folder.hold(false) }).0
+}
+
+/// Channels that write at the same time share one sync, and when it fails each has its own, which finds those that fail.
+///
+/// Proves: OP-2
+#[tokio::test]
+async fn channels_share_a_sync_and_part_when_it_fails() {
+    let mut twin = Twin::new(3);
+    let folder = mount(&twin);
+    let channels: Vec<_> = (0..20)
+        .map(|number: u32| folder.channel(&number.to_string(), settings()).unwrap())
+        .collect();
+    let all = |twin: &Twin| {
+        let folder = mount(twin);
+        (0..20)
+            .map(|number: u32| folder.channel(&number.to_string(), settings()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    for number in 0..3 {
+        let synced = (twin.whole_syncs(), folder.syncs());
+        let stored = append_to_each(&folder, &channels, number).await;
+        assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+        assert_eq!((twin.whole_syncs(), folder.syncs()), (synced.0 + 1, synced.1 + 1));
+    }
+    twin.trouble(Trouble {
+        fault: Fault::Broken,
+        after: 0,
+        times: Some(1),
+        only: Some(Operation::SyncWhole),
+    });
+    let stored = append_to_each(&folder, &channels, 3).await;
+    let lost = stored.iter().filter(|stored| stored.is_err()).count();
+    assert!(
+        (1..20).contains(&lost),
+        "the device lost what some wrote, and not all: {lost}"
+    );
+    // It is left alone for a while.
+    let synced = twin.whole_syncs();
+    let again = append_to_each(&folder, &channels, 4).await;
+    assert!(again.iter().all(Result::is_ok), "{again:?}");
+    assert_eq!(twin.whole_syncs(), synced);
+    twin = twin.crash();
+    drop((channels, folder));
+    for (channel, stored) in all(&twin).iter().zip(stored) {
+        let kept = kept(channel).await;
+        match stored {
+            Ok(_) => assert_eq!(kept, [0, 1, 2, 3, 4]),
+            Err(_) => assert_eq!(kept, [0, 1, 2, 4]),
+        }
+    }
+}
+
+/// What a limit drops is known to be missing wherever the state file breaks off: no cursor is beyond it without.
+///
+/// Proves: CH-9
+#[tokio::test]
+async fn no_cursor_steps_over_a_gap_that_is_not_stored() {
+    for after in 0..10 {
+        let twin = Twin::new(after);
+        let limited = Settings {
+            limit_bytes: Some(20_000),
+            ..settings()
+        };
+        let channel = mount(&twin).channel("c", limited.clone()).unwrap();
+        let cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+        append(&channel, 0..60).await;
+        twin.trouble(Trouble {
+            fault: Fault::Broken,
+            after,
+            times: None,
+            only: Some(Operation::Write),
+        });
+        let retained = channel.retain();
+        let twin = twin.kill();
+        drop((cursor, channel));
+        let depth = mount(&twin).channel("c", limited).unwrap().depth();
+        let gone = depth.gaps.first().map_or(0, |gap| gap.to.0);
+        assert_eq!(retained.is_ok(), gone > 0 && depth.earliest.0 > 0, "{after}: {depth:?}");
+        assert!(depth.cursors[0].settled_below.0 <= gone, "{after}: {depth:?}");
+    }
+}
+
+/// A log that has deleted all it held and whose new segment was lost knows where it is, and misses nothing.
+///
+/// Proves: CH-7, CH-9
+#[tokio::test]
+async fn a_log_without_segments_misses_nothing_that_was_deleted() {
+    let tight = Settings {
+        retention_bytes: 1,
+        ..settings()
+    };
+    let twin = Twin::new(1);
+    let channel = mount(&twin).channel("c", tight.clone()).unwrap();
+    append(&channel, 0..10).await;
+    channel.store.log.seal().unwrap();
+    channel.retain().unwrap();
+    channel.close().await;
+    let mut files = twin.contents();
+    drop(channel);
+    // Twice: what the first life says of a log without segments is what the second one knows.
+    for _ in 0..2 {
+        files.retain(|path, _| !path.to_string_lossy().contains("0.log"));
+        let twin = Twin::holding(&files);
+        let channel = mount(&twin).channel("c", tight.clone()).unwrap();
+        assert_eq!(channel.depth().gaps, []);
+        channel.close().await;
+        files = twin.contents();
+    }
+    let channel = mount(&Twin::holding(&files)).channel("c", tight).unwrap();
+    let stored = channel.append(&[event(10, 500)]).await.unwrap();
+    assert_eq!(stored.last(), Offset(10));
 }
 
 /// What is settled, tried and dead is still written down, and a new cursor too; then the power goes.

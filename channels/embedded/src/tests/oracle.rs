@@ -228,17 +228,18 @@ impl Oracle {
         }
         let names: BTreeSet<&str> = depth.cursors.iter().map(|cursor| cursor.name.as_str()).collect();
         for (name, follower) in &mut self.followers {
-            follower.there = match follower.there {
-                There::Perhaps if !names.contains(name) => There::No,
-                known => known,
-            };
-            assert_eq!(
-                names.contains(name),
-                follower.there != There::No,
-                "cursor {name}: {follower:?}"
-            );
-            if follower.there == There::No {
-                *follower = Follower::default();
+            let is_listed = names.contains(name);
+            match follower.there {
+                There::Yes => assert!(is_listed, "cursor {name} is gone: {follower:?}"),
+                There::No => assert!(!is_listed, "cursor {name} was forgotten"),
+                There::Perhaps if is_listed => {}
+                // It is owed nothing any more. A power cut may bring it back: nobody was told that it is gone for good.
+                There::Perhaps => {
+                    *follower = Follower {
+                        there: There::Perhaps,
+                        ..Follower::default()
+                    }
+                }
             }
         }
         for cursor in &depth.cursors {
@@ -266,8 +267,13 @@ impl Oracle {
 
     /// After a start: the letters there are, by number, each with its place.
     pub(super) fn found_letters(&mut self, listed: &BTreeMap<u64, u64>) {
-        for letter in &mut self.letters {
+        let is_stored = |letter: &LetterFact| matches!(letter.fate, Fate::Stored(_));
+        let last_stored = self.letters.iter().rposition(is_stored);
+        for (index, letter) in self.letters.iter_mut().enumerate() {
             let place = listed.get(&letter.number).copied();
+            if letter.fate == Fate::Unknown && last_stored.is_some_and(|last| index < last) {
+                letter.fate = Fate::Absent;
+            }
             match (letter.fate, letter.removed) {
                 (Fate::Stored(stored), There::No) => assert_eq!(place, Some(stored), "{letter:?}"),
                 (Fate::Stored(_), There::Perhaps) => {
@@ -277,7 +283,7 @@ impl Oracle {
                     }
                 }
                 (Fate::Absent, _) | (_, There::Yes) => assert_eq!(place, None, "{letter:?}"),
-                (Fate::Unknown, _) => letter.fate = place.map_or(Fate::Absent, Fate::Stored),
+                (Fate::Unknown, _) => letter.fate = place.map_or(Fate::Unknown, Fate::Stored),
             }
         }
         let known: BTreeSet<u64> = self.letters.iter().map(|letter| letter.number).collect();

@@ -33,6 +33,26 @@ struct Inode {
     pending: Vec<Change>,
     /// Bytes that were read of it.
     read: u64,
+    /// Some of it was lost by a sync of everything, which its own next sync tells.
+    failed: bool,
+}
+
+impl Inode {
+    fn keep(&mut self) {
+        for change in self.pending.drain(..) {
+            change.apply(&mut self.durable);
+        }
+    }
+
+    /// The pages are marked clean and dropped one day, or now: the next sync succeeds and writes nothing.
+    fn lose(&mut self, random: &mut u64) {
+        for change in std::mem::take(&mut self.pending) {
+            lose_some(&change, &mut self.durable, random);
+        }
+        if next(random).is_multiple_of(2) {
+            self.current = self.durable.clone();
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -94,6 +114,7 @@ struct State {
     room: usize,
     /// Grows with every crash: handles from before are dead.
     life: u64,
+    whole_syncs: u64,
 }
 
 /// A disk, as one process sees it: after a crash the next process gets its own, and this one is dead.
@@ -112,6 +133,7 @@ impl Twin {
                 trouble: None,
                 room: usize::MAX,
                 life: 0,
+                whole_syncs: 0,
             })),
             0,
         )
@@ -175,6 +197,7 @@ impl Twin {
                 lose_some(&change, &mut inode.durable, random);
             }
             inode.current = inode.durable.clone();
+            inode.failed = false;
         }
         for renaming in pending_names.drain(..) {
             if next(random).is_multiple_of(2) {
@@ -193,6 +216,11 @@ impl Twin {
         state.trouble = None;
         state.life += 1;
         Self(self.0.clone(), state.life)
+    }
+
+    /// How often everything was synced at once.
+    pub(crate) fn whole_syncs(&self) -> u64 {
+        self.0.lock().whole_syncs
     }
 
     fn live(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
@@ -390,6 +418,43 @@ impl Storage for Twin {
         }
         Ok(())
     }
+
+    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool> {
+        let mut state = self.live()?;
+        state.whole_syncs += 1;
+        let fault = state.faulty(Operation::SyncWhole);
+        let State {
+            inodes,
+            names,
+            random,
+            pending_names,
+            durable_names,
+            ..
+        } = &mut *state;
+        let is_here = |path: &Path| dirs.iter().any(|dir| path.parent() == Some(dir));
+        for (_, inode) in names.iter().filter(|(path, _)| is_here(path)) {
+            let inode = &mut inodes[*inode];
+            match fault {
+                Some(Fault::Broken | Fault::FullAtSync) if next(random).is_multiple_of(2) => {
+                    inode.failed = !inode.pending.is_empty();
+                    inode.lose(random);
+                }
+                Some(_) => {}
+                None => inode.keep(),
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault.error());
+        }
+        let (here, elsewhere) = std::mem::take(pending_names)
+            .into_iter()
+            .partition::<Vec<_>, _>(|renaming| dirs.iter().any(|dir| renaming.is_in(dir)));
+        *pending_names = elsewhere;
+        for renaming in here {
+            renaming.apply(durable_names);
+        }
+        Ok(true)
+    }
 }
 
 struct Handle {
@@ -458,24 +523,19 @@ impl File for Handle {
         self.with(|state, inode| {
             match state.faulty(Operation::Sync) {
                 Some(fault @ (Fault::Broken | Fault::FullAtSync)) => {
-                    // The pages are marked clean and dropped one day, or now: the next sync succeeds and writes nothing.
                     let State { inodes, random, .. } = state;
-                    for change in std::mem::take(&mut inodes[inode].pending) {
-                        lose_some(&change, &mut inodes[inode].durable, random);
-                    }
-                    if next(random).is_multiple_of(2) {
-                        inodes[inode].current = inodes[inode].durable.clone();
-                    }
+                    inodes[inode].lose(random);
                     return Err(fault.error());
                 }
                 Some(fault) => return Err(fault.error()),
                 None => {}
             }
-            let Inode { durable, pending, .. } = &mut state.inodes[inode];
-            for change in pending.drain(..) {
-                change.apply(durable);
+            let inode = &mut state.inodes[inode];
+            inode.keep();
+            match std::mem::take(&mut inode.failed) {
+                true => Err(Fault::Broken.error()),
+                false => Ok(()),
             }
-            Ok(())
         })
     }
 }

@@ -25,15 +25,16 @@ pub(crate) enum Operation {
     Rename,
     Remove,
     SyncDir,
+    SyncWhole,
 }
 
 impl Fault {
     /// Space is needed by some operations, and giving it back is none of them.
     pub(super) fn hits(self, operation: Operation) -> bool {
-        use Operation::{Create, CreateDir, Rename, Sync, Write};
+        use Operation::{Create, CreateDir, Rename, Sync, SyncWhole, Write};
         match self {
             Self::Full => matches!(operation, CreateDir | Create | Write | Rename),
-            Self::FullAtSync => operation == Sync,
+            Self::FullAtSync => matches!(operation, Sync | SyncWhole),
             Self::Broken | Self::ReadOnly => true,
         }
     }
