@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Log {
     room: Notify,
     writer: Mutex<Writer>,
     segments: Mutex<Vec<Arc<Segment>>>,
+    /// Some may have been unlinked, not durably yet.
+    unlinked: AtomicBool,
     /// Everything below is durable and visible.
     committed: AtomicU64,
     tail: Mutex<Tail>,

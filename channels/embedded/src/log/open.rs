@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -352,6 +352,7 @@ impl Opening {
             crowded: Condvar::new(),
             room: Notify::new(),
             writer: Mutex::new(writer),
+            unlinked: AtomicBool::new(true),
             segments: Mutex::new(segments.into_iter().map(|(segment, _)| segment).collect()),
             committed: AtomicU64::new(next),
             tail: Mutex::new(Tail::new(next, self.budget)),

@@ -1,6 +1,11 @@
 //! Reading a log: a stretch from a place on, the place of a time, and which segments there are.
 
-use std::{io, ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use channel::GapReason;
@@ -273,6 +278,7 @@ impl Log {
     /// the next one goes: one that is back after a crash while a later one is not would look like a gap. Blocks.
     pub(crate) fn unlink(&self, doomed: &[Arc<Segment>]) -> io::Result<()> {
         for segment in doomed {
+            self.unlinked_durably()?;
             // First out of the list: whoever reads it now has it open, and nobody begins.
             self.segments.lock().retain(|kept| kept.base != segment.base);
             let _ = self.storage.remove(&segment.index_path());
@@ -281,7 +287,16 @@ impl Log {
                 self.segments.lock().insert(0, segment.clone());
                 return Err(error);
             }
+            self.unlinked.store(true, Ordering::Relaxed);
+        }
+        self.unlinked_durably()
+    }
+
+    /// What this process unlinked, or one before it may have, is gone for good.
+    fn unlinked_durably(&self) -> io::Result<()> {
+        if self.unlinked.load(Ordering::Relaxed) {
             self.storage.sync_dir(&self.dir)?;
+            self.unlinked.store(false, Ordering::Relaxed);
         }
         Ok(())
     }

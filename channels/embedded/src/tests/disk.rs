@@ -152,6 +152,46 @@ async fn no_cursor_steps_over_a_gap_that_is_not_stored() {
     }
 }
 
+/// Segments go oldest first, each for good before the next: a crash in between leaves no hole, whatever failed before it.
+///
+/// Proves: CH-7, CH-9
+#[tokio::test]
+async fn what_retention_deletes_leaves_no_hole_wherever_it_is_cut_off() {
+    let tight = Settings {
+        retention_bytes: 1,
+        ..settings()
+    };
+    for (seed, after) in (0..8).flat_map(|seed| (0..4).map(move |after| (seed, after))) {
+        let mut twin = Twin::new(seed);
+        let mut channel = mount(&twin).channel("c", tight.clone()).unwrap();
+        append(&channel, 0..100).await;
+        for (after, killed) in [(after, false), (0, true), (0, true), (1, false)] {
+            if killed {
+                twin = twin.kill();
+                drop(channel);
+                channel = mount(&twin).channel("c", tight.clone()).unwrap();
+            }
+            twin.trouble(Trouble {
+                fault: Fault::Broken,
+                after,
+                times: None,
+                only: Some(Operation::SyncDir),
+            });
+            assert!(channel.retain().is_err());
+        }
+        twin = twin.crash();
+        drop(channel);
+        let channel = mount(&twin).channel("c", tight.clone()).unwrap();
+        let earliest = channel.depth().earliest.0;
+        assert_eq!(
+            kept(&channel).await,
+            (earliest..100).collect::<Vec<_>>(),
+            "seed {seed}, {after}"
+        );
+        assert_eq!(channel.depth().gaps, []);
+    }
+}
+
 /// A log that has deleted all it held and whose new segment was lost knows where it is, and misses nothing.
 ///
 /// Proves: CH-7, CH-9
