@@ -50,7 +50,7 @@ struct Keeper {
     /// Forgotten cursors that the copy of the state may still know.
     forgotten: BTreeSet<u32>,
     /// What the file says of cursors is not known to be durable: an earlier process wrote it and may have been killed before
-    /// it synced it, or one was forgotten, but not durably, and is here again.
+    /// it synced it; or a cursor could not be created or forgotten durably.
     is_doubtful: bool,
     /// Do not save before.
     again_at: Option<Instant>,
@@ -68,6 +68,7 @@ impl Store {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let next_id = saved.next_id();
+            let is_new = saved.cursors.is_empty() && saved.forgotten.is_empty() && saved.checkpoint.is_none();
             let cursors = saved
                 .cursors
                 .into_iter()
@@ -78,7 +79,7 @@ impl Store {
                 next_id,
                 saved: saved.checkpoint,
                 forgotten: saved.forgotten,
-                is_doubtful: true,
+                is_doubtful: !is_new,
                 again_at: None,
             };
             Self {
@@ -156,7 +157,12 @@ impl Store {
             put_checkpoint(&mut changes, &checkpoint);
             keeper.saved = Some(checkpoint);
         }
-        if changes.is_empty() && !(keeper.file.exists() && keeper.file.is_unsynced()) {
+        let is_due = match keeper.file.exists() {
+            true => keeper.file.is_unsynced(),
+            // What is in memory may be there and nowhere else, so a new one is made.
+            false => sync && keeper.is_doubtful,
+        };
+        if changes.is_empty() && !is_due {
             return Ok(());
         }
         let forgotten = keeper.forgotten.clone();
@@ -246,6 +252,7 @@ impl Store {
             self.remove(&cursor);
             // The record may be on the disk all the same.
             keeper.forgotten.insert(cursor.id);
+            keeper.is_doubtful = true;
             return Err(unavailable(error));
         }
         hold(&cursor)
@@ -258,7 +265,7 @@ impl Store {
             return Err(ReadError::Closed);
         }
         let Some(cursor) = self.existing(name) else {
-            // An earlier process may have forgotten it without coming as far as making that durable.
+            // It may be gone in memory alone.
             return match keeper.is_doubtful {
                 true => self.save_with(&mut keeper, true, &[]).map_err(unavailable),
                 false => Ok(()),
