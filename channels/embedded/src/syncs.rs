@@ -30,13 +30,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 pub(crate) struct Syncs {
     storage: Arc<dyn Storage>,
+    /// One sync of everything at a time.
+    turn: Mutex<()>,
     costs: Mutex<Costs>,
     count: AtomicU64,
 }
 
 struct Costs {
     alone: Duration,
-    /// The file system cannot.
+    /// The file system cannot, or could not once.
     impossible: bool,
     loss: Duration,
     not_before: Option<Instant>,
@@ -47,6 +49,7 @@ impl Syncs {
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self {
             storage,
+            turn: Mutex::new(()),
             costs: Mutex::new(Costs {
                 alone: ALONE_AT_FIRST,
                 impossible: false,
@@ -71,7 +74,14 @@ impl Syncs {
 
     /// Makes everything durable that was written so far in these folders, one file each; returns how long it took. `None`:
     /// it did not, and each file must be synced by itself, which also tells those that fail. Blocks.
+    ///
+    /// A failure is told once, to whoever asks first, and may be about files of somebody else, who has written and not
+    /// synced: so one has its turn after the other, and after a failure nobody asks again.
     pub(crate) fn whole(&self, dirs: &[&Path]) -> Option<Duration> {
+        let _turn = self.turn.lock();
+        if !self.are_shared() {
+            return None;
+        }
         let started = Instant::now();
         let synced = self.storage.sync_whole(dirs);
         let took = started.elapsed();
@@ -87,9 +97,9 @@ impl Syncs {
                 None
             }
             Err(error) => {
-                costs.leave_alone();
+                costs.impossible = true;
                 drop(costs);
-                tracing::debug!(%error, "a sync of everything failed, files are synced one by one");
+                tracing::warn!(%error, "a sync of the file system failed, files are synced one by one from now on");
                 None
             }
         }

@@ -106,7 +106,7 @@ async fn channels_share_a_sync_and_part_when_it_fails() {
         (1..20).contains(&lost),
         "the device lost what some wrote, and not all: {lost}"
     );
-    // It is left alone for a while.
+    // It is not trusted again.
     let synced = twin.whole_syncs();
     let again = append_to_each(&folder, &channels, 4).await;
     assert!(again.iter().all(Result::is_ok), "{again:?}");

@@ -432,15 +432,16 @@ impl Storage for Twin {
             ..
         } = &mut *state;
         let is_here = |path: &Path| dirs.iter().any(|dir| path.parent() == Some(dir));
-        for (_, inode) in names.iter().filter(|(path, _)| is_here(path)) {
+        for (path, inode) in names.iter() {
             let inode = &mut inodes[*inode];
+            // What it loses may be anybody's.
             match fault {
                 Some(Fault::Broken | Fault::FullAtSync) if next(random).is_multiple_of(2) => {
                     inode.failed = !inode.pending.is_empty();
                     inode.lose(random);
                 }
-                Some(_) => {}
-                None => inode.keep(),
+                None if is_here(path) => inode.keep(),
+                _ => {}
             }
         }
         if let Some(fault) = fault {
