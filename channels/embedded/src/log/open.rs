@@ -244,7 +244,9 @@ impl Opening {
         if !sound && found.length <= start {
             found.length = 0;
         }
-        self.write_again(segment, position, found.length);
+        // The header, too, where nothing behind it is known to be durable.
+        let from = if position == start { 0 } else { position };
+        self.write_again(segment, from, found.length);
         Ok((found, sound))
     }
 

@@ -192,6 +192,39 @@ async fn what_retention_deletes_leaves_no_hole_wherever_it_is_cut_off() {
     }
 }
 
+/// A sync failed and the process was killed: the next one reads from the system's cache what the disk does not have, header
+/// and cursors included. What it shows is there for good.
+///
+/// Proves: OP-2
+#[tokio::test]
+async fn what_was_read_after_a_kill_is_there_after_a_crash() {
+    let mut shown = 0;
+    for seed in 0..200 {
+        let mut twin = Twin::new(seed);
+        let channel = mount(&twin).channel("c", settings()).unwrap();
+        twin.trouble(Trouble {
+            fault: Fault::Broken,
+            after: 0,
+            times: None,
+            only: Some(Operation::Sync),
+        });
+        assert!(channel.append(&[event(0, 500)]).await.is_err());
+        twin = twin.kill();
+        drop(channel);
+        let channel = mount(&twin).channel("c", settings()).unwrap();
+        let before = kept(&channel).await;
+        shown += before.len();
+        twin = twin.crash();
+        drop(channel);
+        let after = kept(&mount(&twin).channel("c", settings()).unwrap()).await;
+        assert!(
+            before.is_empty() || after == before,
+            "seed {seed}: {before:?} and then {after:?}"
+        );
+    }
+    assert!(shown > 20, "{shown}");
+}
+
 /// A log that has deleted all it held and whose new segment was lost knows where it is, and misses nothing.
 ///
 /// Proves: CH-7, CH-9
