@@ -9,7 +9,7 @@ use spec::Spec;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Failure, args};
+use crate::{Failure, args, replicas};
 
 pub(crate) enum Documents {
     Files(Box<spec::Files>),
@@ -38,6 +38,7 @@ impl Documents {
             cluster_domain: args.cluster.cluster_domain.clone(),
             service: args.cluster.service.clone(),
             default_provisioner,
+            home: replicas::home(&cluster, args.cluster.namespace.as_deref()),
         };
         Ok(Self::Cluster(Arc::new(Kubernetes::new(cluster, settings)), publish))
     }

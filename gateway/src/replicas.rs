@@ -36,7 +36,7 @@ const SET: &str = "headgate";
 struct Pod {
     /// `POD_NAME`: in a StatefulSet it ends in the ordinal. Without one this is taken for the only replica.
     name: Option<String>,
-    /// `POD_NAMESPACE`: where the leases are.
+    /// `POD_NAMESPACE`: where the leases are, and what else is the gateway's own.
     namespace: Option<String>,
     /// `POD_UID`: a container that is started again in its pod goes on with its lease at once.
     uid: Option<String>,
@@ -63,6 +63,13 @@ impl Pod {
         let unique = self.uid.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         format!("{}_{unique}", self.name.as_deref().unwrap_or("headgate"))
     }
+}
+
+/// The namespace of the gateway itself: its leases are there, and its ConfigMaps. Gateways that look at different namespaces are
+/// no replicas of each other.
+pub(crate) fn home(cluster: &Cluster, watched: Option<&str>) -> String {
+    let pod = Pod::from_environment().namespace;
+    pod.unwrap_or_else(|| watched.unwrap_or(&cluster.namespace).to_owned())
 }
 
 /// What this replica holds, for whoever has to ask before it acts. A handle: clones are the same.

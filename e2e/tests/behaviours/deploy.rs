@@ -219,6 +219,8 @@ async fn the_account_may_do_what_the_gateway_does_and_nothing_else() {
         ("create", "rbac.authorization.k8s.io", "rolebindings", "shop", ""),
         ("update", "", "configmaps", "shop", "a-state"),
         ("update", "coordination.k8s.io", "leases", NAMESPACE, "headgate"),
+        ("watch", "", "configmaps", NAMESPACE, "default-channel"),
+        ("list", "", "configmaps", NAMESPACE, "default-channel-webhook"),
     ];
     let may_not: &[Question<'_>] = &[
         ("get", "", "secrets", "shop", "github"),
@@ -232,6 +234,8 @@ async fn the_account_may_do_what_the_gateway_does_and_nothing_else() {
         ("create", "", "pods/exec", "shop", "a"),
         ("update", "coordination.k8s.io", "leases", "shop", "a"),
         ("list", "", "configmaps", "shop", ""),
+        ("list", "", "configmaps", NAMESPACE, ""),
+        ("watch", "", "configmaps", "shop", "default-channel"),
         ("create", "", "serviceaccounts/token", "shop", "default"),
         ("escalate", "rbac.authorization.k8s.io", "roles", "shop", ""),
         ("bind", "rbac.authorization.k8s.io", "clusterroles", "", "admin"),

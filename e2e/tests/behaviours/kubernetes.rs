@@ -1,6 +1,7 @@
 //! `headgate run --kubernetes` against a real API server, with kubectl as an operator uses it.
 
 mod conditions;
+mod default_channel;
 mod many;
 mod objects;
 mod outages;

@@ -20,6 +20,8 @@ pub(crate) enum Collection {
     Services,
     /// One by its name: the gateway needs no right to read others.
     Secret(ObjectName),
+    /// The ConfigMap of one name that says what channels get that name no provisioner.
+    Defaults(ObjectName),
     /// Of anything that documents refer to, for its address.
     Targets { api_version: String, kind: String },
 }
@@ -45,6 +47,7 @@ impl Collection {
             }
             Self::Services => place("v1", "services", namespace, None),
             Self::Secret(secret) => place("v1", "secrets", Some(&secret.namespace), Some(&secret.name)),
+            Self::Defaults(map) => place("v1", "configmaps", Some(&map.namespace), Some(&map.name)),
             Self::Targets { api_version, kind } => {
                 let (plural, is_namespaced) = discovered(client, api_version, kind).await?;
                 place(api_version, &plural, namespace.filter(|_| is_namespaced), None)

@@ -37,7 +37,10 @@ impl Facts {
 
     /// Whether the two want the same of the data plane.
     pub(crate) fn means_the_same(&self, other: &Self) -> bool {
+        // What a channel was given is kept in its status, for all replicas.
+        let given = |facts: &Self| facts.status["provisioner"]["name"].clone();
         (&self.uid, self.generation, self.is_leaving) == (&other.uid, other.generation, other.is_leaving)
+            && given(self) == given(other)
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Settings {
     pub default_provisioner: String,
 }
 
+    /// Where the gateway itself lives, its leases and that ConfigMap.
+    pub home: String,
 /// What is asked of the data plane, which this package does not know.
 pub trait Observe: Send + Sync + 'static {
     /// The generation of the spec that was applied last; 0 before the first.

@@ -13,9 +13,10 @@ use spec::{Condition, Status, observed::Truth};
 pub(crate) const UNHURRIED: Duration = Duration::from_secs(60);
 
 /// Fields that change because somebody changed something.
-const STEADY: [&str; 7] = [
+const STEADY: [&str; 8] = [
     "observedGeneration",
     "address",
+    "provisioner",
     "subscribers",
     "physicalSubscription",
     "sinkUri",

@@ -5,6 +5,7 @@
 //! hold up the others, and an API server that cannot be reached holds up everything, for nobody knows what it has.
 
 mod advice;
+mod defaults;
 mod targets;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     refusal::{Refusal, Rule},
 };
 use advice::{advice, name};
+use defaults::DefaultChannels;
 use targets::Targets;
 
 /// What comes together is one change: `kubectl apply` of a folder sends its objects some milliseconds apart.
@@ -44,6 +46,9 @@ const REST: u32 = 3;
 
 /// Messages that wait for the index: it takes them in microseconds, and builds in milliseconds.
 pub(crate) const INBOX: usize = 256;
+
+/// By which `/readyz` knows what is wrong with the default provisioners.
+const DEFAULTS_TROUBLE: &str = "default provisioners";
 
 /// A collection that is followed.
 struct Followed {
@@ -67,6 +72,9 @@ pub(crate) struct Store {
     known: Known,
     objects: Objects,
     targets: Targets,
+    default_channels: DefaultChannels,
+    /// They say something that is not in force yet.
+    defaults_are_new: bool,
     references: References,
     followed: BTreeMap<Collection, Followed>,
     tasks: JoinSet<()>,
@@ -86,6 +94,8 @@ impl Store {
             specs: out.subscribe(),
             objects: Objects::new(settings.default_provisioner.clone(), out),
             targets: Targets::new(settings.cluster_domain.clone(), settings.namespace.clone()),
+            default_channels: DefaultChannels::default(),
+            defaults_are_new: false,
             references: References::default(),
             followed: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -101,6 +111,9 @@ impl Store {
             self.follow(Collection::Kind(kind));
         }
         self.follow(Collection::Services);
+        for name in defaults::places(&self.settings.home.clone()) {
+            self.follow(Collection::Defaults(name));
+        }
         let work = async {
             // The inbox never closes: this task holds its other end.
             while let Some(message) = messages.recv().await {
@@ -179,7 +192,7 @@ impl Store {
                 };
                 followed.rule = rule;
                 // Of what documents refer to, a stale address is worse than none.
-                let is_kept = matches!(of, Collection::Kind(_) | Collection::Services);
+                let is_kept = matches!(of, Collection::Kind(_) | Collection::Services | Collection::Defaults(_));
                 match followed.state {
                     State::Listed if is_kept || !refusal.is_final() => false,
                     _ => {
@@ -218,6 +231,13 @@ impl Store {
                 self.targets.listed("v1", "Service", objects)
             }
             Collection::Targets { api_version, kind } => self.targets.listed(api_version, kind, objects),
+            Collection::Defaults(name) => match objects.first() {
+                Some(object) => self.changed(of, object),
+                None => {
+                    self.defaults_are_new |= self.default_channels.remove(name);
+                    self.defaults_are_new
+                }
+            },
             Collection::Secret(name) => match objects.first() {
                 Some(secret) => self.changed(of, secret),
                 None => {
@@ -258,6 +278,10 @@ impl Store {
                 self.targets.changed("v1", "Service", object)
             }
             Collection::Targets { api_version, kind } => self.targets.changed(api_version, kind, object),
+            Collection::Defaults(name) => {
+                self.defaults_are_new |= self.default_channels.put(name, object);
+                self.defaults_are_new
+            }
             Collection::Secret(_) => {
                 self.objects.put(Kind::Secret, object);
                 true
@@ -277,11 +301,35 @@ impl Store {
                 self.targets.deleted("v1", "Service", object)
             }
             Collection::Targets { api_version, kind } => self.targets.deleted(api_version, kind, object),
+            Collection::Defaults(name) => {
+                self.defaults_are_new |= self.default_channels.remove(name);
+                self.defaults_are_new
+            }
             Collection::Secret(name) => {
                 self.objects.remove(&ObjectKey::new(Kind::Secret, name.clone()));
                 true
             }
         }
+    }
+
+    /// What counts from now on for channels that name no provisioner. What is wrong with it is told once.
+    fn take_defaults(&mut self) {
+        let (place, said) = self.default_channels.said();
+        let place = place.map(ToString::to_string);
+        let trouble = said.as_ref().err().map(|why| why.message.clone());
+        match (&trouble, place) {
+            (Some(trouble), _) => tracing::warn!(
+                trouble,
+                "cannot use the default provisioners, those that were read before count"
+            ),
+            (None, Some(configmap)) => tracing::info!(configmap, "default provisioners are read"),
+            (None, None) => tracing::info!("default provisioner is what a gateway is told itself"),
+        }
+        self.known.with(|known| match trouble {
+            Some(trouble) => drop(known.troubles.insert(DEFAULTS_TROUBLE.to_owned(), trouble)),
+            None => drop(known.troubles.remove(DEFAULTS_TROUBLE)),
+        });
+        self.objects.set_defaults(said);
     }
 
     fn forget(&mut self, key: &ObjectKey) {
@@ -343,7 +391,7 @@ impl Store {
             match of {
                 Collection::Secret(name) => self.objects.remove(&ObjectKey::new(Kind::Secret, name)),
                 Collection::Targets { api_version, kind } => self.targets.forget(&api_version, &kind),
-                Collection::Kind(_) | Collection::Services => {}
+                Collection::Kind(_) | Collection::Services | Collection::Defaults(_) => {}
             }
         }
         for of in wanted {
@@ -362,12 +410,16 @@ impl Store {
             (State::Listed, _) => true,
             (State::Asked, _) => false,
             // A kind of ours that is not there has no objects; one that we may not read is told.
-            (State::Refused(refusal), Collection::Kind(_)) => refusal.is_final(),
+            (State::Refused(refusal), Collection::Kind(_) | Collection::Defaults(_)) => refusal.is_final(),
             (State::Refused(_), _) => true,
         })
     }
 
     fn publish(&mut self) {
+        // Not before: of two ConfigMaps the one that counts may come second.
+        if std::mem::take(&mut self.defaults_are_new) {
+            self.take_defaults();
+        }
         let refused = |of: &Collection| self.refused(of);
         let found = self.targets.found(&self.references, refused);
         // A kind that does not exist has no objects. Of one that we may not read nobody knows.

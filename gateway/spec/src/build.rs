@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     Kind, ObjectKey, ObjectName, Spec,
+    defaults::Given,
     document::Document,
     fault::Fault,
     model::{self, Arguments, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
@@ -17,7 +18,7 @@ use crate::{
     resource::{self, BackoffPolicy, Resource},
     schema::{forms::http_url, kinds::SUBSCRIBER_PART},
     secrets,
-    set::{Entry, Set, named, provisioner_name},
+    set::{Entry, Set, named},
     surroundings::Surroundings,
 };
 use settings::{arguments, identity, start_from};
@@ -41,7 +42,7 @@ struct Building<'a> {
     set: &'a Set,
     surroundings: Surroundings<'a>,
     provisioners: &'a Provisioners,
-    default_provisioner: &'a str,
+    given: &'a Given,
     spec: Spec,
     dangling: Vec<Fault>,
 }
@@ -53,13 +54,7 @@ const CREDENTIALS: [&str; 11] = [
 ];
 
 /// `created` is when each object was first seen; what is new is seen `now`.
-pub(crate) fn build(
-    set: &Set,
-    surroundings: Surroundings<'_>,
-    default_provisioner: &str,
-    before: &Spec,
-    now: Timestamp,
-) -> Built {
+pub(crate) fn build(set: &Set, surroundings: Surroundings<'_>, given: &Given, before: &Spec, now: Timestamp) -> Built {
     let credentials =
         |secret: &ObjectName| secrets::group(set, surroundings, secret, &CREDENTIALS, "CredentialsNotFound");
     let provisioners = set.provisioners().with_credentials(credentials);
@@ -71,7 +66,7 @@ pub(crate) fn build(
         set,
         surroundings,
         provisioners: &provisioners,
-        default_provisioner,
+        given,
         spec,
         dangling: Vec::new(),
     };
@@ -187,8 +182,10 @@ impl Building<'_> {
     }
 
     fn channel(&mut self, key: &ObjectKey, document: &Document, written: &resource::Channel) {
-        let name = provisioner_name(written.provisioner.as_ref(), self.default_provisioner);
-        let mut provisioner = self.provisioners.find(name);
+        let name = self.given.name(key, written.provisioner.as_ref());
+        let mut provisioner = name
+            .map_err(Unresolved::clone)
+            .and_then(|name| self.provisioners.find(name));
         if let Err(why) = &provisioner {
             self.dangling
                 .push(document.dangling("spec.provisioner.name", why.reason, &why.message));
@@ -196,13 +193,13 @@ impl Building<'_> {
         let mut parsed = Arguments::Unread(serde_json::Value::Object(written.arguments.clone()));
         if let Ok(found) = &provisioner {
             // An older version of the document may go on while its provisioner was deleted and made anew for another backend.
-            let fits = crate::set::arguments(document, self.provisioners, self.default_provisioner).is_empty();
+            let fits = crate::set::arguments(document, self.provisioners, self.given).is_empty();
             match arguments(found.backend, &written.arguments).filter(|_| fits) {
                 Some(arguments) => parsed = arguments,
                 None => {
                     let message = format!(
-                        "the arguments do not fit backend {:?}, which provisioner {name} has now",
-                        found.backend
+                        "the arguments do not fit backend {:?}, which provisioner {} has now",
+                        found.backend, found.name
                     );
                     provisioner = Err(Unresolved {
                         reason: "ArgumentsInvalid",

@@ -67,7 +67,7 @@ fn categories(kind: Kind) -> Vec<&'static str> {
 fn columns(kind: Kind) -> Value {
     let telling: &[(&str, &str)] = match kind {
         Kind::Channel => &[
-            ("Provisioner", ".spec.provisioner.name"),
+            ("Provisioner", ".status.provisioner.name"),
             ("Address", ".status.address.url"),
         ],
         Kind::Subscription => &[

@@ -7,6 +7,7 @@
 
 mod build;
 mod crds;
+mod defaults;
 mod document;
 mod documents;
 mod duration;
@@ -30,6 +31,7 @@ mod tree;
 mod validate;
 
 pub use crds::crds;
+pub use defaults::{DEFAULTS_KEY, Defaults};
 pub use duration::{Iso, parse as parse_duration};
 pub use fault::{Fault, Warning};
 pub use files::{Error, Files, files};

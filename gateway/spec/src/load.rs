@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::{
     Spec,
     build::{Built, build},
+    defaults::Given,
     document::{Contents, read},
     fault::{Fault, File, Warning},
     listing::{Listing, listing},
@@ -116,12 +117,12 @@ impl Reader {
                 }
             }
         }
-        let default_provisioner = &self.settings.default_provisioner;
-        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &unread, default_provisioner);
+        let given = Given::new(&self.settings.default_provisioner);
+        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &unread, &given);
         let Built { spec, dangling } = build(
             &set,
             Surroundings::Files(&self.folder),
-            default_provisioner,
+            &given,
             before,
             Timestamp::now(),
         );

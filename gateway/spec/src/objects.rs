@@ -18,8 +18,10 @@ pub use crate::surroundings::{Found, Reference, References};
 use crate::{
     Kind, ObjectKey, ObjectName, Spec,
     build::{Built, build},
+    defaults::{Defaults, Given},
     document::{Contents, Document, OfObject, of_object},
     load::{Loaded, dedupe},
+    model::Unresolved,
     publisher::Publisher,
     set::{Findings, Set, merge},
     surroundings::Surroundings,
@@ -32,7 +34,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// All objects, as the API server has them now.
 pub struct Objects {
-    default_provisioner: String,
+    given: Given,
     publisher: Publisher,
     current: BTreeMap<ObjectKey, Current>,
     /// What was in force when the last spec was published.
@@ -45,10 +47,10 @@ struct Current {
 }
 
 impl Objects {
-    /// `default_provisioner` is of channels that name none.
+    /// `default_provisioner` is of channels that name none, where [`Objects::set_defaults`] says nothing else.
     pub fn new(default_provisioner: impl Into<String>, out: watch::Sender<Arc<Spec>>) -> Self {
         Self {
-            default_provisioner: default_provisioner.into(),
+            given: Given::new(default_provisioner),
             publisher: Publisher::new(out),
             current: BTreeMap::new(),
             set: Set::default(),
@@ -77,10 +79,14 @@ impl Objects {
         let former = self
             .current
             .get(&key)
-            .and_then(|current| current.document.of_object.as_ref());
-        if former.is_some_and(|former| former.uid != known.uid) {
+            .and_then(|current| current.document.of_object.as_ref())
+            .map(|former| former.uid.clone());
+        if former.as_ref().is_some_and(|uid| *uid != known.uid) {
             self.set.valid.remove(&key);
             self.set.invalid.remove(&key);
+        }
+        if kind == Kind::Channel {
+            self.remember(&key, &object["status"], former.is_some_and(|uid| uid == known.uid));
         }
         let document = of_object(key.clone(), Node::from_json(&written(kind, object)), known);
         let wanted = wanted(&document);
@@ -90,6 +96,33 @@ impl Objects {
 
     pub fn remove(&mut self, key: &ObjectKey) {
         self.current.remove(key);
+        self.given.forget(key);
+    }
+
+    /// What channels are given that name no provisioner, from now on; or why nobody knows.
+    pub fn set_defaults(&mut self, defaults: Result<Defaults, Unresolved>) {
+        self.given.set(defaults);
+    }
+
+    /// What a channel was given is written in its status. One that a gateway without defaults had taken has the fallback.
+    fn remember(&mut self, channel: &ObjectKey, status: &Value, is_known: bool) {
+        if !is_known {
+            self.given.forget(channel);
+        }
+        match status["provisioner"]["name"].as_str() {
+            Some(name) => self.given.remember(channel.clone(), name),
+            None if self.given.knows(channel) => {}
+            None if status["address"].is_object() => self.given.remember_fallback(channel.clone()),
+            None => {}
+        }
+    }
+
+    /// Gives channels what the defaults say now that have nothing yet, and says which.
+    fn give(&mut self) -> Vec<ObjectKey> {
+        let channels = self.current.keys().filter(|key| key.kind == Kind::Channel);
+        let new: Vec<ObjectKey> = channels.filter(|key| !self.given.knows(key)).cloned().collect();
+        new.iter().for_each(|key| self.given.give(key));
+        new
     }
 
     /// What all of them refer to, those versions included that go on because a newer one is invalid.
@@ -123,11 +156,18 @@ impl Objects {
             documents,
             ..Contents::default()
         };
-        let (set, Findings { mut faults, warnings }) =
-            merge(&self.set, contents, &BTreeSet::new(), &self.default_provisioner);
+        let new = self.give();
+        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &BTreeSet::new(), &self.given);
         let surroundings = Surroundings::Cluster(found);
         let before = self.publisher.published();
-        let Built { spec, dangling } = build(&set, surroundings, &self.default_provisioner, &before, Timestamp::now());
+        let Built { spec, dangling } = build(&set, surroundings, &self.given, &before, Timestamp::now());
+        // A default that nothing can be made of has kept nothing: a corrected one is for these channels, too.
+        for key in new {
+            let made = spec.channels.get(&key.name);
+            if made.is_none_or(|channel| channel.provisioner.is_err()) {
+                self.given.forget(&key);
+            }
+        }
         faults.extend(dangling);
         dedupe(&mut faults);
         self.set = set;

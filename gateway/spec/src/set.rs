@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     Kind, ObjectKey, ObjectName,
+    defaults::Given,
     document::{Contents, Document},
     fault::{Fault, Warning},
     provisioners::{Provisioners, built_in, canonical},
@@ -47,12 +48,7 @@ pub(crate) struct Findings {
 }
 
 /// Documents read anew, over the set before. `unread` are files whose content could not be had.
-pub(crate) fn merge(
-    before: &Set,
-    contents: Contents,
-    unread: &BTreeSet<Arc<str>>,
-    default_provisioner: &str,
-) -> (Set, Findings) {
+pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>>, given: &Given) -> (Set, Findings) {
     let mut findings = Findings {
         faults: contents.faults,
         warnings: contents.warnings,
@@ -78,7 +74,7 @@ pub(crate) fn merge(
         let faults = before
             .valid
             .get(&key)
-            .and_then(|entry| immutable(&entry.document, chosen, default_provisioner));
+            .and_then(|entry| immutable(&entry.document, chosen, given));
         settle(
             before,
             key,
@@ -96,12 +92,12 @@ pub(crate) fn merge(
     let provisioners = set.provisioners();
     for (key, documents) in rest {
         let chosen = choose(before, &key, &documents);
-        let mut faults = arguments(chosen, &provisioners, default_provisioner);
+        let mut faults = arguments(chosen, &provisioners, given);
         faults.extend(
             before
                 .valid
                 .get(&key)
-                .and_then(|entry| immutable(&entry.document, chosen, default_provisioner)),
+                .and_then(|entry| immutable(&entry.document, chosen, given)),
         );
         settle(before, key, &documents, faults, &mut set, &mut findings);
     }
@@ -185,12 +181,12 @@ fn settle(
 }
 
 /// A channel's arguments, for the backend of its provisioner. Without a provisioner nobody can tell.
-pub(crate) fn arguments(document: &Document, provisioners: &Provisioners, default_provisioner: &str) -> Vec<Fault> {
+pub(crate) fn arguments(document: &Document, provisioners: &Provisioners, given: &Given) -> Vec<Fault> {
     let Some(Resource::Channel(channel)) = &document.resource else {
         return Vec::new();
     };
-    let name = provisioner_name(channel.provisioner.as_ref(), default_provisioner);
-    let Ok(provisioner) = provisioners.find(name) else {
+    let name = given.name(&document.key, channel.provisioner.as_ref());
+    let Some(provisioner) = name.ok().and_then(|name| provisioners.find(name).ok()) else {
         return Vec::new();
     };
     let written = document.root.get("spec").and_then(|spec| spec.entry("arguments"));
@@ -208,10 +204,6 @@ pub(crate) fn arguments(document: &Document, provisioners: &Provisioners, defaul
     report.found.into_iter().map(|found| document.fault(found)).collect()
 }
 
-pub(crate) fn provisioner_name<'a>(written: Option<&'a Reference>, default_provisioner: &'a str) -> &'a str {
-    written.map_or(default_provisioner, |reference| &reference.name)
-}
-
 /// A reference in the namespace of the document that makes it, unless it names another one.
 pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
     let namespace = reference.namespace.as_ref().unwrap_or(&from.name.namespace);
@@ -220,7 +212,7 @@ pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
 
 /// What may not change while the object lives (API.md 2.3, 2.4), and for the same reason a provisioner's backend. Here the
 /// default is known, so more is found than the API server can (`schema::rules::Fixed`).
-fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> Option<Fault> {
+fn immutable(before: &Document, after: &Document, given: &Given) -> Option<Fault> {
     match (before.resource.as_ref()?, after.resource.as_ref()?) {
         (Resource::Subscription(old), Resource::Subscription(new)) => {
             let (old, new) = (named(&old.channel, &before.key), named(&new.channel, &after.key));
@@ -228,8 +220,9 @@ fn immutable(before: &Document, after: &Document, default_provisioner: &str) -> 
             (old != new).then(|| after.fault_at("spec.channel.name", "Immutable", message))
         }
         (Resource::Channel(old), Resource::Channel(new)) => {
-            let name = |written| canonical(provisioner_name(written, default_provisioner)).to_owned();
-            let (old, new) = (name(old.provisioner.as_ref()), name(new.provisioner.as_ref()));
+            let name = |written| given.name(&after.key, written).ok().map(canonical);
+            // What waits for a default has nothing yet that could change.
+            let (old, new) = (name(old.provisioner.as_ref())?, name(new.provisioner.as_ref())?);
             let message = format!("{PROVISIONER_FIXED}; it was {old}");
             (old != new).then(|| after.fault_at("spec.provisioner.name", "Immutable", message))
         }

@@ -72,7 +72,7 @@ type Column = (&'static str, &'static [&'static str]);
 fn columns(kind: &str, wide: bool) -> Vec<Column> {
     let mut columns: Vec<Column> = match kind {
         "Channel" => vec![
-            ("PROVISIONER", &["spec", "provisioner", "name"]),
+            ("PROVISIONER", &["status", "provisioner", "name"]),
             ("ADDRESS", &["status", "address", "url"]),
         ],
         "Subscription" => vec![

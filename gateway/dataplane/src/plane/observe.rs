@@ -195,6 +195,12 @@ fn channel(found: &model::Channel, looked: &mut Looked<'_>, shared: &Shared) -> 
     };
     let mut fields = Map::new();
     let mut conditions = Conditions::default();
+    if let Ok(provisioner) = &found.provisioner {
+        // Of a channel that names none this is where it is kept what it was given.
+        let kind = Kind::ClusterChannelProvisioner;
+        let provisioner = json!({ "apiVersion": kind.api_version(), "kind": kind.as_str(), "name": provisioner.name });
+        fields.insert("provisioner".into(), provisioner);
+    }
     if let Some(open) = open {
         let host = shared
             .settings

@@ -11,6 +11,7 @@ pub(super) fn name(of: &Collection) -> String {
         Collection::Kind(kind) => kind.plural().to_owned(),
         Collection::Services => "services".to_owned(),
         Collection::Secret(name) => format!("secret {name}"),
+        Collection::Defaults(name) => format!("configmap {name}"),
         Collection::Targets { api_version, kind } => format!("{api_version} {kind}"),
     }
 }

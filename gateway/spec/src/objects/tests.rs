@@ -181,3 +181,77 @@ fn a_secret_is_asked_for_by_name_and_its_values_are_shown_nowhere() {
     assert_eq!(token(&spec).unwrap().expose(), b"s3cret");
     assert!(!format!("{spec:?}").contains("czNjcmV0"));
 }
+
+fn backend(spec: &Spec, channel: &str) -> Result<String, &'static str> {
+    let provisioner = &spec.channels[&name(channel)].provisioner;
+    provisioner
+        .as_ref()
+        .map(|found| found.name.clone())
+        .map_err(|why| why.reason)
+}
+
+fn defaults(text: &str) -> Result<Defaults, Unresolved> {
+    Defaults::parse(text).map_err(|message| Unresolved {
+        reason: "DefaultChannelInvalid",
+        message,
+    })
+}
+
+/// Another default moves no events.
+#[test]
+fn a_channel_keeps_the_default_that_it_was_given() {
+    let plain = |name: &str, uid: &str| object(Kind::Channel, name, uid, &json!({}));
+    let mut store = Store::with(&[(Kind::Channel, plain("first", "1"))]);
+    store
+        .objects
+        .set_defaults(defaults("namespacedefaults: {shop: {name: memory}}"));
+    assert_eq!(backend(&store.publish(), "first"), Ok("in-memory-channel".into()));
+    store.objects.set_defaults(defaults("clusterdefault: {name: embedded}"));
+    // Known from a gateway before this one, by its status; and of one that knew no defaults, by having been taken.
+    let mut known = plain("known", "2");
+    known["status"]["provisioner"] = json!({ "name": "in-memory-channel" });
+    let mut taken = plain("taken", "3");
+    taken["status"]["address"] = json!({ "url": "http://h/shop/taken" });
+    for channel in [plain("second", "4"), known, taken] {
+        store.objects.put(Kind::Channel, &channel);
+    }
+    store.objects.set_defaults(defaults("clusterdefault: {name: memory}"));
+    store.objects.put(Kind::Channel, &plain("third", "5"));
+    let mut edited = plain("first", "1");
+    edited["spec"]["delivery"] = json!({ "retry": 2 });
+    store.objects.put(Kind::Channel, &edited);
+    let spec = store.publish();
+    let names = ["first", "second", "known", "taken", "third"];
+    let memory = || Ok("in-memory-channel".to_owned());
+    let expected = [memory(), memory(), memory(), Ok("embedded".into()), memory()];
+    assert_eq!(names.map(|name| backend(&spec, name)), expected);
+    // One that is made anew is another one.
+    store.objects.set_defaults(defaults("clusterdefault: {name: embedded}"));
+    store.objects.put(Kind::Channel, &plain("first", "6"));
+    assert_eq!(backend(&store.publish(), "first"), Ok("embedded".into()));
+    // To name what it has changes nothing, to name another one is refused.
+    for (named, faults) in [("memory", 0), ("embedded", 1)] {
+        let spec = json!({ "provisioner": { "name": named } });
+        store
+            .objects
+            .put(Kind::Channel, &object(Kind::Channel, "third", "5", &spec));
+        let spec = store.publish();
+        let object = &spec.objects[&ObjectKey::new(Kind::Channel, name("third"))];
+        assert_eq!(
+            (object.faults.len(), backend(&spec, "third")),
+            (faults, memory()),
+            "{named}"
+        );
+    }
+}
+
+#[test]
+fn a_channel_waits_for_a_default_that_can_be_used() {
+    let mut store = Store::with(&[(Kind::Channel, object(Kind::Channel, "orders", "1", &json!({})))]);
+    store.objects.set_defaults(defaults("clusterdefault: {nam: memory}"));
+    assert_eq!(backend(&store.publish(), "orders"), Err("DefaultChannelInvalid"));
+    store.objects.set_defaults(defaults("clusterdefault: {name: memry}"));
+    assert_eq!(backend(&store.publish(), "orders"), Err("NotProvisioned"));
+    store.objects.set_defaults(defaults("clusterdefault: {name: memory}"));
+    assert_eq!(backend(&store.publish(), "orders"), Ok("in-memory-channel".into()));
+}

@@ -20,7 +20,7 @@ fn contents(files: &[(&str, &str)]) -> Contents {
 }
 
 fn over(before: &Set, files: &[(&str, &str)]) -> (Set, Vec<String>) {
-    let (set, findings) = merge(before, contents(files), &BTreeSet::new(), "embedded");
+    let (set, findings) = merge(before, contents(files), &BTreeSet::new(), &Given::new("embedded"));
     let told = |fault: &Fault| format!("{}:{} {}", fault.file, fault.line, fault.reason);
     (set, findings.faults.iter().map(told).collect())
 }
@@ -122,7 +122,12 @@ fn a_document_without_a_header_may_be_any_of_its_file_and_none_of_another() {
 fn a_file_that_cannot_be_read_keeps_what_it_held() {
     let before = first(&[("a", &channel("a", "")), ("b", &channel("b", ""))]);
     let unread = BTreeSet::from([Arc::from("b")]);
-    let (after, _) = merge(&before, contents(&[("a", &channel("a", ""))]), &unread, "embedded");
+    let (after, _) = merge(
+        &before,
+        contents(&[("a", &channel("a", ""))]),
+        &unread,
+        &Given::new("embedded"),
+    );
     assert_eq!(
         (in_force(&after), after.incomplete),
         (vec!["Channel a".to_owned(), "Channel b".to_owned()], true)
@@ -219,7 +224,7 @@ fn arguments_follow_the_backend_of_a_provisioner_that_comes_with_them() {
     let built = crate::build::build(
         &after,
         crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()),
-        "embedded",
+        &Given::new("embedded"),
         &crate::Spec::default(),
         jiff::Timestamp::now(),
     );
@@ -255,7 +260,7 @@ proptest! {
             text.splice(at..end, put.chars());
         }
         let text: String = text.into_iter().collect();
-        let (set, findings) = merge(&Set::default(), contents(&[("a", &text), ("b.json", &text)]), &BTreeSet::new(), "embedded");
+        let (set, findings) = merge(&Set::default(), contents(&[("a", &text), ("b.json", &text)]), &BTreeSet::new(), &Given::new("embedded"));
         for fault in &findings.faults {
             prop_assert!(fault.line >= 1 && fault.column >= 1 && !fault.to_string().is_empty());
             prop_assert!(fault.line <= text.lines().count() + 1);
@@ -263,7 +268,7 @@ proptest! {
         for warning in &findings.warnings {
             prop_assert!(!warning.to_string().is_empty());
         }
-        let built = crate::build::build(&set, crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()), "embedded", &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
+        let built = crate::build::build(&set, crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()), &Given::new("embedded"), &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
         for fault in &built.dangling {
             prop_assert!(!fault.to_string().is_empty());
         }

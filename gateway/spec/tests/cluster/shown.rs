@@ -44,7 +44,11 @@ async fn kubectl_get_shows_what_a_person_wants_to_know() {
     for (object, status) in [
         (
             "channel/orders",
-            ready("True", "", r#""address":{"url":"http://orders/"}"#),
+            ready(
+                "True",
+                "",
+                r#""address":{"url":"http://orders/"},"provisioner":{"name":"embedded"}"#,
+            ),
         ),
         (
             "subscription/bill",
