@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dataplane::Plane;
 use kubernetes::{
-    Cluster, Contender, Fence, Identity, Turn,
+    Cluster, Contender, Fence, Identity, Kubernetes, Turn,
     share::{Others, Place, Replica, ordinal, place},
     workloads::{AdapterWorkload, Workloads},
 };
@@ -129,12 +129,13 @@ impl Turns {
 }
 
 /// What a gateway has besides, in a cluster: its place among the replicas, and what runs in pods for its sources.
-pub(crate) fn join(cluster: &Cluster, args: &args::Run, listen: SocketAddr) -> (Replicas, InCluster) {
+pub(crate) fn join(kubernetes: &Kubernetes, args: &args::Run, listen: SocketAddr) -> (Replicas, InCluster) {
+    let cluster = kubernetes.access();
     let mut pod = Pod::from_environment();
     // Good for others where it listens at one address of the machine.
     let own = || (!listen.ip().is_unspecified()).then(|| format!("http://{listen}"));
     pod.url = pod.url.or_else(own);
-    let replicas = Replicas::new(cluster, &pod, args.cluster.namespace.as_deref());
+    let replicas = Replicas::new(kubernetes, &pod);
     let trimmed = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
     let in_cluster = InCluster {
         cluster: cluster.clone(),
@@ -165,19 +166,17 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    fn new(cluster: &Cluster, pod: &Pod, watched: Option<&str>) -> Self {
+    fn new(kubernetes: &Kubernetes, pod: &Pod) -> Self {
         let of_set = pod.name.as_deref().and_then(ordinal);
         let set = of_set.map_or(SET, |(set, _)| set);
         let is_first = of_set.is_none_or(|(_, ordinal)| ordinal == 0);
-        // Gateways that look at different namespaces are no replicas of each other.
-        let namespace = pod.namespace.as_deref().or(watched).unwrap_or(&cluster.namespace);
         let contender = |role: &str, contends: bool| {
             let identity = Identity {
                 name: pod.identity(),
                 url: pod.url.clone(),
                 contends,
             };
-            Contender::new(cluster.client.clone(), namespace, &format!("{set}-{role}"), identity)
+            kubernetes.contender(&format!("{set}-{role}"), identity)
         };
         let (first, leader) = (contender("first", is_first), contender("leader", true));
         Self {

@@ -76,7 +76,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
     let (replicas, in_cluster) = cluster
         .as_ref()
-        .map(|cluster| replicas::join(cluster.access(), &args, listen))
+        .map(|cluster| replicas::join(cluster, &args, listen))
         .unzip();
     let (turns, workloads) = (
         replicas.as_ref().map(Replicas::turns),

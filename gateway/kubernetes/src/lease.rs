@@ -24,6 +24,11 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    known::Known,
+    refusal::{Refusal, Rule},
+};
+
 /// How long a holder that is not heard of keeps its lease: the usual 15 s of Kubernetes' own components. Shorter would cost
 /// more requests and give a busy API server less time; longer is how long nothing runs after a crash.
 pub(crate) const DURATION: Duration = Duration::from_secs(15);
@@ -62,6 +67,9 @@ pub struct Identity {
     /// Otherwise it only looks on.
     pub contends: bool,
 }
+
+/// What a lease that cannot be had is the cause of.
+const WITHOUT: &str = "without it nothing is done that is to be done once";
 
 /// Where the holder is reached, on the lease.
 const URL: &str = "headgate.dev/url";
@@ -141,13 +149,15 @@ impl Turn {
 /// Takes part in one lease.
 pub struct Contender {
     api: Api<Lease>,
+    namespace: String,
     name: String,
     identity: Identity,
     fence: Fence,
     /// The record of somebody else, and since when it has not changed, by our clock.
     seen: Option<(String, Instant)>,
-    /// What was in the way last: told once.
+    /// What was in the way last: logged once, and shown by `/readyz` while it is.
     told: Option<String>,
+    known: Known,
 }
 
 /// What a look at the lease leads to. Pure.
@@ -165,14 +175,16 @@ enum Step {
 }
 
 impl Contender {
-    pub fn new(client: Client, namespace: &str, name: &str, identity: Identity) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: Identity, known: Known) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity,
             fence: Fence::default(),
             seen: None,
             told: None,
+            known,
         }
     }
 
@@ -191,7 +203,7 @@ impl Contender {
             };
             match looked {
                 Ok(Ok(turn)) => {
-                    self.told = None;
+                    self.heard();
                     // Of a process that was frozen, say.
                     if turn.epoch.is_none() && turns.borrow().epoch.is_some() {
                         tracing::warn!(
@@ -202,8 +214,8 @@ impl Contender {
                     }
                     publish(turns, turn);
                 }
-                Ok(Err(error)) => self.unheard(turns, &error.to_string()),
-                Err(_elapsed) => self.unheard(turns, "no answer in time"),
+                Ok(Err(error)) => self.unheard(turns, &error.into()),
+                Err(_elapsed) => self.unheard(turns, &Refusal::Unreachable("no answer in time".to_owned())),
             }
             let next = begun + if self.fence.is_mine() { RENEW_EVERY } else { LOOK_EVERY };
             loop {
@@ -341,19 +353,54 @@ impl Contender {
         }
     }
 
-    fn unheard(&mut self, turns: &watch::Sender<Turn>, error: &str) {
-        if self.told.as_deref() != Some(error) {
-            let is_held = self.fence.is_mine();
+    fn heard(&mut self) {
+        if self.told.take().is_some() {
+            tracing::info!(lease = self.name, "lease can be looked at again");
+        }
+        let trouble = self.trouble();
+        self.known.with(|known| known.troubles.remove(&trouble));
+    }
+
+    fn unheard(&mut self, turns: &watch::Sender<Turn>, refusal: &Refusal) {
+        let is_held = self.fence.is_mine();
+        let error = match refusal {
+            Refusal::Forbidden => self.rule().to_string(),
+            refusal => refusal.to_string(),
+        };
+        // A single request that fails is nobody's business as long as the lease is held; a right that is gone does not come back.
+        if !is_held || refusal.is_final() {
+            let (trouble, text) = (
+                self.trouble(),
+                format!("lease {}/{}: {error}; {WITHOUT}", self.namespace, self.name),
+            );
+            self.known.with(|known| known.troubles.insert(trouble, text));
+        }
+        if self.told.as_ref() != Some(&error) {
             tracing::warn!(
                 lease = self.name,
                 error,
                 is_held,
-                "lease cannot be looked at, trying again: without it nothing is done that is to be done once"
+                "lease cannot be looked at, trying again: {WITHOUT}"
             );
-            self.told = Some(error.to_owned());
+            self.told = Some(error);
         }
-        if !self.fence.is_mine() {
+        if !is_held {
             self.lost(turns);
+        }
+    }
+
+    /// By which `/readyz` knows what is in the way.
+    fn trouble(&self) -> String {
+        format!("lease {}", self.name)
+    }
+
+    fn rule(&self) -> Rule {
+        Rule {
+            group: "coordination.k8s.io".to_owned(),
+            resource: "leases".to_owned(),
+            name: None,
+            namespace: Some(self.namespace.clone()),
+            verbs: &["get", "create", "update"],
         }
     }
 

@@ -130,9 +130,16 @@ impl Kubernetes {
     /// The way to the API server.
     pub fn access(&self) -> &Cluster {
         &self.cluster
+    /// Takes part in the lease of this name, in the gateway's own namespace; what is in the way of it is among the
+    /// [`Kubernetes::troubles`].
+    pub fn contender(&self, lease: &str, identity: Identity) -> Contender {
+        let (client, known) = (self.cluster.client.clone(), self.known.clone());
+        Contender::new(client, &self.settings.home, lease, identity, known)
     }
 
-    /// What cannot be read, and what to do about it; for `/readyz`.
+    }
+
+    /// What cannot be done at the API server, and what to do about it; for `/readyz`.
     pub fn troubles(&self) -> Vec<String> {
         self.known.with(|known| known.troubles.values().cloned().collect())
     }

@@ -88,7 +88,7 @@ async fn without_its_definitions_a_gateway_says_how_to_install_them_and_goes_on_
     gateway.start_again().await;
 }
 
-/// Rules of a gateway that may read all but one kind, and no secrets.
+/// Rules of a gateway that may read all but one kind, no secrets and no default channel, and may have no lease.
 const ALL_BUT_GITHUB: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -99,8 +99,48 @@ rules:
 - {apiGroups: [sources.eventing.knative.dev], resources: [kuberneteseventsources, gcppubsubsources, containersources], verbs: [get, list, watch]}
 - {apiGroups: [""], resources: [services], verbs: [get, list, watch, create, patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, update]}
 "#;
+
+/// By which `/readyz` tells of it.
+const LEASE_RULE: &str = "a Role of namespace default the rule {apiGroups: [\\\"coordination.k8s.io\\\"], resources: [leases], verbs: [get, create, update]}";
+
+/// What only one replica may do, such as to write a status, waits for a right; it is told again when the right is taken away.
+async fn leases_are_had_and_lost(cluster: &Kubernetes, gateway: &Gateway) {
+    let told = async |is_told: bool| {
+        eventually(&format!("the missing right is told: {is_told}"), || async {
+            let answer = gateway.admin_get("/readyz").await;
+            let said = ["lease default/headgate-first: ", "lease default/headgate-leader: "]
+                .map(|lease| answer.text().contains(lease));
+            (answer.status == 200 && said == [is_told; 2]).then(|| answer.text())
+        })
+        .await
+    };
+    let text = told(true).await;
+    assert!(text.contains(LEASE_RULE), "{text}");
+    let create = [
+        "create",
+        "role",
+        "leases",
+        "--resource=leases",
+        "--verb=get,create,update",
+    ];
+    cluster.kubectl(&create).await;
+    cluster
+        .kubectl(&["create", "rolebinding", "leases", "--role=leases", "--user=limited"])
+        .await;
+    told(false).await;
+    // Renewed no more: it is told before the lease is lost, and while others may have it.
+    let only_get = r#"[{"op":"replace","path":"/rules/0/verbs","value":["get"]}]"#;
+    cluster
+        .kubectl(&["patch", "role", "leases", "--type=json", "-p", only_get])
+        .await;
+    told(true).await;
+    let all = r#"[{"op":"replace","path":"/rules/0/verbs","value":["get","create","update"]}]"#;
+    cluster
+        .kubectl(&["patch", "role", "leases", "--type=json", "-p", all])
+        .await;
+    told(false).await;
+}
 
 /// Proves: OP-3
 #[tokio::test]
@@ -127,6 +167,9 @@ async fn a_missing_right_is_told_as_the_rule_to_add_and_the_rest_goes_on() {
     let readiness = readiness(&gateway).await.to_string();
     let rule = "resources: [githubsources], verbs: [get, list, watch]";
     assert!(readiness.contains(rule) && gateway.log().contains(rule), "{readiness}");
+    let rule = "resources: [configmaps], resourceNames: [default-channel], verbs: [get, list, watch]";
+    assert!(readiness.contains(rule), "{readiness}");
+    leases_are_had_and_lost(&cluster, &gateway).await;
     let sink = Sink::start().await;
     let documents = [
         channel("orders", "memory"),

@@ -17,7 +17,7 @@ fn contender(identity: &str) -> Contender {
         url: None,
         contends: true,
     };
-    Contender::new(client, "headgate", "headgate", identity)
+    Contender::new(client, "headgate", "headgate", identity, Known::default())
 }
 
 fn held(by: &str, epoch: i32, renewed: i64) -> LeaseSpec {
@@ -117,7 +117,8 @@ impl Process {
             url: Some(format!("http://{name}:8080")),
             contends,
         };
-        let contender = Contender::new(world.client().await, &world.namespace, "headgate-leader", identity);
+        let (client, known) = (world.client().await, Known::default());
+        let contender = Contender::new(client, &world.namespace, "headgate-leader", identity, known);
         let (publish, turns) = watch::channel(Turn::default());
         let (fence, stop) = (contender.fence(), CancellationToken::new());
         let stopped = stop.clone();
