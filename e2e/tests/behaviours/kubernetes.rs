@@ -2,6 +2,7 @@
 
 mod conditions;
 mod default_channel;
+mod definitions;
 mod many;
 mod objects;
 mod outages;

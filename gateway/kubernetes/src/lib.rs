@@ -125,6 +125,7 @@ impl Kubernetes {
             events: events::Trouble::default(),
         };
         tokio::join!(reporter.run(stop.clone()), guard.run(stop));
+            definitions: report::Definitions::default(),
     }
 
     /// The way to the API server.

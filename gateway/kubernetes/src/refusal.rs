@@ -47,6 +47,11 @@ impl Refusal {
         }
     }
 
+    /// A definition of another version does not have one of the fields: told so, as an error of the server's own (500).
+    pub(crate) fn is_unknown_field(&self) -> bool {
+        matches!(self, Self::Status { said, .. } if said.contains("field not declared in schema"))
+    }
+
     /// It will be the same until a person does something: nothing is waited for.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Forbidden | Self::NotFound)

@@ -4,6 +4,7 @@
 //! change, rarely when nothing changes; nothing is written that is there already, so an idle gateway writes nothing. A write
 //! that fails is tried again with growing waits, and never holds up another object's.
 
+mod definitions;
 mod memory;
 mod services;
 
@@ -23,6 +24,8 @@ use crate::{
     request,
     status::{self, Need, UNHURRIED},
 };
+pub(crate) use definitions::Definitions;
+use definitions::dropped;
 pub(crate) use memory::Memory;
 use memory::digest;
 use services::{ServiceState, addressed};
@@ -45,6 +48,7 @@ pub(crate) struct Reporter<O> {
     pub(crate) observe: Arc<O>,
     pub(crate) memory: Mutex<BTreeMap<ObjectKey, Memory>>,
     pub(crate) events: events::Trouble,
+    pub(crate) definitions: Definitions,
 }
 
 /// A status to write.
@@ -125,7 +129,12 @@ impl<O: Observe> Reporter<O> {
             };
             let is_new =
                 || memory.is_none_or(|memory| memory.written != Some((digest(&wanted), digest(&facts.status))));
-            if is_wanted && memory.is_none_or(|memory| memory.status.is_due()) && is_new() {
+            if !is_wanted || !memory.is_none_or(|memory| memory.status.is_due()) {
+                continue;
+            }
+            let is_cut = memory.is_some_and(|memory| memory.is_cut);
+            let is_odd = self.definitions.take_no_status(key.kind) || is_cut && !is_new();
+            if is_odd && self.definitions.may_try(key.kind) || !is_odd && is_new() {
                 writes.push(Write { key, facts, wanted });
             }
         }
@@ -145,14 +154,22 @@ impl<O: Observe> Reporter<O> {
         if !key.name.namespace.is_empty() {
             body["metadata"]["namespace"] = json!(key.name.namespace);
         }
-        let written = request::apply(&self.cluster.client, &format!("{path}/status"), &body).await;
+        let path = format!("{path}/status");
+        let mut written = request::apply(&self.cluster.client, &path, &body).await;
+        if written.as_ref().is_err_and(Refusal::is_unknown_field) {
+            written = request::merge(&self.cluster.client, &path, &body).await;
+        }
+        let mut is_missed = false;
         let happening = {
             let mut memory = self.memory.lock();
             let memory = memory.entry(key.clone()).or_default();
             memory.at = Some(Instant::now());
-            match written {
+            match &written {
                 Ok(object) => {
                     let there = object.get("status").cloned().unwrap_or_default();
+                    let dropped = dropped(&wanted, &there);
+                    self.definitions.wrote(&self.known, key.kind, &dropped);
+                    memory.is_cut = !dropped.is_empty();
                     memory.written = Some((digest(&wanted), digest(&there)));
                     memory.status.ended(true);
                     self.known.with(|known| {
@@ -162,14 +179,15 @@ impl<O: Observe> Reporter<O> {
                     });
                     status::happening(&facts.status, &wanted).filter(|happening| memory.may_tell(happening))
                 }
-                // It was deleted, or made anew: the watch will say so.
+                // It was deleted, or made anew: the watch will say so. Or it is there, and its status is not.
                 Err(Refusal::NotFound | Refusal::Conflict(_)) => {
+                    is_missed = memory.status.has_failed() && written == Err(Refusal::NotFound);
                     memory.status.ended(false);
                     None
                 }
                 Err(refusal) => {
                     if !memory.status.has_failed() {
-                        let (_, trouble) = refused(&refusal, &status_rule(&key));
+                        let (_, trouble) = refused(refusal, &status_rule(&key));
                         tracing::warn!(object = %key, trouble, "cannot write the status, trying again");
                     }
                     memory.status.ended(false);
@@ -177,6 +195,11 @@ impl<O: Observe> Reporter<O> {
                 }
             }
         };
+        if is_missed && self.definitions.may_try(key.kind) {
+            self.definitions
+                .missed(&self.cluster.client, &self.known, key.kind)
+                .await;
+        }
         if let Some(happening) = happening {
             let posted = events::post(&self.cluster.client, &key, &facts.uid, &happening).await;
             self.events.told(&key, posted.err());

@@ -29,6 +29,13 @@ pub(crate) async fn apply(client: &Client, path: &str, body: &Value) -> Result<V
     send(client, Method::PATCH, &path, "application/apply-patch+yaml", Some(body)).await
 }
 
+/// A merge of these fields, for whom server-side apply refuses: it wants to know every field, this drops those that the definition
+/// does not have.
+pub(crate) async fn merge(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
+    let path = format!("{path}?fieldManager={MANAGER}");
+    send(client, Method::PATCH, &path, "application/merge-patch+json", Some(body)).await
+}
+
 pub(crate) async fn create(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
     let path = format!("{path}?fieldManager={MANAGER}");
     send(client, Method::POST, &path, "application/json", Some(body)).await

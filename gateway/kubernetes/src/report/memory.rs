@@ -31,6 +31,8 @@ pub(crate) struct Memory {
     /// Digests of what was written last and of what the status was then: a write that changes nothing is not repeated.
     pub(super) written: Option<(u64, u64)>,
     pub(super) at: Option<Instant>,
+    /// Some of what was written last is not there.
+    pub(super) is_cut: bool,
     /// Of its channel's Service, and why the last one failed.
     pub(super) service: Tries,
     pub(super) service_refused: Option<Refusal>,

@@ -21,7 +21,8 @@ pub(super) fn advice(of: &Collection, refusal: &Refusal, rule: Option<&Rule>, se
     match (refusal, rule, of) {
         (Refusal::Forbidden, Some(rule), _) => rule.to_string(),
         (Refusal::NotFound, _, Collection::Kind(kind)) => format!(
-            "the API server has no {} of {}: install the custom resource definitions with `headgate crds | kubectl apply -f -`",
+            "the API server has no {} of {}: install the custom resource definitions, or those of this version where others are there, with \
+             `headgate crds | kubectl apply -f -`",
             kind.plural(),
             kind.api_version()
         ),
