@@ -1,15 +1,39 @@
 //! A pod that goes without a word, and one that is replaced while events come in.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use e2e::{Request, documents::channel, eventually};
+use e2e::{Request, binary::workspace, documents::channel, eventually, tree};
 use servers::Kubernetes;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::steps::{SYSTEM, apply, ingress, ready, service, shown, to_service};
+use super::steps::{SYSTEM, apply, ingress, ready, run_page_in, service, shown, to_service};
 
 /// Deliveries of one subscription under way at once, by default.
 const IN_FLIGHT: usize = 64;
+
+/// What the definitions of the next version say of a status.
+const NEXT_WORDS: &str = "What the next version observes.";
+
+/// `deploy/` as another version might have it: other definitions, and a StatefulSet whose pod is another one.
+fn next_version() -> TempDir {
+    let next = TempDir::with_prefix("headgate-next-").expect("a folder for another version");
+    let mut replaced = 0;
+    for folder in ["deploy/crds", "deploy/kustomize"] {
+        fs::create_dir_all(next.path().join(folder)).expect("a folder of it");
+        for file in fs::read_dir(workspace().join(folder)).expect("the folder") {
+            let file = file.expect("a file of it");
+            let text = tree::read(&file.path());
+            let changed = text
+                .replace("What is observed.", NEXT_WORDS)
+                .replace("HEADGATE_GRACE, value: 30s", "HEADGATE_GRACE, value: 25s");
+            replaced += usize::from(changed != text);
+            fs::write(next.path().join(folder).join(file.file_name()), changed).expect("a file of the other version");
+        }
+    }
+    assert!(replaced > 2, "there is nothing new in it");
+    next
+}
 
 /// Events for a service that is not there wait on the volume, and a pod that goes without a word takes none with it.
 pub(crate) async fn what_was_accepted_outlives_the_pod(cluster: &Kubernetes) {
@@ -84,28 +108,14 @@ pub(crate) async fn an_upgrade_under_traffic_loses_nothing(cluster: &Kubernetes)
         "jsonpath={.metadata.uid}",
     ];
     let before = cluster.kubectl(&pod).await;
-    // An upgrade that has something new.
-    cluster
-        .kubectl(&[
-            "set",
-            "env",
-            "statefulset/headgate",
-            "-n",
-            SYSTEM,
-            "HEADGATE_MAX_HOPS=31",
-        ])
-        .await;
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "statefulset/headgate",
-            "-n",
-            SYSTEM,
-            "--timeout=120s",
-        ])
-        .await;
+    let next = next_version();
+    run_page_in(cluster, "Upgrade", next.path()).await;
     assert_ne!(before, cluster.kubectl(&pod).await, "the pod was not replaced");
+    let definition = ["get", "crd", "channels.eventing.knative.dev", "-o", "json"];
+    assert!(
+        cluster.kubectl(&definition).await.contains(NEXT_WORDS),
+        "the definitions were not replaced"
+    );
     let sent = eventually("events are accepted again", || async {
         let answer = Request::event("steady", "last")
             .to("/shop/steady")

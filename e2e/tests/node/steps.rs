@@ -1,6 +1,6 @@
 //! What the parts of the story do with the cluster.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use e2e::{binary::workspace, documents::subscription, tree};
 use serde_json::{Value, json};
@@ -14,15 +14,18 @@ pub(crate) const SHOP: &str = "shop";
 
 /// Runs the commands of a section, as they are in the page.
 pub(crate) async fn run_page(cluster: &Kubernetes, section: &str) {
+    run_page_in(cluster, section, workspace()).await;
+}
+
+/// The same where another version of `deploy/` is.
+pub(crate) async fn run_page_in(cluster: &Kubernetes, section: &str, folder: &Path) {
     let page = tree::read(&workspace().join("docs/kubernetes.md"));
     let section = page
         .split("\n## ")
         .find(|part| part.starts_with(&format!("{section}\n")));
     let commands = section.and_then(|text| text.split("```sh\n").nth(1));
     let commands = commands.and_then(|text| text.split("```").next());
-    cluster
-        .shell(workspace(), commands.expect("the section has commands"))
-        .await;
+    cluster.shell(folder, commands.expect("the section has commands")).await;
 }
 
 /// A namespace that takes pods.
