@@ -185,8 +185,12 @@ fn a_page_says_what_to_do_and_how_to_look() {
 }
 
 /// Every series of a scrape is in the table, and every row of the table in the scrape, with its type and its labels.
-/// Metrics of which a series exists only where a source has its upstream: their sources' own tests look at them.
-const ONLY_WITH_SERVERS: &[&str] = &["headgate_github_api_remaining", "headgate_source_lag_seconds"];
+/// Metrics of which a series exists only where there is an upstream or a cluster: the tests of those look at them.
+const ONLY_WITH_SERVERS: &[&str] = &[
+    "headgate_github_api_remaining",
+    "headgate_source_lag_seconds",
+    "headgate_kubernetes_requests_total",
+];
 
 #[tokio::test]
 async fn docs_metrics_md_lists_what_a_scrape_shows() {

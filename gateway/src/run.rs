@@ -74,6 +74,9 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     };
     let (listeners, further) = dataplane::server::Listeners::beside(listen);
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
+    if let Some(cluster) = &cluster {
+        cluster.access().requests.register(&mut registry);
+    }
     let (replicas, in_cluster) = cluster
         .as_ref()
         .map(|cluster| replicas::join(cluster, &args, listen))
@@ -83,7 +86,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         in_cluster.as_ref().map(|in_cluster| in_cluster.workloads.clone()),
     );
     let kept = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
-        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref()).await?),
+        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref(), &mut registry).await?),
         None => None,
     };
     let backends = Backends::new(folder, address, containers, &mut registry)

@@ -5,6 +5,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
+use crate::counted::Requests;
+
 /// A way to the API server. Cheap to clone; credentials that rotate (a pod's token, a credential command) are read anew by
 /// the client.
 #[derive(Clone)]
@@ -14,6 +16,8 @@ pub struct Cluster {
     pub server: String,
     /// Where the gateway itself lives: the pod's namespace, or the one of the kubeconfig's context.
     pub namespace: String,
+    /// What is asked by this client and its clones.
+    pub requests: Requests,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +45,12 @@ pub async fn connect(context: Option<&str>) -> Result<Cluster, ConnectError> {
     }
     let (server, namespace) = (address(&config.cluster_url), config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| ConnectError::Credentials(of_client(&error)))?;
+    let requests = Requests::default();
     Ok(Cluster {
-        client,
+        client: requests.count(client, &namespace),
         server,
         namespace,
+        requests,
     })
 }
 

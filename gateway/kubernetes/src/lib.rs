@@ -12,6 +12,7 @@ mod channels;
 mod checkpoints;
 mod client;
 mod collection;
+mod counted;
 mod events;
 mod follow;
 mod guard;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use checkpoints::{State, StateError};
 pub use client::{Cluster, ConnectError, connect};
+pub use counted::Requests;
 use follow::Message;
 use guard::Guard;
 use known::Known;

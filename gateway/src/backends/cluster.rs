@@ -10,6 +10,7 @@ use kubernetes::{
     Cluster, Fence, State,
     workloads::{AdapterWorkload, Deployed, Mounted, Owner, Wanted, Workload, Workloads, adapter_objects, deployment},
 };
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use spec::{Kind, ObjectName, model, observed::Truth};
 use tokio_util::sync::CancellationToken;
@@ -49,9 +50,15 @@ pub(crate) fn owner(source: &model::Source) -> Option<Owner> {
 }
 
 /// The state of the one source that runs in this pod, for a gateway of the cluster.
-pub(crate) async fn kept_in(state: &ObjectName, uid: &str, context: Option<&str>) -> Result<Identity, Failure> {
+pub(crate) async fn kept_in(
+    state: &ObjectName,
+    uid: &str,
+    context: Option<&str>,
+    registry: &mut Registry,
+) -> Result<Identity, Failure> {
     let cluster = kubernetes::connect(context).await;
     let cluster = cluster.map_err(|error| Failure::Wrong(format!("--state {state}: {error}")))?;
+    cluster.requests.register(registry);
     let state = State::named(cluster.client, &state.namespace, &state.name);
     Ok(Identity {
         uid: uid.to_owned(),

@@ -230,4 +230,18 @@ async fn a_missing_right_is_told_as_the_rule_to_add_and_the_rest_goes_on() {
     })
     .await;
     assert!(!gateway.log().contains("s3cret"));
+    // What it asks is counted, and how it was answered.
+    let metrics = gateway.admin_get("/metrics").await.text();
+    for (verb, resource, outcome) in [
+        ("get", "leases", "forbidden"),
+        ("list", "documents", "ok"),
+        ("list", "documents", "forbidden"),
+        ("watch", "services", "ok"),
+        ("patch", "status", "ok"),
+        ("create", "events", "ok"),
+    ] {
+        let labels = format!(r#"{{verb="{verb}",resource="{resource}",outcome="{outcome}"}} "#);
+        let series = format!("headgate_kubernetes_requests_total{labels}");
+        assert!(metrics.contains(&series), "{series} is not in\n{metrics}");
+    }
 }
