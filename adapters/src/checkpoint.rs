@@ -47,6 +47,11 @@ pub trait Checkpoint: Send + Sync {
     /// What was saved last; `None` before the first time.
     async fn mark(&self) -> Result<Option<Vec<u8>>, StateError>;
 
+    /// A longer mark is not taken.
+    fn mark_max_bytes(&self) -> usize {
+        MARK_MAX_BYTES
+    }
+
     /// Returns once the mark is on disk; where each write costs others something, once it is certain to be within seconds, or
     /// with [`Checkpoint::flush`]. An error may then be the one of the mark before. Not cancel safe: dropped, either mark may
     /// be the one that stays.

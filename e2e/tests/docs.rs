@@ -58,6 +58,7 @@ const OTHER_WORDS: &[&str] = &[
     "Channel",
     "ChannelReady",
     "CheckpointSaved",
+    "CheckpointWhole",
     "ClusterChannelProvisioner",
     "Complete",
     "ContainerCreating",

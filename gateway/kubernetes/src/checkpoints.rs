@@ -20,8 +20,15 @@ use crate::{lease::Fence, workloads::Owner};
 /// notice; what a crash repeats stays a matter of seconds.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// The API server takes a ConfigMap of 1 MiB; names, annotations and the notes have room in the rest.
-pub(crate) const MARK_MAX_BYTES: usize = 1000 * 1024;
+/// The API server takes 1 MiB of values in a ConfigMap; the notes have room in the rest.
+pub const MARK_MAX_BYTES: usize = 1000 * 1024;
+
+/// A webhook's id, a digest, the last gap: some hundred bytes.
+const NOTES_MAX_BYTES: usize = 16 * 1024;
+
+/// A large mark is written less often: etcd keeps each one for five minutes or so. At this pace a source takes five MiB there,
+/// and a mark of 1 MiB is a minute old at most.
+const WRITE_BYTES_PER_SEC: u64 = 16 * 1024;
 
 /// Somebody who edits the object by hand is not faster than this many tries.
 const CONFLICTS_MAX: u32 = 3;
@@ -53,8 +60,8 @@ pub enum StateError {
     NotMine,
     #[error("it was written in a later turn ({theirs}) than ours ({ours}): another process looks after the source now")]
     Taken { ours: u64, theirs: u64 },
-    #[error("{bytes} bytes exceed what a ConfigMap holds ({MARK_MAX_BYTES})")]
-    TooLarge { bytes: usize },
+    #[error("{bytes} bytes exceed what has room there ({max})")]
+    TooLarge { bytes: usize, max: usize },
     #[error("the ConfigMap is not there, and this account may not make it")]
     Absent,
     #[error("the API server did not answer within {} s", TRY_MAX.as_secs())]
@@ -83,6 +90,7 @@ struct Inner {
     claimed: Option<u64>,
     kept_back: Option<Vec<u8>>,
     written: Option<Instant>,
+    written_bytes: usize,
     /// Why the mark that was kept back could not be written: told with the next.
     failed: Option<StateError>,
     /// A task waits to write.
@@ -135,18 +143,19 @@ impl State {
         self.read(NOTES).await
     }
 
-    /// Written at once when the last write is [`WRITE_EVERY`] ago, else by then; or with the next [`State::flush`]. An error
+    /// Written at once when the last write is [`WRITE_EVERY`] ago, or longer after a large one, else by then; or with the next [`State::flush`]. An error
     /// may be of the one before.
     pub async fn save_mark(self: &Arc<Self>, mark: Vec<u8>) -> Result<(), StateError> {
         if mark.len() > MARK_MAX_BYTES {
-            return Err(StateError::TooLarge { bytes: mark.len() });
+            let (bytes, max) = (mark.len(), MARK_MAX_BYTES);
+            return Err(StateError::TooLarge { bytes, max });
         }
         let mut inner = self.inner.lock().await;
         inner.kept_back = Some(mark);
         if let Some(failed) = inner.failed.take() {
             return Err(failed);
         }
-        let due = inner.written.map(|written| written + WRITE_EVERY);
+        let due = inner.written.map(|written| written + pause(inner.written_bytes));
         match due.filter(|due| *due > Instant::now()) {
             None => self.write(&mut inner, None).await,
             Some(_) if inner.is_waiting => Ok(()),
@@ -160,8 +169,9 @@ impl State {
 
     /// Returns once the notes are written.
     pub async fn save_notes(&self, notes: Vec<u8>) -> Result<(), StateError> {
-        if notes.len() > MARK_MAX_BYTES {
-            return Err(StateError::TooLarge { bytes: notes.len() });
+        if notes.len() > NOTES_MAX_BYTES {
+            let (bytes, max) = (notes.len(), NOTES_MAX_BYTES);
+            return Err(StateError::TooLarge { bytes, max });
         }
         let mut inner = self.inner.lock().await;
         self.write(&mut inner, Some(notes)).await
@@ -232,7 +242,9 @@ impl State {
                 Ok(object) => {
                     inner.object = Some(object);
                     inner.claimed = Some(ours);
-                    inner.kept_back = None;
+                    if let Some(mark) = inner.kept_back.take() {
+                        inner.written_bytes = mark.len();
+                    }
                     inner.written = Some(Instant::now());
                     return Ok(());
                 }
@@ -266,6 +278,12 @@ impl State {
         }
         object
     }
+}
+
+/// Between a write of so many bytes and the next one.
+fn pause(bytes: usize) -> Duration {
+    let secs = u64::try_from(bytes).unwrap_or(u64::MAX) / WRITE_BYTES_PER_SEC;
+    WRITE_EVERY.max(Duration::from_secs(secs))
 }
 
 /// What nobody wrote is of no turn.

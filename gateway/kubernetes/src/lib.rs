@@ -35,7 +35,7 @@ use spec::{ObjectKey, Observed, Spec};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use checkpoints::{State, StateError};
+pub use checkpoints::{MARK_MAX_BYTES, State, StateError};
 pub use client::{Cluster, ConnectError, connect};
 pub use counted::Requests;
 use follow::Message;
@@ -55,12 +55,12 @@ pub struct Settings {
     /// The gateway's own Service, `NAME.NAMESPACE.svc.DOMAIN`: what the Services of channels stand for. Without it there are
     /// none.
     pub service: Option<String>,
-    /// Of channels that name none.
+    /// Of channels that name none, where no ConfigMap says anything else.
     pub default_provisioner: String,
-}
-
     /// Where the gateway itself lives, its leases and that ConfigMap.
     pub home: String,
+}
+
 /// What is asked of the data plane, which this package does not know.
 pub trait Observe: Send + Sync + 'static {
     /// The generation of the spec that was applied last; 0 before the first.
@@ -125,14 +125,11 @@ impl Kubernetes {
             observe,
             memory: Mutex::default(),
             events: events::Trouble::default(),
+            definitions: report::Definitions::default(),
         };
         tokio::join!(reporter.run(stop.clone()), guard.run(stop));
-            definitions: report::Definitions::default(),
     }
 
-    /// The way to the API server.
-    pub fn access(&self) -> &Cluster {
-        &self.cluster
     /// Takes part in the lease of this name, in the gateway's own namespace; what is in the way of it is among the
     /// [`Kubernetes::troubles`].
     pub fn contender(&self, lease: &str, identity: Identity) -> Contender {
@@ -140,6 +137,9 @@ impl Kubernetes {
         Contender::new(client, &self.settings.home, lease, identity, known)
     }
 
+    /// The way to the API server.
+    pub fn access(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// What cannot be done at the API server, and what to do about it; for `/readyz`.

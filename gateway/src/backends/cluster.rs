@@ -240,6 +240,10 @@ impl Checkpoint for InConfigMap {
         self.0.mark().await.map_err(|error| self.error("read", error))
     }
 
+    fn mark_max_bytes(&self) -> usize {
+        kubernetes::MARK_MAX_BYTES
+    }
+
     async fn save_mark(&self, _: &Accepted, mark: Vec<u8>) -> Result<(), StateError> {
         self.0.save_mark(mark).await.map_err(|error| self.error("write", error))
     }

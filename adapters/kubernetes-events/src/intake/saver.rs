@@ -22,6 +22,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Whether restarts repeat nothing.
 const SAVED: &str = "CheckpointSaved";
 
+/// Whether everything that is known is kept.
+const WHOLE: &str = "CheckpointWhole";
+
 #[derive(Debug, Default)]
 pub(super) struct Saver {
     changed: bool,
@@ -63,7 +66,8 @@ impl Saver {
             return;
         };
         let begun = Instant::now();
-        let saved = source.checkpoint.save_mark(&proof, mark.write()).await;
+        let (text, is_shortened) = mark.write_within(source.checkpoint.mark_max_bytes());
+        let saved = source.checkpoint.save_mark(&proof, text).await;
         let done = Instant::now();
         self.last = Some(done);
         self.next = Some(done + done.duration_since(begun) * PAUSE);
@@ -71,11 +75,12 @@ impl Saver {
             Ok(()) => {
                 self.changed = false;
                 source.report.note(SAVED, (Truth::True, Weight::Warning), "", "");
+                self.tell_whole(source, is_shortened);
             }
             Err(error) => {
                 self.next = Some(done + AGAIN);
                 let message = format!(
-                    "{}: after a restart the events since the last save are repeated; check the folder given by --data",
+                    "{}: after a restart the events since the last save are repeated; see that it can be written",
                     crate::failure::chain(&error)
                 );
                 source
@@ -83,5 +88,20 @@ impl Saver {
                     .note(SAVED, (Truth::False, Weight::Warning), "CheckpointNotSaved", message);
             }
         }
+    }
+
+    /// Said while it is so and not otherwise: few sources ever come near.
+    fn tell_whole(&self, source: &Source, is_shortened: bool) {
+        if !is_shortened {
+            source.report.withdraw(WHOLE);
+            return;
+        }
+        let message = format!(
+            "there are more Event objects than {} bytes can name, where the source's state is kept: the oldest are left out; \
+             watch fewer of them in one source (namespace, kinds, reasons)",
+            source.checkpoint.mark_max_bytes()
+        );
+        let truth = (Truth::False, Weight::Warning);
+        source.report.note(WHOLE, truth, "CheckpointShortened", message);
     }
 }

@@ -189,6 +189,35 @@ fn a_mark_is_bounded_and_still_repeats_nothing() {
     assert_eq!((new, gap), (vec![uid(count + 7)], None));
 }
 
+/// Where a ConfigMap is all the room there is.
+#[test]
+fn a_mark_that_has_no_room_is_shortened_and_repeats_nothing() {
+    let mut mark = Mark::default();
+    list(&mut mark, 1, &[], 0);
+    let uid = |version| format!("3bd6e1a4-8a3c-4c6e-a1f0-{version:012}");
+    let last = 2_000;
+    for version in 2..=last {
+        assert!(watched(&mut mark, &uid(version), version, 1));
+    }
+    mark.advance(last);
+    let whole = mark.write();
+    assert_eq!(mark.write_within(whole.len()), (whole.clone(), false));
+    let max = whole.len() / 4;
+    let (text, is_shortened) = mark.write_within(max);
+    assert!(
+        is_shortened && text.len() <= max && text.len() > max / 2,
+        "{} of {max}",
+        text.len()
+    );
+    let mut mark = Mark::read(&text).unwrap();
+    assert_eq!(mark.resume(), Some(last), "a watch goes on where it was");
+    assert!(mark.known.contains_key(&*uid(last)) && !mark.known.contains_key(&*uid(2)));
+    let objects: Vec<_> = [2, 500, last, last + 7].map(|version| (uid(version), version)).into();
+    let objects: Vec<_> = objects.iter().map(|(uid, version)| (uid.as_str(), *version)).collect();
+    let (new, gap) = list(&mut mark, last + 8, &objects, 60);
+    assert_eq!((new, gap), (vec![uid(last + 7)], None));
+}
+
 #[test]
 fn a_list_beyond_the_bound_is_told_by_its_order_afterwards() {
     let mut mark = Mark::default();

@@ -11,6 +11,9 @@ use super::{Gap, Mark};
 /// Another form gets another number; of a text with a number we do not know nothing is read.
 const FORM: u32 = 1;
 
+/// What an object takes besides its uid: the longest number, quotes, a colon and a comma.
+const ENTRY_BYTES: usize = 24;
+
 #[derive(Serialize, Deserialize)]
 struct Text {
     form: u32,
@@ -67,5 +70,38 @@ impl Mark {
         };
         // Maps with text keys, numbers and texts: nothing that JSON cannot hold.
         serde_json::to_vec(&text).unwrap_or_default()
+    }
+
+    /// The same in `max` bytes, and whether something had to be left out for that.
+    ///
+    /// Everything up to the version is stored, so that the order of versions says what is left out: the oldest objects. Where a
+    /// list is being read what it stored is left out, too, and stored again after a restart. It is then as on a mark beyond
+    /// `KNOWN_MAX`: a cluster whose etcd was restored may repeat events, and tell of a gap where there may be none.
+    pub(crate) fn write_within(&self, max: usize) -> (Vec<u8>, bool) {
+        let whole = self.write();
+        if whole.len() <= max {
+            return (whole, false);
+        }
+        let mut shortened = Self {
+            scope: self.scope.clone(),
+            version: self.version,
+            synced: self.synced,
+            newest: self.newest,
+            known: HashMap::new(),
+            found: self.found.as_ref().map(|_| HashMap::new()),
+            floor: self.floor.max(self.version.unwrap_or_default()),
+            gap: self.gap.clone(),
+        };
+        let mut left = max.saturating_sub(shortened.write().len());
+        let mut known: Vec<_> = self.known.iter().collect();
+        known.sort_unstable_by_key(|(_, version)| std::cmp::Reverse(**version));
+        for (uid, version) in known {
+            let Some(rest) = left.checked_sub(uid.len() + ENTRY_BYTES) else {
+                break;
+            };
+            left = rest;
+            shortened.known.insert(uid.clone(), *version);
+        }
+        (shortened.write(), true)
     }
 }

@@ -110,5 +110,27 @@ async fn what_a_config_map_does_not_hold_is_said() {
     let state = State::of(world.client().await, &owner, turn(1));
     let refused = state.save_mark(vec![0; MARK_MAX_BYTES + 1]).await;
     assert!(matches!(refused, Err(StateError::TooLarge { .. })));
+    let refused = state.save_notes(vec![0; NOTES_MAX_BYTES + 1]).await;
+    assert!(matches!(refused, Err(StateError::TooLarge { .. })));
+    assert!(
+        world
+            .list("configmaps")
+            .await
+            .iter()
+            .all(|found| found["metadata"]["name"] != state_name(&owner))
+    );
+    // The largest of both have room together.
+    state.save_notes(vec![1; NOTES_MAX_BYTES]).await.unwrap();
     state.save_mark(vec![0; MARK_MAX_BYTES]).await.unwrap();
+    state.flush().await.unwrap();
+    let other = State::of(world.client().await, &owner, turn(1));
+    assert_eq!(other.mark().await.unwrap().unwrap().len(), MARK_MAX_BYTES);
+    assert_eq!(other.notes().await.unwrap().unwrap().len(), NOTES_MAX_BYTES);
+}
+
+#[test]
+fn a_large_mark_is_written_less_often() {
+    for (bytes, seconds) in [(0, 5), (60 * 1024, 5), (160 * 1024, 10), (MARK_MAX_BYTES, 62)] {
+        assert_eq!(pause(bytes), Duration::from_secs(seconds), "{bytes}");
+    }
 }
