@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use adapter::{ADMIN_PORT, AdapterWorkload, Mounted, adapter_objects};
@@ -29,6 +29,10 @@ pub use observe::{Deployed, observe};
 /// What could not be written is tried again after this, doubling up to the second.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// What stands beside a Deployment is compared this often with what is wanted: the gateway has no right to watch it, for a right to
+/// watch some ConfigMaps is one to read all of them. Five small requests each time, for each source with an account of its own.
+const COMPANIONS_EVERY: Duration = Duration::from_secs(60);
 
 /// While a Deployment that has to go is going, its pods are looked at this often, besides whenever one changes.
 const GONE_LOOK: Duration = Duration::from_secs(5);
@@ -49,6 +53,7 @@ pub struct Workloads {
     /// The API server's address, for messages.
     server: Arc<str>,
     live: Arc<Live>,
+    companions_every: Duration,
 }
 
 impl Workloads {
@@ -58,6 +63,7 @@ impl Workloads {
             live: Arc::new(Live::new(client.clone(), namespace)),
             client,
             server: server.into(),
+            companions_every: COMPANIONS_EVERY,
         }
     }
 
@@ -92,7 +98,7 @@ impl Workloads {
             workloads: self,
             wanted,
             settled: None,
-            companions_are_there: false,
+            companions_due: None,
             wait: AGAIN_MIN,
         };
         let mut said = None;
@@ -152,7 +158,8 @@ struct Keeper<'a> {
     wanted: &'a Wanted,
     /// How our fields read after we wrote them, where that is otherwise than they were written: `0.5` CPUs read `500m`.
     settled: Option<Value>,
-    companions_are_there: bool,
+    /// When they are compared next; `None`: at once.
+    companions_due: Option<Instant>,
     wait: Duration,
 }
 
@@ -164,7 +171,7 @@ impl Keeper<'_> {
             Ok(state) => state,
             Err(unknown) => return ((unknown, None), None),
         };
-        if self.has_drifted(found.as_deref()) || !self.companions_are_there {
+        if self.has_drifted(found.as_deref()) || self.companions_wait().is_some_and(|wait| wait.is_zero()) {
             if !may_write() {
                 let waits = Deployed::waiting("another replica of the gateway is about to look after the source");
                 return ((waits, None), Some(AGAIN_MAX));
@@ -179,11 +186,20 @@ impl Keeper<'_> {
         match live.state(&self.wanted.owner) {
             Ok((Some(deployment), pods)) => {
                 let shown = observe::shown(&deployment, &pods);
-                ((observe(&deployment, &pods), Some(shown)), None)
+                ((observe(&deployment, &pods), Some(shown)), self.companions_wait())
             }
-            Ok((None, _)) => ((Deployed::waiting("the source's Deployment is being made"), None), None),
+            Ok((None, _)) => {
+                let waits = Deployed::waiting("the source's Deployment is being made");
+                ((waits, None), self.companions_wait())
+            }
             Err(unknown) => ((unknown, None), None),
         }
+    }
+
+    /// Until they are compared; `None`: there are none.
+    fn companions_wait(&self) -> Option<Duration> {
+        let due = self.companions_due.unwrap_or_else(Instant::now);
+        (!self.wanted.companions.is_empty()).then(|| due.saturating_duration_since(Instant::now()))
     }
 
     fn has_drifted(&self, found: Option<&Deployment>) -> bool {
@@ -198,11 +214,15 @@ impl Keeper<'_> {
     }
 
     async fn write(&mut self, found: Option<&Deployment>) -> Result<(), Deployed> {
-        let Workloads { client, server, live } = self.workloads;
+        let Workloads {
+            client, server, live, ..
+        } = self.workloads;
         for companion in &self.wanted.companions {
             apply::where_it_differs(client, server, companion).await?;
         }
-        self.companions_are_there = true;
+        // Not all sources at the same moment.
+        let every = self.workloads.companions_every;
+        self.companions_due = Some(Instant::now() + every.mul_f64(rand::random_range(0.8..1.0)));
         if !self.has_drifted(found) {
             return Ok(());
         }

@@ -13,6 +13,9 @@ use crate::refusal::{Refusal, Rule};
 /// Whose fields they are (`kubectl get --show-managed-fields`).
 const MANAGER: &str = "headgate-workloads";
 
+/// `apiVersion`, `kind` and `metadata`.
+const BARE: usize = 3;
+
 pub(super) const FORBIDDEN: &str = "Forbidden";
 
 /// Takes back fields that somebody else took: they are what the source says.
@@ -27,20 +30,44 @@ pub(super) async fn deployment(client: &Client, server: &str, wanted: &Value) ->
     applied.map_err(|error| refused(&error, server, ("patch", "deployments"), namespace))
 }
 
-/// Reads the object and writes it only when it does not say what is wanted.
+/// Reads the object and writes it only when it does not say what is wanted. Of one of which only the name matters no more is read:
+/// the state of a source may be large.
 pub(super) async fn where_it_differs(client: &Client, server: &str, wanted: &Value) -> Result<(), Deployed> {
     let (namespace, name) = place(wanted);
     let text = |name: &str| wanted[name].as_str().unwrap_or_default();
     let resource = resource(text("apiVersion"), text("kind"));
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let refused = |verb: &str, error: &kube::Error| refused(error, server, (verb, &resource.plural), namespace);
-    let found = api.get_opt(name).await.map_err(|error| refused("get", &error))?;
-    let reads = found.and_then(|found| serde_json::to_value(found).ok());
-    if reads.is_some_and(|reads| overlay::holds(&reads, wanted)) {
+    let is_bare = wanted.as_object().is_some_and(|wanted| wanted.len() == BARE);
+    let holds = match is_bare {
+        true => {
+            let found = api
+                .get_metadata_opt(name)
+                .await
+                .map_err(|error| refused("get", &error))?;
+            let reads = found.and_then(|found| serde_json::to_value(found.metadata).ok());
+            reads.is_some_and(|reads| overlay::holds(&reads, &wanted["metadata"]))
+        }
+        false => {
+            let found = api.get_opt(name).await.map_err(|error| refused("get", &error))?;
+            let reads = found.and_then(|found| serde_json::to_value(found).ok());
+            reads.is_some_and(|reads| overlay::holds(&reads, wanted))
+        }
+    };
+    if holds {
         return Ok(());
     }
-    let applied = api.patch(name, &params(), &Patch::Apply(wanted)).await;
-    applied.map(drop).map_err(|error| refused("patch", &error))
+    let apply = async || api.patch(name, &params(), &Patch::Apply(wanted)).await;
+    match apply().await {
+        // What somebody else wrote stands in the way, such as a second port of the same name, or cannot be changed, such as the role
+        // of a binding: it is made anew.
+        Err(kube::Error::Api(status)) if status.code == 422 && !is_bare => {
+            let deleted = api.delete(name, &DeleteParams::background()).await;
+            deleted.map_err(|error| refused("delete", &error))?;
+            apply().await.map(drop).map_err(|error| refused("patch", &error))
+        }
+        applied => applied.map(drop).map_err(|error| refused("patch", &error)),
+    }
 }
 
 fn place(wanted: &Value) -> (&str, &str) {

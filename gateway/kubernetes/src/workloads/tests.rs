@@ -25,7 +25,12 @@ struct Gateway {
 impl Gateway {
     /// Keeps one source's workload.
     async fn start(world: &World, wanted: Wanted) -> Self {
-        let workloads = Workloads::new(world.client().await, "https://api", None);
+        Self::comparing(world, wanted, COMPANIONS_EVERY).await
+    }
+
+    async fn comparing(world: &World, wanted: Wanted, every: Duration) -> Self {
+        let mut workloads = Workloads::new(world.client().await, "https://api", None);
+        workloads.companions_every = every;
         let (said, writes, stop) = (Arc::default(), Arc::default(), CancellationToken::new());
         let (watching, stopped) = (workloads.clone(), stop.clone());
         let watch = tokio::spawn(async move { watching.run(stopped).await });
@@ -273,4 +278,87 @@ async fn a_deployment_that_is_not_wanted_any_more_goes_before_its_adapter_runs_e
     assert!(world.list("deployments").await.is_empty() && world.list("pods").await.is_empty());
     stop.cancel();
     watch.await.unwrap();
+}
+
+/// What stands beside an adapter's Deployment, by kind and name, with the version it was last written in.
+async fn companions(world: &World, wanted: &Wanted) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    for companion in &wanted.companions {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let place = format!("{}/{}", text(&companion["kind"]), text(&companion["metadata"]["name"]));
+        let version = "jsonpath={.metadata.resourceVersion}";
+        let version = world
+            .kubectl(&["get", &place, "-o", version, "--ignore-not-found"])
+            .await;
+        found.push((place, Some(version).filter(|version| !version.is_empty())));
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_stands_beside_a_deployment_comes_back_and_is_not_written_for_nothing() {
+    let Some(world) = World::new().await else { return };
+    let owner = world.source("beats").await;
+    let wanted = adapter_objects(&AdapterWorkload {
+        owner: owner.clone(),
+        image: "headgate:1".into(),
+        service_account: "reader".into(),
+        document: json!({"apiVersion": owner.api_version, "kind": owner.kind, "metadata": {"name": "beats"}, "spec": {}}),
+        secrets: Vec::new(),
+        sink: "http://gateway/sources/a/b".into(),
+        public_url: None,
+        is_called: true,
+    });
+    let gateway = Gateway::comparing(&world, wanted.clone(), Duration::from_millis(500)).await;
+    eventually("all of them are made", || async {
+        let found = companions(&world, &wanted).await;
+        found.iter().all(|(_, version)| version.is_some()).then_some(())
+    })
+    .await;
+    // What is theirs to write stays: nobody compares it.
+    let state = format!("{}-state", owner.child());
+    let mark = r#"{"binaryData":{"mark":"bWFyaw=="}}"#;
+    world
+        .kubectl(&["patch", "configmap", &state, "--type=merge", "-p", mark])
+        .await;
+    let before = companions(&world, &wanted).await;
+    let asked = gateway.writes.load(Ordering::Relaxed);
+    eventually("they are compared, and compared again", || async {
+        (gateway.writes.load(Ordering::Relaxed) > asked + 2).then_some(())
+    })
+    .await;
+    assert_eq!(companions(&world, &wanted).await, before, "nothing has changed");
+    // Deleted by hand, one after the other, and edited.
+    for (place, version) in &before {
+        world.kubectl(&["delete", place]).await;
+        eventually(&format!("{place} is made again"), || async {
+            let found = companions(&world, &wanted).await;
+            found
+                .into_iter()
+                .find(|(name, now)| name == place && now.is_some() && now != version)
+        })
+        .await;
+    }
+    let child = owner.child();
+    // The port that somebody wrote has the name of ours: the two cannot stand together.
+    let edits = [
+        ("role", r#"{"rules":[]}"#, "/rules/0/verbs/0"),
+        ("configmap", r#"{"data":{"source.yaml":"{}"}}"#, "/data/source.yaml"),
+        (
+            "service",
+            r#"{"spec":{"ports":[{"name":"http","port":1}]}}"#,
+            "/spec/ports/0/port",
+        ),
+    ];
+    for (kind, edit, path) in edits {
+        let as_wanted = world.get(kind, &child).await.pointer(path).cloned().unwrap();
+        world
+            .kubectl(&["patch", kind, &child, "--type=merge", "-p", edit])
+            .await;
+        eventually(&format!("{kind} is put right"), || async {
+            (world.get(kind, &child).await.pointer(path) == Some(&as_wanted)).then_some(())
+        })
+        .await;
+    }
+    gateway.stop().await;
 }
