@@ -3,6 +3,7 @@
 mod conditions;
 mod default_channel;
 mod definitions;
+mod hops;
 mod many;
 mod objects;
 mod outages;

@@ -14,7 +14,8 @@ use crate::{
     context::{Context, Slot},
     failure::{Failure, Reason},
     lineage,
-    route::{Outbound, Route},
+    route::{self, Outbound, Route},
+    sink::{HttpSink, Manner},
 };
 
 /// How the tries ended.
@@ -170,6 +171,16 @@ async fn attempt(event: &Event, route: &Route, context: &Context) -> Attempt {
             Err(Refusal::Retry(failure)) => Attempt::Retry(failure),
             Err(Refusal::ForGood(failure)) => Attempt::Refused(failure),
         },
+        Some(Outbound::Elsewhere(name, sink)) => {
+            match Box::pin(to_replica(name, sink, event, event, route.manner, context)).await {
+                Ok(proof) => Attempt::Taken {
+                    taken: Taken::Subscriber(proof),
+                    reply: None,
+                },
+                Err(Refusal::Retry(failure)) => Attempt::Retry(failure),
+                Err(Refusal::ForGood(failure)) => Attempt::Refused(failure),
+            }
+        }
         None => Attempt::Taken {
             taken: Taken::Nobody,
             reply: Some(event.clone()),
@@ -214,7 +225,7 @@ pub(crate) async fn into_channel(
     cause: &Event,
     context: &Context,
 ) -> Result<Stored, Refusal> {
-    let destination = format!("channel {name}");
+    let destination = route::of_channel(name);
     let Some(channel) = context.channels.get(name) else {
         let failure = Failure::new(
             Reason::SinkUnreachable,
@@ -241,5 +252,24 @@ pub(crate) async fn into_channel(
             };
             Err(Refusal::Retry(failure))
         }
+    }
+}
+
+/// Sends `next`, caused by `cause`, to a channel of ours that another replica has: the hop counts as it does here
+/// (CONTRACT LP). The count travels as it does from anywhere, in the event: a stranger who sets it shortens his own event's way.
+pub(crate) async fn to_replica(
+    name: &ObjectName,
+    sink: &HttpSink,
+    next: &Event,
+    cause: &Event,
+    manner: Manner,
+    context: &Context,
+) -> Result<Delivered, Refusal> {
+    let next = lineage::caused(next, cause, &context.channel_name);
+    match classify(sink.send(&next, manner).await, &route::of_channel(name)) {
+        // A channel answers 202 to what it stored: there is no reply in it.
+        Verdict::Taken { proof, .. } => Ok(proof),
+        Verdict::Retry(failure) => Err(Refusal::Retry(failure)),
+        Verdict::Refused(failure) => Err(Refusal::ForGood(failure)),
     }
 }

@@ -28,20 +28,24 @@ impl Channels {
 pub(crate) enum Outbound {
     Http(Arc<HttpSink>),
     Channel(ObjectName),
+    /// A channel that another replica has: by HTTP, and counted as a hop from channel to channel.
+    Elsewhere(ObjectName, Arc<HttpSink>),
 }
 
 impl Outbound {
     fn new(target: &model::Target, idle_max: usize) -> Result<Self, model::Unresolved> {
+        let sink = |url| match HttpSink::new(url, idle_max) {
+            Ok(sink) => Ok(Arc::new(sink)),
+            Err(why) => Err(model::Unresolved {
+                reason: "InvalidTarget",
+                message: why.to_string(),
+            }),
+        };
         match target {
             model::Target::Channel(name) => Ok(Self::Channel(name.clone())),
+            model::Target::Elsewhere { channel, url } => Ok(Self::Elsewhere(channel.clone(), sink(url)?)),
             model::Target::Unresolved(why) => Err(why.clone()),
-            model::Target::Uri(url) => match HttpSink::new(url, idle_max) {
-                Ok(sink) => Ok(Self::Http(Arc::new(sink))),
-                Err(why) => Err(model::Unresolved {
-                    reason: "InvalidTarget",
-                    message: why.to_string(),
-                }),
-            },
+            model::Target::Uri(url) => sink(url).map(Self::Http),
         }
     }
 
@@ -49,9 +53,14 @@ impl Outbound {
     pub(crate) fn display(&self) -> String {
         match self {
             Self::Http(sink) => sink.display().to_owned(),
-            Self::Channel(name) => format!("channel {name}"),
+            Self::Channel(name) | Self::Elsewhere(name, _) => of_channel(name),
         }
     }
+}
+
+/// A channel of ours as a destination is shown.
+pub(crate) fn of_channel(name: &ObjectName) -> String {
+    format!("channel {name}")
 }
 
 pub(crate) struct Route {

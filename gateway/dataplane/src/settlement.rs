@@ -12,7 +12,7 @@ use event::Event;
 use crate::{
     classify::{Verdict, classify},
     context::{Context, Slot},
-    delivery::{Outcome, Refusal, Taken, into_channel},
+    delivery::{Outcome, Refusal, Taken, into_channel, to_replica},
     failure::{Failure, Reason},
     letter::{self, Facts},
     route::{Outbound, Route},
@@ -83,6 +83,12 @@ async fn pass_reply(reply: &Event, cause: &Event, route: &Route, context: &Conte
             Ok(stored) => Ok(Passed::Stored(stored)),
             Err(refusal) => Err(as_reply_failure(refusal)),
         },
+        Some(Outbound::Elsewhere(name, sink)) => {
+            match to_replica(name, sink, reply, cause, route.manner, context).await {
+                Ok(proof) => Ok(Passed::Accepted(proof)),
+                Err(refusal) => Err(as_reply_failure(refusal)),
+            }
+        }
         Some(Outbound::Http(sink)) => {
             let reply = crate::lineage::caused(reply, cause, &context.channel_name);
             match classify(sink.send(&reply, route.manner).await, sink.display()) {
@@ -162,6 +168,12 @@ async fn send_letter(delivery: &Delivery, facts: &Facts<'_>, context: &Context, 
                 Ok(stored) => return Sent::Accepted(Passed::Stored(stored)),
                 Err(refusal) => refusal,
             },
+            Outbound::Elsewhere(name, sink) => {
+                match to_replica(name, sink, &letter, delivery.event(), route.manner, context).await {
+                    Ok(proof) => return Sent::Accepted(Passed::Accepted(proof)),
+                    Err(refusal) => refusal,
+                }
+            }
             Outbound::Http(sink) => match classify(sink.send(&letter, route.manner).await, sink.display()) {
                 Verdict::Taken { proof, .. } => return Sent::Accepted(Passed::Accepted(proof)),
                 Verdict::Retry(failure) => Refusal::Retry(failure),

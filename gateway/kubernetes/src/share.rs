@@ -121,7 +121,7 @@ impl Replica {
         elsewhere
     }
 
-    /// A channel that is not here is reached as a stranger's would be.
+    /// A channel that is not here is reached by HTTP, and still is one of ours: hops into it count.
     fn with_targets_elsewhere(
         &self,
         spec: &Spec,
@@ -145,7 +145,8 @@ impl Replica {
                 && is_elsewhere(name)
                 && let Ok(url) = Url::parse(&format!("{first}/{name}"))
             {
-                *target = Target::Uri(url);
+                let channel = name.clone();
+                *target = Target::Elsewhere { channel, url };
                 changed = true;
             }
         }

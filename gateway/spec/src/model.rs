@@ -282,6 +282,8 @@ pub enum Arguments {
 pub enum Target {
     /// A channel of ours: in-process.
     Channel(ObjectName),
+    /// A channel of ours that another replica has, and where it is there.
+    Elsewhere { channel: ObjectName, url: Url },
     /// Anything else, by its absolute `http` or `https` URL.
     Uri(Url),
     /// Named but not to be found.

@@ -13,7 +13,7 @@ use servers::{Kubernetes, Nats};
 use super::{apply, object, ready, settings, shared};
 
 /// A replica of the set `headgate`.
-fn replica(cluster: &Kubernetes, namespace: &str, ordinal: u32) -> Setup {
+pub(super) fn replica(cluster: &Kubernetes, namespace: &str, ordinal: u32) -> Setup {
     settings(cluster, namespace)
         .environment("POD_NAME", &format!("headgate-{ordinal}"))
         .environment("POD_NAMESPACE", namespace)

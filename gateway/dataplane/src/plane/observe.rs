@@ -9,7 +9,7 @@ use spec::{Condition, Kind, ObjectKey, ObjectName, Observed, Status, model, obse
 
 use super::{RunningSource, RunningSubscription, Shared, State};
 use crate::{
-    route::{Outbound, Route},
+    route::{self, Route},
     sink::without_credentials,
 };
 
@@ -367,7 +367,7 @@ fn unresolved(found: &model::Subscription) -> Option<model::Unresolved> {
         .flatten()
         .find_map(|target| match target {
             model::Target::Unresolved(why) => Some(why.clone()),
-            model::Target::Channel(_) | model::Target::Uri(_) => None,
+            model::Target::Channel(_) | model::Target::Elsewhere { .. } | model::Target::Uri(_) => None,
         })
 }
 
@@ -445,7 +445,9 @@ impl Route {
     fn uris(subscription: &model::Subscription) -> (Option<String>, Option<String>, Option<String>) {
         let uri = |target: &Option<model::Target>| match target {
             Some(model::Target::Uri(url)) => Some(without_credentials(url)),
-            Some(model::Target::Channel(name)) => Some(Outbound::Channel(name.clone()).display()),
+            Some(model::Target::Channel(name) | model::Target::Elsewhere { channel: name, .. }) => {
+                Some(route::of_channel(name))
+            }
             Some(model::Target::Unresolved(_)) | None => None,
         };
         (

@@ -226,7 +226,10 @@ fn a_channel_elsewhere_is_reached_by_its_address() {
     let reply = &leader.subscriptions[&name("of-topic")].reply;
     assert_eq!(
         *reply,
-        Some(Target::Uri(Url::parse("http://headgate-0.pods:8080/shop/log").unwrap()))
+        Some(Target::Elsewhere {
+            channel: name("log"),
+            url: Url::parse("http://headgate-0.pods:8080/shop/log").unwrap()
+        })
     );
     let first = first().share(&spec(), &others());
     assert_eq!(

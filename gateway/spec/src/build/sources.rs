@@ -215,7 +215,7 @@ impl Building<'_> {
         let (unresolved, uri) = match &target {
             Target::Unresolved(why) => (Some(why.clone()), None),
             Target::Uri(url) => (None, Some(without_credentials(url))),
-            Target::Channel(_) => (None, None),
+            Target::Channel(_) | Target::Elsewhere { .. } => (None, None),
         };
         let is_channel = written.object().is_some_and(|object| object.kind == "Channel");
         if let (true, Some(why)) = (is_channel, &unresolved) {
