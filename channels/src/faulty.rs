@@ -134,16 +134,21 @@ impl Channel for FaultyChannel {
         }
     }
 
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
-        let inner = self.inner.subscribe(name, start).await?;
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError> {
+        let inner = self.inner.subscribe(name, owner, start).await?;
         Ok(Box::new(FaultyCursor {
             inner,
             script: self.reads.clone(),
         }))
     }
 
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
-        self.inner.forget(name).await
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
+        self.inner.forget(name, owner).await
     }
 
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {

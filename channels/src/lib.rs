@@ -66,6 +66,14 @@ impl fmt::Display for CursorName {
     }
 }
 
+/// Whether a cursor is somebody else's than who asks for it.
+///
+/// Its owner is what its subscription is told apart by from one of the same name that was before it or comes after it: the uid
+/// of an object. Documents in files have none, so `None` on either side is no difference.
+pub fn is_anothers(owner: Option<&str>, asks: Option<&str>) -> bool {
+    matches!((owner, asks), (Some(owner), Some(asks)) if owner != asks)
+}
+
 /// What survives what, weakest first: the order is meant to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
@@ -273,16 +281,23 @@ pub trait Channel: Send + Sync + 'static {
     /// Not cancel safe: a dropped call may or may not have stored the events; all or none of them.
     async fn append(&self, events: &[Event]) -> Result<Stored, AppendError>;
 
-    /// Opens the cursor of that name, creating it at `start` when it does not exist yet.
+    /// Opens the cursor of that name for its owner, creating it at `start` when it does not exist yet, or is another's, which
+    /// is forgotten then. One of nobody becomes the owner's.
     ///
     /// # Guarantees
     /// When this returns, every event appended afterwards will be handed to this cursor, also after a restart where
     /// [`Promises::durability`] is more than `Process`: a new cursor is itself stored first. One holder at a time;
     /// dropping the cursor gives it back, with what was handed out and not settled.
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError>;
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError>;
 
-    /// Deletes the cursor and frees what only it held. Nothing happens when there is none.
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError>;
+    /// Deletes the owner's cursor and frees what only it held. Nothing happens when there is none, or it is another's: one that
+    /// was made anew by another gateway stays.
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError>;
 
     /// Up to `max` kept events from `from` on, oldest first, with no effect on any cursor. Stops early rather than
     /// read more than a few MiB; an empty page means there is nothing at or after `from` yet.

@@ -87,6 +87,8 @@ macro_rules! cases {
             /// Proves: CH-4
             a_forgotten_cursor_frees_what_it_held_and_begins_anew;
             /// Proves: CH-4
+            a_cursor_of_another_owner_is_forgotten_and_begins_anew;
+            /// Proves: CH-4
             a_cursor_has_one_holder_at_a_time;
             /// Proves: CH-2
             depth_counts_what_each_cursor_has_to_do;

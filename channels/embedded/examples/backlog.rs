@@ -26,7 +26,7 @@ fn main() {
         let channel: Arc<dyn Channel> = Arc::new(folder.channel("c", Settings::default()).unwrap());
         show("empty", &channel, None);
         let idle = channel
-            .subscribe(&CursorName::new("idle"), Start::Latest)
+            .subscribe(&CursorName::new("idle"), None, Start::Latest)
             .await
             .unwrap();
         let keeping_up = {
@@ -63,7 +63,7 @@ fn main() {
 /// Very many events that were tried and wait for an hour.
 async fn backoff(channel: &Arc<dyn Channel>) {
     let mut cursor = channel
-        .subscribe(&CursorName::new("idle"), Start::Latest)
+        .subscribe(&CursorName::new("idle"), None, Start::Latest)
         .await
         .unwrap();
     let (began, mut parked) = (Instant::now(), 0);

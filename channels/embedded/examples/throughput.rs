@@ -112,7 +112,7 @@ async fn through_channel(parent: &Path, bytes: usize, tasks: usize, cursors: usi
     let channel: Arc<dyn Channel> = Arc::new(folder.channel("bench", Settings::default()).unwrap());
     for cursor in 0..cursors {
         let mut cursor = channel
-            .subscribe(&CursorName::new(cursor.to_string()), Start::Latest)
+            .subscribe(&CursorName::new(cursor.to_string()), None, Start::Latest)
             .await
             .unwrap();
         tokio::spawn(async move {

@@ -6,7 +6,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     clock,
     log::Chunk,
-    state::{SavedCursor, put_created, put_settled, put_tried},
+    state::{SavedCursor, put_created, put_owned, put_settled, put_tried},
     store::Store,
 };
 
@@ -41,6 +41,7 @@ const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(crate) struct Shared {
     pub(crate) name: CursorName,
     pub(crate) id: u32,
+    owner: OnceLock<String>,
     store: Weak<Store>,
     state: Mutex<State>,
     /// A copy of the progress's own, read without its lock.
@@ -68,18 +69,17 @@ impl Shared {
 
     /// A cursor as it was saved.
     pub(crate) fn restore(store: Weak<Store>, id: u32, saved: SavedCursor) -> Self {
-        Self::with(
-            store,
-            id,
-            CursorName::new(saved.name),
-            Progress::restore(saved.settled, saved.attempts),
-        )
+        let progress = Progress::restore(saved.settled, saved.attempts);
+        let cursor = Self::with(store, id, CursorName::new(saved.name), progress);
+        cursor.belongs_to(saved.owner.as_deref());
+        cursor
     }
 
     fn with(store: Weak<Store>, id: u32, name: CursorName, progress: Progress<Instant>) -> Self {
         Self {
             name,
             id,
+            owner: OnceLock::new(),
             store,
             settled_below: AtomicU64::new(progress.settled().settled_below().0),
             state: Mutex::new(State {
@@ -97,6 +97,21 @@ impl Shared {
     /// Becomes its holder, unless there is one.
     pub(crate) fn hold(&self) -> bool {
         !self.held.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.owner.get().map(String::as_str)
+    }
+
+    /// One of nobody becomes the owner's: true then, and it is to be saved.
+    pub(crate) fn belongs_to(&self, owner: Option<&str>) -> bool {
+        owner.is_some_and(|owner| self.owner.set(owner.to_owned()).is_ok())
+    }
+
+    pub(crate) fn put_owner(&self, out: &mut Vec<u8>) {
+        if let Some(owner) = self.owner() {
+            put_owned(out, self.id, owner);
+        }
     }
 
     pub(crate) fn settled_below(&self) -> Offset {
@@ -173,6 +188,7 @@ impl Shared {
         let state = self.state.lock();
         let settled = state.progress.settled();
         put_created(out, self.id, settled.settled_below(), self.name.as_str());
+        self.put_owner(out);
         if settled.ranges() > 0 {
             put_settled(out, self.id, settled.settled_below(), settled.above());
         }

@@ -176,18 +176,23 @@ impl Channel for EmbeddedChannel {
         Ok(Stored::at(Durability::Disk, Offset(last)))
     }
 
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError> {
         if self.store.log.is_closed() {
             return Err(ReadError::Closed);
         }
-        let (store, name) = (self.store.clone(), name.clone());
-        let shared = spawn_blocking(move || store.subscribe(&name, start)).await?;
+        let (store, name, owner) = (self.store.clone(), name.clone(), owner.map(str::to_owned));
+        let shared = spawn_blocking(move || store.subscribe(&name, owner.as_deref(), start)).await?;
         Ok(Box::new(EmbeddedCursor::new(self.store.clone(), shared)))
     }
 
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
-        let (store, name) = (self.store.clone(), name.clone());
-        spawn_blocking(move || store.forget(&name)).await
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
+        let (store, name, owner) = (self.store.clone(), name.clone(), owner.map(str::to_owned));
+        spawn_blocking(move || store.forget(&name, owner.as_deref())).await
     }
 
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {

@@ -14,7 +14,7 @@ use channel::{Attempts, Gap, Offset, Watermark};
 
 pub(crate) use self::{
     file::{COPY_NAME, NAME, StateFile, StateFound, read},
-    record::{put_checkpoint, put_created, put_forgotten, put_gap, put_settled, put_tried},
+    record::{put_checkpoint, put_created, put_forgotten, put_gap, put_owned, put_settled, put_tried},
 };
 
 /// How far a log is known to be durable: recovery begins there.
@@ -35,6 +35,8 @@ pub(crate) struct Checkpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SavedCursor {
     pub(crate) name: String,
+    /// Whose it is, where that is known.
+    pub(crate) owner: Option<String>,
     pub(crate) settled: Watermark,
     pub(crate) attempts: BTreeMap<Offset, Attempts>,
 }
@@ -69,9 +71,11 @@ impl Saved {
             }
             let cursor = self.cursors.entry(id).or_insert_with(|| SavedCursor {
                 name: known.name,
+                owner: None,
                 attempts: known.attempts,
                 settled: Watermark::default(),
             });
+            cursor.owner = cursor.owner.take().or(known.owner);
             settle_all(&mut cursor.settled, &known.settled);
             if let Some(orphan) = self.orphans.remove(&id) {
                 settle_all(&mut cursor.settled, &orphan);

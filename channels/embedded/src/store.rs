@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use channel::{CursorName, Gap, GapReason, Offset, ReadError, Start};
+use channel::{CursorName, Gap, GapReason, Offset, ReadError, Start, is_anothers};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -224,14 +224,28 @@ impl Store {
     }
 
     /// Opens a cursor, creating it durably when there is none. Blocks.
-    pub(crate) fn subscribe(&self, name: &CursorName, start: Start) -> Result<Arc<Shared>, ReadError> {
+    pub(crate) fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Arc<Shared>, ReadError> {
         let mut keeper = self.keeper.lock();
         if self.log.is_closed() {
             return Err(ReadError::Closed);
         }
-        if let Some(cursor) = self.existing(name) {
-            if keeper.is_doubtful {
-                match self.save_with(&mut keeper, true, &[]) {
+        let existing = self.existing(name);
+        if let Some(another) = existing.as_ref().filter(|found| is_anothers(found.owner(), owner)) {
+            self.forget_cursor(&mut keeper, another)?;
+            tracing::info!(cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
+        } else if let Some(cursor) = existing {
+            let mut changes = Vec::new();
+            if cursor.belongs_to(owner) {
+                cursor.put_owner(&mut changes);
+                keeper.file.outdate_copy();
+            }
+            if keeper.is_doubtful || !changes.is_empty() {
+                match self.save_with(&mut keeper, true, &changes) {
                     // Delivery of what is stored goes on, and nothing new is stored there.
                     Err(error) if is_read_only(&error) => {}
                     saved => saved.map_err(unavailable)?,
@@ -241,12 +255,14 @@ impl Store {
         }
         let place = Offset(self.place(start).map_err(unavailable)?);
         let cursor = Arc::new(Shared::new(self.this.clone(), keeper.next_id, name.clone(), place));
+        cursor.belongs_to(owner);
         keeper.next_id += 1;
         // In the list first, so that a new state file has it; out again when it could not be stored.
         self.log
             .set_cursors(self.log.cursors().iter().cloned().chain([cursor.clone()]).collect());
         let mut created = Vec::new();
         put_created(&mut created, cursor.id, place, name.as_str());
+        cursor.put_owner(&mut created);
         keeper.file.outdate_copy();
         if let Err(error) = self.save_with(&mut keeper, true, &created) {
             self.remove(&cursor);
@@ -258,29 +274,32 @@ impl Store {
         hold(&cursor)
     }
 
-    /// Deletes a cursor durably. Blocks.
-    pub(crate) fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+    /// Deletes a cursor durably, unless it is another's. Blocks.
+    pub(crate) fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
         let mut keeper = self.keeper.lock();
         if self.log.is_closed() {
             return Err(ReadError::Closed);
         }
-        let Some(cursor) = self.existing(name) else {
+        let existing = self.existing(name);
+        match existing.filter(|found| !is_anothers(found.owner(), owner)) {
+            Some(cursor) => self.forget_cursor(&mut keeper, &cursor),
             // It may be gone in memory alone.
-            return match keeper.is_doubtful {
-                true => self.save_with(&mut keeper, true, &[]).map_err(unavailable),
-                false => Ok(()),
-            };
-        };
-        self.remove(&cursor);
+            None if keeper.is_doubtful => self.save_with(&mut keeper, true, &[]).map_err(unavailable),
+            None => Ok(()),
+        }
+    }
+
+    fn forget_cursor(&self, keeper: &mut Keeper, cursor: &Arc<Shared>) -> Result<(), ReadError> {
+        self.remove(cursor);
         let mut forgotten = Vec::new();
         put_forgotten(&mut forgotten, cursor.id);
         keeper.forgotten.insert(cursor.id);
         keeper.file.outdate_copy();
-        if let Err(error) = self.save_with(&mut keeper, true, &forgotten) {
+        if let Err(error) = self.save_with(keeper, true, &forgotten) {
             keeper.forgotten.remove(&cursor.id);
             keeper.is_doubtful = true;
-            self.log
-                .set_cursors(self.log.cursors().iter().cloned().chain([cursor]).collect());
+            let all = self.log.cursors().iter().cloned().chain([cursor.clone()]).collect();
+            self.log.set_cursors(all);
             return Err(unavailable(error));
         }
         cursor.end();

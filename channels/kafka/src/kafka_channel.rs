@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use channel::{
     AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record, Start,
-    Stored, Watermark,
+    Stored, Watermark, is_anothers,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -35,9 +35,9 @@ use crate::{
     producer::{Outgoing, WriteError, Written},
     reader::Ends,
     record::incoming,
-    registry::{Registered, Registry},
+    registry::{self, Registered, Registry},
     retention,
-    table::Table,
+    table::{Table, Values},
     topic::{self, Found},
 };
 
@@ -73,6 +73,8 @@ struct Inner {
 
 /// A cursor that has a member in its group.
 struct Open {
+    /// The cursor's own, as it is registered.
+    id: String,
     shared: Arc<Shared>,
     stop: watch::Sender<Stop>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -94,8 +96,11 @@ impl KafkaChannel {
     /// Opens a channel: makes its topics or adopts them, and learns what they promise and which cursors there are.
     pub async fn open(cluster: Arc<Cluster>, settings: &Settings) -> Result<Self, OpenError> {
         let found = topic::events(&cluster, settings).await?;
-        let letters = Arc::new(Table::new(topic::letters(&settings.topic), false));
-        let cursors = Arc::new(Table::new(topic::cursors(&settings.topic), true));
+        let letters = Arc::new(Table::new(topic::letters(&settings.topic), Values::No));
+        let values = Values::Kept {
+            replaces: registry::replaces,
+        };
+        let cursors = Arc::new(Table::new(topic::cursors(&settings.topic), values));
         for table in [&letters, &cursors] {
             topic::table(&cluster, settings, &table.topic, found.max_event_bytes).await?;
             let ends = ends(&cluster, &table.topic, 1).await?;
@@ -254,6 +259,30 @@ impl Inner {
         Ok((0..).zip(offsets).collect())
     }
 
+    /// A cursor as everybody has it: as it is, the owner's from now on, or new.
+    async fn registered(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Registered, ReadError> {
+        let known = self.registry.cursor(name);
+        let is_another = known
+            .as_ref()
+            .is_some_and(|known| is_anothers(known.owner.as_deref(), owner));
+        match known {
+            Some(mut known) if !is_another => {
+                if known.owner.is_none() && owner.is_some() {
+                    known.owner = owner.map(str::to_owned);
+                    self.registry.own(name, &known).await.map_err(unreadable)?;
+                }
+                Ok(known)
+            }
+            _ => {
+                if is_another {
+                    tracing::info!(topic = self.topic, cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
+                }
+                let new = Registered::new(Uuid::now_v7().simple().to_string(), owner, self.start(start).await?);
+                self.registry.register(name, new).await.map_err(unreadable)
+            }
+        }
+    }
+
     /// Begins to consume for a cursor that is registered.
     fn consume(self: &Arc<Self>, name: &CursorName, registered: Registered) -> Result<Arc<Open>, ReadError> {
         let known = registered
@@ -261,6 +290,7 @@ impl Inner {
             .iter()
             .map(|(id, start)| (*id, Watermark::new(Offset(*start))));
         let shared = Arc::new(Shared::new(name.clone(), known.collect()));
+        let id = registered.id.clone();
         let (stop, stopped) = watch::channel(Stop::Runs);
         let joined = Member::join(
             self.cluster.clone(),
@@ -272,6 +302,7 @@ impl Inner {
         );
         let task = tokio::spawn(joined.map_err(unreadable)?.run());
         Ok(Arc::new(Open {
+            id,
             shared,
             stop,
             task: Mutex::new(Some(task)),
@@ -325,24 +356,26 @@ impl Channel for KafkaChannel {
         }
     }
 
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError> {
         let inner = &self.inner;
         let _alone = inner.registering.lock().await;
         if inner.is_closed() {
             return Err(ReadError::Closed);
         }
+        let registered = inner.registered(name, owner, start).await?;
         let known = inner.open.lock().get(name).cloned();
         let open = match known {
-            Some(open) => open,
-            None => {
-                let registered = match inner.registry.cursors().remove(name) {
-                    Some(registered) => registered,
-                    None => {
-                        let new = Registered::new(Uuid::now_v7().simple().to_string(), inner.start(start).await?);
-                        inner.registry.register(name, &new).await.map_err(unreadable)?;
-                        new
-                    }
-                };
+            Some(open) if open.id == registered.id => open,
+            before => {
+                // Of the cursor that had this name before.
+                if let Some(before) = before {
+                    before.end(Stop::AtOnce).await;
+                }
                 let open = inner.consume(name, registered)?;
                 inner.open.lock().insert(name.clone(), open.clone());
                 open
@@ -354,19 +387,26 @@ impl Channel for KafkaChannel {
         Ok(Box::new(KafkaCursor::new(open.shared.clone())))
     }
 
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
         let inner = &self.inner;
         let _alone = inner.registering.lock().await;
         if inner.is_closed() {
             return Err(ReadError::Closed);
         }
-        if inner.registry.cursors().contains_key(name) {
+        inner.registry.catch_up().await?;
+        let registered = inner.registry.cursor(name);
+        let stays = registered
+            .as_ref()
+            .is_some_and(|registered| is_anothers(registered.owner.as_deref(), owner));
+        if registered.is_some() && !stays {
             inner.registry.remove(name).await.map_err(unreadable)?;
         }
         let open = inner.open.lock().remove(name);
         if let Some(open) = open {
             open.end(Stop::AtOnce).await;
-            inner.cluster.delete_group(&group_id(&inner.topic, name.as_str())).await;
+            if !stays {
+                inner.cluster.delete_group(&group_id(&inner.topic, name.as_str())).await;
+            }
         }
         Ok(())
     }

@@ -23,10 +23,19 @@ use crate::{
     record::{Entry, entry},
 };
 
+/// What of a key's values is kept.
+#[derive(Clone, Copy)]
+pub(crate) enum Values {
+    /// Where the newest lies is enough.
+    No,
+    /// The newest; one that does not replace the one before it is taken for not written.
+    Kept { replaces: fn(&[u8], &[u8]) -> bool },
+}
+
 /// The newest state of a topic's keys.
 pub(crate) struct Table {
     pub(crate) topic: String,
-    keeps_values: bool,
+    values: Values,
     rows: Mutex<Rows>,
     /// The offset after the last record seen.
     seen: watch::Sender<u64>,
@@ -38,29 +47,41 @@ struct Rows {
     offset_of: HashMap<Arc<[u8]>, u64>,
 }
 
+impl Rows {
+    fn apply(&mut self, key: Arc<[u8]>, value: Option<Bytes>, offset: u64, values: Values) {
+        let before = self.offset_of.get(&key).copied();
+        if let (Values::Kept { replaces }, Some(new), Some(before)) = (values, &value, before)
+            && let Some((_, Some(old))) = self.by_offset.get(&before)
+            && !replaces(old, new)
+        {
+            return;
+        }
+        if let Some(before) = before {
+            self.by_offset.remove(&before);
+            self.offset_of.remove(&key);
+        }
+        if let Some(value) = value {
+            self.offset_of.insert(key.clone(), offset);
+            let value = matches!(values, Values::Kept { .. }).then_some(value);
+            self.by_offset.insert(offset, (key, value));
+        }
+    }
+}
+
 impl Table {
-    pub(crate) fn new(topic: String, keeps_values: bool) -> Self {
+    pub(crate) fn new(topic: String, values: Values) -> Self {
         Self {
             topic,
-            keeps_values,
+            values,
             rows: Mutex::default(),
             seen: watch::Sender::new(0),
         }
     }
 
     fn apply(&self, entry: Entry) {
-        let mut rows = self.rows.lock();
-        let key: Arc<[u8]> = entry.key.into();
-        if let Some(old) = rows.offset_of.remove(&key) {
-            rows.by_offset.remove(&old);
-        }
-        if let Some(value) = entry.value {
-            rows.offset_of.insert(key.clone(), entry.offset);
-            rows.by_offset
-                .insert(entry.offset, (key, self.keeps_values.then_some(value)));
-        }
-        drop(rows);
-        self.seen.send_replace(entry.offset + 1);
+        let Entry { key, value, offset } = entry;
+        self.rows.lock().apply(key.into(), value, offset, self.values);
+        self.seen.send_replace(offset + 1);
     }
 
     /// Returns when the record before `offset` was seen. Cancel safe.

@@ -87,7 +87,7 @@ mod shared_work {
 
     async fn subscribe(channel: &KafkaChannel) -> Box<dyn Cursor> {
         channel
-            .subscribe(&CursorName::new("default/s"), Start::Latest)
+            .subscribe(&CursorName::new("default/s"), None, Start::Latest)
             .await
             .expect("a cursor")
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,6 +24,7 @@ const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The part of a cursor that outlives its holder.
 pub(crate) struct Shared {
     pub(crate) name: CursorName,
+    owner: OnceLock<String>,
     progress: Mutex<Progress<Instant>>,
     /// A copy of the progress's own, read by the ring without this cursor's lock.
     settled_below: AtomicU64,
@@ -38,6 +39,7 @@ impl Shared {
     pub(crate) fn new(name: CursorName, start: Offset) -> Self {
         Self {
             name,
+            owner: OnceLock::new(),
             progress: Mutex::new(Progress::new(start)),
             settled_below: AtomicU64::new(start.0),
             wake: Notify::new(),
@@ -49,6 +51,17 @@ impl Shared {
     /// Becomes its holder, unless there is one.
     pub(crate) fn hold(&self) -> bool {
         !self.held.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.owner.get().map(String::as_str)
+    }
+
+    /// One of nobody becomes the owner's.
+    pub(crate) fn belongs_to(&self, owner: Option<&str>) {
+        if let Some(owner) = owner {
+            self.owner.get_or_init(|| owner.to_owned());
+        }
     }
 
     pub(crate) fn settled_below(&self) -> Offset {

@@ -244,18 +244,27 @@ impl Channel for MemoryChannel {
         }
     }
 
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
-        let shared = self.inner.ring.lock().subscribe(name, start)?;
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError> {
+        let (shared, forgotten) = self.inner.ring.lock().subscribe(name, owner, start)?;
+        if let Some(forgotten) = forgotten {
+            forgotten.end();
+            self.inner.pass_space_on();
+        }
         Ok(Box::new(MemoryCursor::new(self.inner.clone(), shared)))
     }
 
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
         let forgotten = {
             let mut ring = self.inner.ring.lock();
             if ring.closed {
                 return Err(ReadError::Closed);
             }
-            let forgotten = ring.forget(name);
+            let forgotten = ring.forget(name, owner);
             ring.trim();
             forgotten
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
-use channel::{CursorName, Offset, ReadError, Record, Start};
+use channel::{CursorName, Offset, ReadError, Record, Start, is_anothers};
 use event::Event;
 
 use crate::{Settings, cursor::Shared};
@@ -180,24 +180,40 @@ impl Ring {
             })
     }
 
-    pub(crate) fn subscribe(&mut self, name: &CursorName, start: Start) -> Result<Arc<Shared>, ReadError> {
+    /// The cursor, and another's of that name that was forgotten for it.
+    pub(crate) fn subscribe(
+        &mut self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<(Arc<Shared>, Option<Arc<Shared>>), ReadError> {
         if self.closed {
             return Err(ReadError::Closed);
         }
-        if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.name == *name) {
-            return if cursor.hold() {
-                Ok(cursor.clone())
-            } else {
-                Err(ReadError::InUse { name: name.to_string() })
-            };
+        let mut forgotten = None;
+        match self.cursors.iter().find(|cursor| cursor.name == *name) {
+            Some(cursor) if is_anothers(cursor.owner(), owner) => {
+                forgotten = self.forget(name, None);
+                self.trim();
+            }
+            Some(cursor) if cursor.hold() => {
+                cursor.belongs_to(owner);
+                return Ok((cursor.clone(), None));
+            }
+            Some(_) => return Err(ReadError::InUse { name: name.to_string() }),
+            None => {}
         }
         let cursor = Arc::new(Shared::new(name.clone(), self.place(start)));
+        cursor.belongs_to(owner);
         self.cursors = self.cursors.iter().cloned().chain([cursor.clone()]).collect();
-        Ok(cursor)
+        Ok((cursor, forgotten))
     }
 
-    pub(crate) fn forget(&mut self, name: &CursorName) -> Option<Arc<Shared>> {
+    pub(crate) fn forget(&mut self, name: &CursorName, owner: Option<&str>) -> Option<Arc<Shared>> {
         let cursor = self.cursors.iter().find(|cursor| cursor.name == *name)?.clone();
+        if is_anothers(cursor.owner(), owner) {
+            return None;
+        }
         self.cursors = self
             .cursors
             .iter()

@@ -61,7 +61,10 @@ async fn settle_one(cursor: &mut Box<dyn channel::Cursor>) {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_waits_briefly_for_space_and_gets_it_when_the_subscriber_moves() {
     let channel = small(10);
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     for _ in 0..10 {
         let _ = channel.append(&[event(10)]).await.unwrap();
     }
@@ -79,7 +82,10 @@ async fn a_publisher_waits_briefly_for_space_and_gets_it_when_the_subscriber_mov
 #[tokio::test(start_paused = true)]
 async fn after_one_vain_wait_publishers_are_refused_at_once_until_a_tenth_has_drained() {
     let channel = small(100);
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     for _ in 0..100 {
         let _ = channel.append(&[event(10)]).await.unwrap();
     }
@@ -110,7 +116,10 @@ async fn bytes_are_bounded_too_and_an_empty_ring_takes_any_batch() {
         max_bytes: 10_000,
         ..Settings::default()
     });
-    let _cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let _cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     let _ = channel.append(&[event(20_000), event(20_000)]).await.unwrap();
     assert!(matches!(
         channel.append(&[event(1)]).await,
@@ -151,7 +160,10 @@ async fn a_full_letter_log_refuses_and_keeps_what_it_has() {
 #[tokio::test]
 async fn settings_can_change_while_events_are_held() {
     let channel = small(10);
-    let _cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let _cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     for _ in 0..10 {
         let _ = channel.append(&[event(10)]).await.unwrap();
     }
@@ -173,7 +185,10 @@ async fn settings_can_change_while_events_are_held() {
 async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
     use channel::faulty::{Fault, FaultyChannel};
     let faulty = FaultyChannel::new(small(10));
-    let mut cursor = faulty.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = faulty
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     faulty.fail_appends([
         Some(Fault::Full),
         None,
@@ -209,7 +224,10 @@ async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
 async fn a_channel_can_be_looked_at_while_it_works() {
     const EVENTS: usize = 20_000;
     let channel = small(1000);
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     let watched = channel.clone();
     let watcher = std::thread::spawn(move || while watched.depth().next.0 < EVENTS as u64 {});
     let filled = channel.clone();

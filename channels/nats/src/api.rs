@@ -51,7 +51,7 @@ impl ApiError {
 #[derive(Serialize)]
 struct ConsumerRequest<'a> {
     stream_name: &'a str,
-    config: consumer::Config,
+    config: &'a consumer::Config,
 }
 
 #[derive(Serialize)]
@@ -152,9 +152,19 @@ impl Server {
         config: &pull::Config,
     ) -> Result<consumer::Info, ApiError> {
         let name = config.durable_name.as_deref().unwrap_or_default();
+        self.change_consumer(stream, name, &config.into_consumer_config()).await
+    }
+
+    /// Makes a consumer, or changes what may be changed of one that is there.
+    pub(crate) async fn change_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        config: &consumer::Config,
+    ) -> Result<consumer::Info, ApiError> {
         let request = ConsumerRequest {
             stream_name: stream,
-            config: config.into_consumer_config(),
+            config,
         };
         self.call(format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
     }

@@ -34,6 +34,8 @@ use crate::{
 
 /// The consumer's metadata that names its cursor: consumers with it are the channel's register of cursors.
 const CURSOR: &str = "dev.headgate/cursor";
+/// And the one that says whose it is, where that is known.
+const OWNER: &str = "dev.headgate/owner";
 
 /// The one group of a pinned consumer.
 const GROUP: &str = "g";
@@ -100,8 +102,10 @@ async fn until(time: Option<Instant>) {
 }
 
 /// A consumer for a cursor that begins with this sequence.
-pub(crate) fn config(server: &Server, cursor: &CursorName, start: u64) -> pull::Config {
+pub(crate) fn config(server: &Server, cursor: &CursorName, owner: Option<&str>, start: u64) -> pull::Config {
     let name = names::consumer(cursor.as_str());
+    let mut metadata = HashMap::from([(CURSOR.to_owned(), cursor.to_string())]);
+    metadata.extend(owner.map(|owner| (OWNER.to_owned(), owner.to_owned())));
     let plain = pull::Config {
         name: Some(name.clone()),
         durable_name: Some(name),
@@ -112,7 +116,7 @@ pub(crate) fn config(server: &Server, cursor: &CursorName, start: u64) -> pull::
         max_deliver: -1,
         // What one gateway that died had, and as much for the next.
         max_ack_pending: i64::try_from(HELD_MAX * 2).unwrap_or(i64::MAX),
-        metadata: HashMap::from([(CURSOR.to_owned(), cursor.to_string())]),
+        metadata,
         ..pull::Config::default()
     };
     if pins(server) {
@@ -135,6 +139,18 @@ pub(crate) fn pins(server: &Server) -> bool {
 /// The cursor a consumer is for; `None` when it is somebody else's.
 pub(crate) fn cursor_of(info: &Info) -> Option<CursorName> {
     info.config.metadata.get(CURSOR).map(CursorName::new)
+}
+
+/// Whose cursor a consumer is for, where that is known.
+pub(crate) fn owner_of(info: &Info) -> Option<&str> {
+    info.config.metadata.get(OWNER).map(String::as_str)
+}
+
+/// The same consumer, this owner's.
+pub(crate) fn owned(info: &Info, owner: &str) -> async_nats::jetstream::consumer::Config {
+    let mut config = info.config.clone();
+    config.metadata.insert(OWNER.to_owned(), owner.to_owned());
+    config
 }
 
 /// How far a cursor is, as the server has it.
@@ -207,6 +223,7 @@ pub(crate) struct Member {
     server: Arc<Server>,
     stream: String,
     consumer: String,
+    owner: Option<String>,
     attempts: attempts::Place,
     shared: Arc<Shared>,
     letters: Arc<NatsLetters>,
@@ -232,6 +249,7 @@ pub(crate) struct Belongs {
     pub(crate) server: Arc<Server>,
     pub(crate) stream: String,
     pub(crate) created: SystemTime,
+    pub(crate) owner: Option<String>,
     pub(crate) attempts: attempts::Place,
     pub(crate) shared: Arc<Shared>,
     pub(crate) letters: Arc<NatsLetters>,
@@ -247,6 +265,7 @@ impl Member {
             server,
             stream,
             created,
+            owner,
             attempts,
             shared,
             letters,
@@ -260,6 +279,7 @@ impl Member {
             pins,
             server,
             stream,
+            owner,
             attempts,
             shared,
             letters,
@@ -546,7 +566,7 @@ impl Member {
         } else {
             1
         };
-        let config = config(&self.server, &self.shared.name, start);
+        let config = config(&self.server, &self.shared.name, self.owner.as_deref(), start);
         if let Err(error) = self.server.create_consumer(&self.stream, &config).await {
             tracing::warn!(stream = self.stream, consumer = self.consumer, %error, "a deleted consumer cannot be made again, trying again");
             return;

@@ -14,7 +14,7 @@ use async_nats::jetstream::consumer::Info;
 use async_trait::async_trait;
 use channel::{
     AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record, Start,
-    Stored,
+    Stored, is_anothers,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -97,6 +97,7 @@ struct Refusal {
 
 /// A cursor whose consumer this gateway pulls from.
 struct Open {
+    owner: Option<String>,
     shared: Arc<Shared>,
     stop: watch::Sender<Stop>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -371,18 +372,47 @@ impl Inner {
     }
 
     /// The consumer of a cursor: as it is, or new.
-    async fn register(&self, name: &CursorName, start: Start) -> Result<Said, ReadError> {
+    async fn register(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Said, ReadError> {
         let stream = &self.settings.stream;
-        let consumer = names::consumer(name.as_str());
-        match self.server.consumer_info(stream, &consumer).await {
-            Ok(info) => return Ok(consumer::said(&info)),
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(unreadable(error)),
+        match self.registered(name).await? {
+            Some(info) if is_anothers(consumer::owner_of(&info), owner) => {
+                tracing::info!(stream, cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
+                self.unregister(name).await?;
+            }
+            Some(info) => {
+                if let (None, Some(owner)) = (consumer::owner_of(&info), owner) {
+                    let owned = consumer::owned(&info, owner);
+                    let changed = self.server.change_consumer(stream, &info.name, &owned).await;
+                    changed.map_err(unreadable)?;
+                }
+                return Ok(consumer::said(&info));
+            }
+            None => {}
         }
         let start = self.start(start).await?;
-        let config = consumer::config(&self.server, name, start);
+        let config = consumer::config(&self.server, name, owner, start);
         let made = self.server.create_consumer(stream, &config).await.map_err(unreadable)?;
         Ok(consumer::said(&made))
+    }
+
+    /// A cursor's consumer, as the server has it.
+    async fn registered(&self, name: &CursorName) -> Result<Option<Info>, ReadError> {
+        let consumer = names::consumer(name.as_str());
+        match self.server.consumer_info(&self.settings.stream, &consumer).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.is_gone() => Ok(None),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+
+    /// Deletes a cursor's consumer and what was remembered of its events.
+    async fn unregister(&self, name: &CursorName) -> Result<(), ReadError> {
+        let consumer = names::consumer(name.as_str());
+        let deleted = self.server.delete_consumer(&self.settings.stream, &consumer).await;
+        deleted.map_err(unreadable)?;
+        self.listed.lock().remove(name);
+        let attempts = self.place_of_attempts(name).forget(&self.server).await;
+        attempts.map_err(unreadable)
     }
 
     fn place_of_attempts(&self, name: &CursorName) -> attempts::Place {
@@ -392,14 +422,15 @@ impl Inner {
         }
     }
 
-    async fn consume(&self, name: &CursorName, start: Start) -> Result<Arc<Open>, ReadError> {
-        let said = self.register(name, start).await?;
+    async fn consume(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Arc<Open>, ReadError> {
+        let said = self.register(name, owner, start).await?;
         let shared = Arc::new(Shared::new(name.clone(), said));
         let (stop, stopped) = watch::channel(Stop::Runs);
         let belongs = Belongs {
             server: self.server.clone(),
             stream: self.settings.stream.clone(),
             created: self.ends.lock().created,
+            owner: owner.map(str::to_owned),
             attempts: self.place_of_attempts(name),
             shared: shared.clone(),
             letters: self.letters.clone(),
@@ -407,6 +438,7 @@ impl Inner {
         let member = Member::join(belongs, stopped).await.map_err(unreadable)?;
         let task = tokio::spawn(member.run());
         Ok(Arc::new(Open {
+            owner: owner.map(str::to_owned),
             shared,
             stop,
             task: Mutex::new(Some(task)),
@@ -475,7 +507,12 @@ impl Channel for NatsChannel {
         }
     }
 
-    async fn subscribe(&self, name: &CursorName, start: Start) -> Result<Box<dyn Cursor>, ReadError> {
+    async fn subscribe(
+        &self,
+        name: &CursorName,
+        owner: Option<&str>,
+        start: Start,
+    ) -> Result<Box<dyn Cursor>, ReadError> {
         let inner = &self.inner;
         let _alone = inner.registering.lock().await;
         if inner.is_closed() {
@@ -483,9 +520,14 @@ impl Channel for NatsChannel {
         }
         let known = inner.open.lock().get(name).cloned();
         let open = match known {
-            Some(open) => open,
-            None => {
-                let open = inner.consume(name, start).await?;
+            Some(open) if owner.is_none() || open.owner.as_deref() == owner => open,
+            before => {
+                // Of the cursor that had this name before, or of nobody: then it is the owner's from now on, as it is.
+                if let Some(before) = before {
+                    let is_another = is_anothers(before.owner.as_deref(), owner);
+                    before.end(if is_another { Stop::AtOnce } else { Stop::Cleanly }).await;
+                }
+                let open = inner.consume(name, owner, start).await?;
                 inner.open.lock().insert(name.clone(), open.clone());
                 open
             }
@@ -496,7 +538,7 @@ impl Channel for NatsChannel {
         Ok(Box::new(NatsCursor::new(open.shared.clone())))
     }
 
-    async fn forget(&self, name: &CursorName) -> Result<(), ReadError> {
+    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
         let inner = &self.inner;
         let _alone = inner.registering.lock().await;
         if inner.is_closed() {
@@ -506,15 +548,10 @@ impl Channel for NatsChannel {
         if let Some(open) = open {
             open.end(Stop::AtOnce).await;
         }
-        let consumer = names::consumer(name.as_str());
-        let deleted = inner.server.delete_consumer(&inner.settings.stream, &consumer).await;
-        deleted.map_err(unreadable)?;
-        inner.listed.lock().remove(name);
-        inner
-            .place_of_attempts(name)
-            .forget(&inner.server)
-            .await
-            .map_err(unreadable)
+        match inner.registered(name).await? {
+            Some(info) if is_anothers(consumer::owner_of(&info), owner) => Ok(()),
+            _ => inner.unregister(name).await,
+        }
     }
 
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {

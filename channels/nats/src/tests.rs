@@ -98,7 +98,7 @@ mod shared_work {
 
     async fn subscribe(channel: &NatsChannel) -> Box<dyn Cursor> {
         let name = CursorName::new("default/s");
-        channel.subscribe(&name, Start::Latest).await.expect("a cursor")
+        channel.subscribe(&name, None, Start::Latest).await.expect("a cursor")
     }
 
     async fn take(cursor: &mut Box<dyn Cursor>, count: usize) -> Vec<Delivery> {

@@ -153,10 +153,10 @@ pub async fn a_closed_channel_says_so_everywhere(backend: &dyn Backend) {
     channel.close().await;
     assert!(matches!(channel.append(&[event(1)]).await, Err(AppendError::Closed)));
     assert!(matches!(
-        channel.subscribe(&name("b"), Start::Latest).await,
+        channel.subscribe(&name("b"), None, Start::Latest).await,
         Err(ReadError::Closed)
     ));
-    assert!(matches!(channel.forget(&name("a")).await, Err(ReadError::Closed)));
+    assert!(matches!(channel.forget(&name("a"), None).await, Err(ReadError::Closed)));
     assert!(matches!(channel.read(end, 1).await, Err(ReadError::Closed)));
     assert!(matches!(
         channel.letters().store(&event(2)).await,

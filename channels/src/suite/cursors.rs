@@ -130,21 +130,61 @@ pub async fn a_forgotten_cursor_frees_what_it_held_and_begins_anew(backend: &dyn
     let taken = take(&mut cursor, 1).await;
     assert_eq!(drain(&mut other, 5).await, [0, 1, 2, 3, 4]);
     assert_eq!(channel.depth().unsettled, 5);
-    channel.forget(&name("a")).await.expect("a forgotten cursor");
+    channel.forget(&name("a"), None).await.expect("a forgotten cursor");
     assert_eq!((channel.depth().unsettled, channel.depth().cursors.len()), (0, 1));
     assert!(matches!(cursor.next(1).await, Err(ReadError::Closed)));
     drop((taken, cursor));
-    channel.forget(&name("a")).await.expect("nothing to forget");
+    channel.forget(&name("a"), None).await.expect("nothing to forget");
     let mut anew = subscribe(&channel, "a", Start::Latest).await;
     append(&channel, 5..6).await;
     assert_eq!(drain(&mut anew, 1).await, [5]);
+}
+
+/// The subscription that had it was deleted: one that is made anew has nothing of it, and the other way round.
+pub async fn a_cursor_of_another_owner_is_forgotten_and_begins_anew(backend: &dyn Backend) {
+    let channel = backend.open().await;
+    let of = async |owner: Option<&str>| {
+        channel
+            .subscribe(&name("a"), owner, Start::Latest)
+            .await
+            .expect("a cursor")
+    };
+    drop(of(None).await);
+    append(&channel, 0..1).await;
+    // What was nobody's becomes the first owner's as it is, and stays its, also for those who do not ask.
+    for owner in [Some("one"), Some("one"), None] {
+        let mut cursor = of(owner).await;
+        assert_eq!(numbers(&take(&mut cursor, 1).await), [0], "{owner:?}");
+    }
+    let mut before = of(Some("one")).await;
+    let held = take(&mut before, 1).await;
+    let mut anew = of(Some("another")).await;
+    append(&channel, 1..3).await;
+    assert_eq!(numbers(&take(&mut anew, 2).await), [1, 2]);
+    assert!(matches!(before.next(1).await, Err(ReadError::Closed)));
+    drop((held, before));
+    // Whoever forgets the former one comes late.
+    channel
+        .forget(&name("a"), Some("one"))
+        .await
+        .expect("nothing to forget");
+    drop(anew);
+    let mut anew = of(Some("another")).await;
+    assert_eq!(drain(&mut anew, 2).await, [1, 2]);
+    assert_eq!(channel.depth().cursors.len(), 1);
+    channel
+        .forget(&name("a"), Some("another"))
+        .await
+        .expect("a forgotten cursor");
+    assert!(matches!(anew.next(1).await, Err(ReadError::Closed)));
+    assert_eq!(channel.depth().cursors.len(), 0);
 }
 
 /// A second holder is refused until the first lets go.
 pub async fn a_cursor_has_one_holder_at_a_time(backend: &dyn Backend) {
     let channel = backend.open().await;
     let cursor = subscribe(&channel, "a", Start::Latest).await;
-    let refused = channel.subscribe(&name("a"), Start::Latest).await;
+    let refused = channel.subscribe(&name("a"), None, Start::Latest).await;
     assert!(matches!(refused, Err(ReadError::InUse { name }) if name == "a"));
     let _other = subscribe(&channel, "b", Start::Latest).await;
     drop(cursor);

@@ -49,7 +49,7 @@ pub(super) async fn append(channel: &Arc<dyn Channel>, numbers: std::ops::Range<
 }
 
 pub(super) async fn subscribe(channel: &Arc<dyn Channel>, cursor: &str, start: Start) -> Box<dyn Cursor> {
-    channel.subscribe(&name(cursor), start).await.expect("a cursor")
+    channel.subscribe(&name(cursor), None, start).await.expect("a cursor")
 }
 
 /// Exactly so many deliveries, by as many calls as it takes.

@@ -1,9 +1,12 @@
 //! Restarts: for channels that promise more than this process's life.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{Backend, kit::*};
-use crate::{Attempts, Offset, Start};
+use crate::{Attempts, Channel, Offset, Start};
 
 /// Acknowledged events are gone, the rest comes, each once.
 pub async fn after_a_clean_close_nothing_settled_comes_again_and_nothing_else_is_missing(backend: &dyn Backend) {
@@ -89,15 +92,27 @@ pub async fn cursors_and_their_absence_survive_a_crash(backend: &dyn Backend) {
     append(&channel, 0..3).await;
     drop(subscribe(&channel, "kept", Start::Latest).await);
     drop(subscribe(&channel, "forgotten", Start::Latest).await);
+    let owned = async |channel: &Arc<dyn Channel>, owner| {
+        let cursor = channel.subscribe(&name("owned"), Some(owner), Start::Latest).await;
+        cursor.expect("a cursor")
+    };
+    drop(owned(&channel, "one").await);
     append(&channel, 3..5).await;
-    channel.forget(&name("forgotten")).await.expect("a forgotten cursor");
+    channel
+        .forget(&name("forgotten"), None)
+        .await
+        .expect("a forgotten cursor");
     backend.crash(channel).await;
     let channel = backend.open().await;
-    let names: Vec<_> = channel.depth().cursors.into_iter().map(|cursor| cursor.name).collect();
-    assert_eq!(names, [name("kept")]);
+    let mut names: Vec<_> = channel.depth().cursors.into_iter().map(|cursor| cursor.name).collect();
+    names.sort();
+    assert_eq!(names, [name("kept"), name("owned")]);
+    // Whose it is survives, too: while nobody was here its subscription was deleted and made anew.
+    let mut anew = owned(&channel, "another").await;
     append(&channel, 5..6).await;
     let mut cursor = subscribe(&channel, "kept", Start::Latest).await;
     assert_eq!(drain(&mut cursor, 3).await, [3, 4, 5]);
+    assert_eq!(drain(&mut anew, 1).await, [5]);
 }
 
 /// An event in backoff comes back with its attempts and in its place: waiting for its time is the holder's.

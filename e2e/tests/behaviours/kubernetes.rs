@@ -1,5 +1,6 @@
 //! `headgate run --kubernetes` against a real API server, with kubectl as an operator uses it.
 
+mod anew;
 mod conditions;
 mod default_channel;
 mod definitions;
@@ -8,6 +9,7 @@ mod many;
 mod objects;
 mod outages;
 mod replicas;
+mod rolling;
 mod sources;
 mod targets;
 mod workloads;

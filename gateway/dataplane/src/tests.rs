@@ -134,7 +134,7 @@ impl World {
             drop(
                 backends
                     .get(&name(end))
-                    .subscribe(&keeper, channel::Start::Latest)
+                    .subscribe(&keeper, None, channel::Start::Latest)
                     .await
                     .unwrap(),
             );

@@ -22,7 +22,7 @@ pub(crate) fn accepted() -> Disposition {
 
 /// Takes and settles until so many came.
 pub(crate) async fn settle(channel: &Arc<dyn Channel>, name: &str, start: Start, count: u64) {
-    let mut cursor = channel.subscribe(&CursorName::new(name), start).await.unwrap();
+    let mut cursor = channel.subscribe(&CursorName::new(name), None, start).await.unwrap();
     let mut taken = 0;
     while taken < count {
         for delivery in cursor.next(256).await.unwrap() {

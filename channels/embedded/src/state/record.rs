@@ -19,6 +19,7 @@ const SETTLED: u8 = 3;
 const TRIED: u8 = 4;
 const GAP: u8 = 5;
 const CHECKPOINT: u8 = 6;
+const OWNED: u8 = 7;
 
 const LIMIT: u8 = 1;
 const DAMAGE: u8 = 2;
@@ -41,6 +42,15 @@ pub(crate) fn put_created(out: &mut Vec<u8>, id: u32, start: Offset, name: &str)
         out.put_u32_le(id);
         out.put_u64_le(start.0);
         out.put_slice(name.as_bytes());
+    });
+}
+
+/// Whose a cursor is; one without such a record is nobody's.
+pub(crate) fn put_owned(out: &mut Vec<u8>, id: u32, owner: &str) {
+    put(out, |out| {
+        out.put_u8(OWNED);
+        out.put_u32_le(id);
+        out.put_slice(owner.as_bytes());
     });
 }
 
@@ -169,6 +179,7 @@ fn apply(saved: &mut Saved, mut body: &[u8]) {
         TRIED => tried(saved, body),
         GAP => gap(saved, body),
         CHECKPOINT => checkpoint(saved, body),
+        OWNED => owned(saved, body),
         _ => None,
     };
 }
@@ -180,10 +191,18 @@ fn created(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
         id,
         SavedCursor {
             name,
+            owner: None,
             settled: Watermark::new(start),
             attempts: Default::default(),
         },
     );
+    Some(())
+}
+
+fn owned(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
+    let id = body.try_get_u32_le().ok()?;
+    let owner = String::from_utf8(body.to_vec()).ok()?;
+    saved.cursors.get_mut(&id)?.owner = Some(owner);
     Some(())
 }
 
@@ -284,6 +303,8 @@ mod tests {
         ends.push(bytes.len());
         put_forgotten(&mut bytes, 1);
         ends.push(bytes.len());
+        put_owned(&mut bytes, 0, "uid-1");
+        ends.push(bytes.len());
         (bytes, ends)
     }
 
@@ -301,6 +322,7 @@ mod tests {
             (cursor.settled.settled_below(), cursor.settled.top()),
             (Offset(12), Offset(16))
         );
+        assert_eq!((&*cursor.name, cursor.owner.as_deref()), ("team/a", Some("uid-1")));
         let attempts = cursor.attempts[&Offset(13)];
         assert_eq!((attempts.failed, attempts.last_status), (3, Some(503)));
         assert_eq!(attempts.next_at, Some(UNIX_EPOCH + Duration::from_secs(9)));

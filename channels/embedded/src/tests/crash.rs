@@ -120,7 +120,7 @@ impl World {
         if open.cursors.contains_key(name) {
             return true;
         }
-        let made = open.channel.subscribe(&CursorName::new(name), start).await.ok();
+        let made = open.channel.subscribe(&CursorName::new(name), None, start).await.ok();
         let is_made = made.is_some();
         open.cursors.extend(made.map(|cursor| (name, cursor)));
         self.oracle.subscribed(name, is_made, !self.twin.is_in_trouble());
@@ -264,7 +264,7 @@ impl World {
         let open = self.open();
         open.in_flight.retain(|(of, _)| *of != name);
         open.cursors.remove(name);
-        let done = open.channel.forget(&CursorName::new(name)).await.is_ok();
+        let done = open.channel.forget(&CursorName::new(name), None).await.is_ok();
         self.oracle.forgotten(name, done);
     }
 

@@ -35,11 +35,11 @@ async fn sample(is_closed: bool) -> Files {
     let folder = mount(&twin);
     let channel = folder.channel("c", small()).unwrap();
     let mut ahead = channel
-        .subscribe(&CursorName::new("ahead"), Start::Latest)
+        .subscribe(&CursorName::new("ahead"), None, Start::Latest)
         .await
         .unwrap();
     let _behind = channel
-        .subscribe(&CursorName::new("behind"), Start::Latest)
+        .subscribe(&CursorName::new("behind"), None, Start::Latest)
         .await
         .unwrap();
     for number in 0..EVENTS {
@@ -131,7 +131,10 @@ async fn drain(channel: &EmbeddedChannel, name: &str) -> BTreeSet<u64> {
         .iter()
         .any(|cursor| cursor.name.as_str() == name);
     assert!(known, "cursor {name} is gone");
-    let mut cursor = channel.subscribe(&CursorName::new(name), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new(name), None, Start::Latest)
+        .await
+        .unwrap();
     let mut came = BTreeSet::new();
     let unsettled = || {
         channel

@@ -39,7 +39,10 @@ async fn kept(channel: &EmbeddedChannel) -> Vec<u64> {
 async fn a_repeat_is_answered_with_the_place_of_the_first_and_reaches_nobody_again() {
     let twin = Twin::new(1);
     let channel = mount(&twin).channel("c", deduped()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     assert_eq!(append(&channel, &[0]).await, 0);
     assert_eq!(append(&channel, &[1]).await, 1);
     assert_eq!(append(&channel, &[0]).await, 0);

@@ -37,7 +37,10 @@ fn bytes(channel: &impl Channel) -> u64 {
 async fn a_full_disk_refuses_events_delivers_what_is_stored_and_recovers_by_itself() {
     let twin = Twin::new(5);
     let channel = mount(&twin).channel("c", settings()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     append(&channel, 0..10).await;
     twin.fail(Some(Fault::Full), 0);
     for _ in 0..3 {
@@ -134,7 +137,10 @@ async fn no_cursor_steps_over_a_gap_that_is_not_stored() {
             ..settings()
         };
         let channel = mount(&twin).channel("c", limited.clone()).unwrap();
-        let cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+        let cursor = channel
+            .subscribe(&CursorName::new("a"), None, Start::Latest)
+            .await
+            .unwrap();
         append(&channel, 0..60).await;
         twin.trouble(Trouble {
             fault: Fault::Broken,
@@ -264,7 +270,10 @@ async fn on_a_full_disk_cursors_attempts_and_letters_are_still_stored() {
     let mut twin = Twin::new(11);
     let folder = mount(&twin);
     let channel = folder.channel("c", settings()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     append(&channel, 0..10).await;
     twin.room(Some(100));
     let refused = channel.append(&[event(99, 500)]).await;
@@ -280,7 +289,7 @@ async fn on_a_full_disk_cursors_attempts_and_letters_are_still_stored() {
     }
     channel.letters().remove(&[Offset(3)]).await.unwrap();
     let _late = channel
-        .subscribe(&CursorName::new("late"), Start::Latest)
+        .subscribe(&CursorName::new("late"), None, Start::Latest)
         .await
         .unwrap();
     channel.store.save(true).unwrap();
@@ -299,7 +308,10 @@ async fn on_a_full_disk_cursors_attempts_and_letters_are_still_stored() {
     twin.room(None);
     drop((page, cursor, channel, folder));
     let channel = mount(&twin).channel("c", settings()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     let page = cursor.next(10).await.unwrap();
     let came: Vec<_> = page
         .iter()
@@ -392,7 +404,10 @@ async fn a_disk_with_room_for_the_record_alone_takes_it() {
 async fn a_disk_that_became_read_only_delivers_and_refuses() {
     let twin = Twin::new(7);
     let channel = mount(&twin).channel("c", settings()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     append(&channel, 0..10).await;
     twin.fail(Some(Fault::ReadOnly), 0);
     assert!(matches!(
@@ -413,7 +428,7 @@ async fn a_flipped_bit_costs_one_event_and_is_a_visible_gap() {
         let channel = mount(&twin).channel("c", settings()).unwrap();
         append(&channel, 0..40).await;
         let _cursor = channel
-            .subscribe(&CursorName::new("a"), Start::Offset(Offset(0)))
+            .subscribe(&CursorName::new("a"), None, Start::Offset(Offset(0)))
             .await
             .unwrap();
         channel.close().await;
@@ -426,7 +441,10 @@ async fn a_flipped_bit_costs_one_event_and_is_a_visible_gap() {
     twin.flip(&segment, length / 2);
     let folder = mount(&twin);
     let channel = folder.channel("c", settings()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     let came = drain(&mut cursor, 39).await;
     let lost: Vec<u64> = (0..40).filter(|number| !came.contains(number)).collect();
     let gaps = channel.gaps();
@@ -457,11 +475,11 @@ async fn retention_deletes_what_everybody_settled_and_nothing_else() {
         )
         .unwrap();
     let mut quick = channel
-        .subscribe(&CursorName::new("quick"), Start::Latest)
+        .subscribe(&CursorName::new("quick"), None, Start::Latest)
         .await
         .unwrap();
     let mut slow = channel
-        .subscribe(&CursorName::new("slow"), Start::Latest)
+        .subscribe(&CursorName::new("slow"), None, Start::Latest)
         .await
         .unwrap();
     append(&channel, 0..4000 / 500 * 40).await;
@@ -490,7 +508,10 @@ async fn a_hard_limit_drops_the_oldest_records_the_gap_and_lets_cursors_go_on() 
         ..Settings::default()
     };
     let channel = mount(&twin).channel("c", limited).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     for number in 0..40 {
         let _ = channel.append(&[event(number, 100 << 10)]).await.unwrap();
     }

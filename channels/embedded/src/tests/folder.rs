@@ -73,7 +73,12 @@ async fn channels_of_one_folder_do_not_mix() {
         .map(|name| folder.channel(name, settings()).unwrap())
         .collect();
     for (number, channel) in (0..).zip(&channels) {
-        cursors.push(channel.subscribe(&CursorName::new("x"), Start::Latest).await.unwrap());
+        cursors.push(
+            channel
+                .subscribe(&CursorName::new("x"), None, Start::Latest)
+                .await
+                .unwrap(),
+        );
         let _ = channel.append(&[event(number, 10)]).await.unwrap();
     }
     for (number, cursor) in (0..).zip(&mut cursors) {
@@ -109,7 +114,10 @@ async fn acknowledgements_reach_the_disk_within_milliseconds_without_a_close() {
     let root = tempfile::tempdir().unwrap();
     let folder = DataFolder::open(root.path()).unwrap();
     let channel = folder.channel("c", Settings::default()).unwrap();
-    let mut cursor = channel.subscribe(&CursorName::new("a"), Start::Latest).await.unwrap();
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
     for number in 0..10 {
         let _ = channel.append(&[event(number, 10)]).await.unwrap();
     }

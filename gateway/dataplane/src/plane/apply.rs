@@ -164,7 +164,7 @@ impl Plane {
             {
                 continue;
             }
-            match channel.forget(&cursor.name).await {
+            match channel.forget(&cursor.name, None).await {
                 Ok(()) => tracing::info!(channel = %name, %subscription, "forgot the place of a deleted subscription"),
                 Err(error) => {
                     tracing::warn!(channel = %name, %subscription, %error, "cannot forget a deleted subscription");
@@ -179,7 +179,8 @@ impl Plane {
         let Some(channel) = self.channel(&model.channel) else {
             return true;
         };
-        let cursor = match channel.subscribe(&cursor_name(&name), start(model.start_from)).await {
+        let (cursor, owner) = (cursor_name(&name), model.uid.as_deref());
+        let cursor = match channel.subscribe(&cursor, owner, start(model.start_from)).await {
             Ok(cursor) => cursor,
             Err(error) => {
                 tracing::error!(subscription = %name, %error, "subscription cannot start, trying again");
@@ -243,7 +244,8 @@ impl Plane {
             return;
         }
         self.0.metrics.forget_subscription(name);
-        if let Err(error) = running.context.channel.forget(&cursor_name(name)).await {
+        let (channel, owner) = (&running.context.channel, running.model.uid.as_deref());
+        if let Err(error) = channel.forget(&cursor_name(name), owner).await {
             tracing::warn!(subscription = %name, %error, "cannot forget a deleted subscription");
         }
     }
