@@ -327,9 +327,12 @@ impl dataplane::Backends for Backends {
         if let Some(built) = cluster.in_pods(source, &given)? {
             return Ok(built);
         }
+        let report = given.report.clone();
         let built = self.in_process(source, given)?;
         Ok(Built {
-            adapter: built.adapter.map(|adapter| cluster.guarded(source, adapter)),
+            adapter: built
+                .adapter
+                .map(|adapter| cluster.guarded(source, adapter, report.clone())),
             ..built
         })
     }

@@ -145,6 +145,7 @@ pub(crate) fn join(kubernetes: &Kubernetes, args: &args::Run, listen: SocketAddr
             args.cluster.namespace.as_deref(),
         ),
         turns: replicas.turns(),
+        guarded: kubernetes.guarded(),
         image: pod.image,
         url: match &args.cluster.service {
             Some(service) => format!("http://{service}"),

@@ -2,6 +2,8 @@
 //! when the data plane has done what it can. Deleting never hangs: the data plane's own bound is half a minute, and after
 //! [`GIVE_UP`] the finalizer goes whatever happened.
 //!
+//! What it is to take away must not be there before it: a source does not run until [`Guarded::kept`] returns.
+//!
 //! A gateway that starts while such a source is being deleted runs it once more and takes it away then: it knows nothing of
 //! what the one before it had done.
 
@@ -44,6 +46,41 @@ pub(crate) fn is_guarded(kind: Kind) -> bool {
 
 pub(crate) fn has_finalizer(facts: &Facts) -> bool {
     facts.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Knows which sources have their finalizer.
+#[derive(Clone)]
+pub struct Guarded(Known);
+
+impl Guarded {
+    pub(crate) fn new(known: Known) -> Self {
+        Self(known)
+    }
+
+    /// Returns when a source has its finalizer, or is of a kind that gets none. While the API server refuses it, `refused` is
+    /// told why, and what to do. Cancel safe.
+    pub async fn kept(&self, source: &ObjectKey, uid: &str, mut refused: impl FnMut(&str)) {
+        if !is_guarded(source.kind) {
+            return;
+        }
+        // Marked as seen before looking: a change while looking is not missed.
+        let mut changes = self.0.changes();
+        loop {
+            let (is_kept, trouble) = self.0.with(|known| {
+                let facts = known.objects.get(source).filter(|facts| facts.uid == uid);
+                let trouble = known.unguarded.get(source).cloned();
+                (facts.is_some_and(|facts| has_finalizer(facts)), trouble)
+            });
+            if is_kept {
+                return;
+            }
+            if let Some(trouble) = trouble {
+                refused(&trouble);
+            }
+            // Its other end is in `Known`, too.
+            let _ = changes.changed().await;
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +143,10 @@ impl<O: Observe> Guard<O> {
                     continue;
                 }
                 if let Err(refusal) = self.take(&key, &facts, step).await {
-                    tell(&key, &refusal);
+                    let trouble = trouble(&key, &refusal);
+                    tracing::warn!(source = %key, trouble, "cannot change a source's finalizer, trying again");
+                    self.known.with(|known| known.unguarded.insert(key.clone(), trouble));
+                    self.known.told();
                     refused.insert(facts.uid.clone(), now);
                 }
             }
@@ -183,10 +223,12 @@ impl<O: Observe> Guard<O> {
             Ok(object) => {
                 let now = Facts::new(&object);
                 self.known.with(|known| {
+                    known.unguarded.remove(key);
                     if let Some(known) = known.objects.get_mut(key).filter(|known| known.uid == facts.uid) {
                         Arc::make_mut(known).finalizers = now.finalizers;
                     }
                 });
+                self.known.told();
                 Ok(())
             }
             // Gone already.
@@ -196,8 +238,9 @@ impl<O: Observe> Guard<O> {
     }
 }
 
-fn tell(key: &ObjectKey, refusal: &Refusal) {
-    let trouble = match refusal {
+/// What is in the way of a finalizer, and what to do about it.
+fn trouble(key: &ObjectKey, refusal: &Refusal) -> String {
+    match refusal {
         Refusal::Forbidden => Rule {
             group: collection::group(key.kind.api_version()).to_owned(),
             resource: key.kind.plural().to_owned(),
@@ -207,8 +250,7 @@ fn tell(key: &ObjectKey, refusal: &Refusal) {
         }
         .to_string(),
         refusal => refusal.to_string(),
-    };
-    tracing::warn!(source = %key, trouble, "cannot change a source's finalizer, trying again");
+    }
 }
 
 #[cfg(test)]
@@ -250,5 +292,39 @@ mod tests {
             ..moment(true, true, 1)
         };
         assert_eq!(step(&facts(true, &[FINALIZER]), &resumed), Step::Leave);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_waits_for_its_own_finalizer_and_hears_what_is_in_the_way() {
+        let (known, source) = (
+            Known::default(),
+            ObjectKey::new(Kind::GitHubSource, spec::ObjectName::new("shop", "hello")),
+        );
+        let guarded = Guarded::new(known.clone());
+        let heard = parking_lot::Mutex::new(Vec::new());
+        let refused = |trouble: &str| heard.lock().push(trouble.to_owned());
+        let put = |uid: &str, finalizers: &[&str]| {
+            let facts = Facts {
+                uid: uid.to_owned(),
+                ..facts(false, finalizers)
+            };
+            known.with(|known| known.objects.insert(source.clone(), Arc::new(facts)));
+            known.told();
+        };
+        let mut kept = std::pin::pin!(guarded.kept(&source, "u", refused));
+        let mut still_waits = async || timeout(Duration::from_secs(60), kept.as_mut()).await.is_err();
+        assert!(still_waits().await, "it is not known yet");
+        // Of one that was there before.
+        put("another", &[FINALIZER]);
+        assert!(still_waits().await);
+        put("u", &["others"]);
+        known.with(|known| known.unguarded.insert(source.clone(), "may not patch".to_owned()));
+        known.told();
+        assert!(still_waits().await);
+        assert_eq!(heard.lock().last().map(String::as_str), Some("may not patch"));
+        put("u", &["others", FINALIZER]);
+        assert!(!still_waits().await);
+        let container = ObjectKey::new(Kind::ContainerSource, spec::ObjectName::new("shop", "beats"));
+        guarded.kept(&container, "u", |_| {}).await;
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Contents {
     pub(crate) services_are_known: bool,
     /// Sources that were being deleted when the gateway started, and are in the spec once more.
     pub(crate) resumed: BTreeSet<ObjectKey>,
+    /// Sources whose finalizer could not be changed, and why.
+    pub(crate) unguarded: BTreeMap<ObjectKey, String>,
     /// What every gateway needs could be listed.
     pub(crate) is_served: bool,
     /// The generation of the spec that was published last.

@@ -40,6 +40,7 @@ pub use client::{Cluster, ConnectError, connect};
 pub use counted::Requests;
 use follow::Message;
 use guard::Guard;
+pub use guard::Guarded;
 use known::Known;
 pub use lease::{Contender, Fence, Identity, Turn};
 use report::Reporter;
@@ -135,6 +136,11 @@ impl Kubernetes {
     pub fn contender(&self, lease: &str, identity: Identity) -> Contender {
         let (client, known) = (self.cluster.client.clone(), self.known.clone());
         Contender::new(client, &self.settings.home, lease, identity, known)
+    }
+
+    /// What sources with a finalizer wait for before they run.
+    pub fn guarded(&self) -> Guarded {
+        Guarded::new(self.known.clone())
     }
 
     /// The way to the API server.

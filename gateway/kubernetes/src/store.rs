@@ -335,6 +335,7 @@ impl Store {
     fn forget(&mut self, key: &ObjectKey) {
         self.known.with(|known| {
             known.resumed.remove(key);
+            known.unguarded.remove(key);
             known.objects.remove(key);
         });
         self.objects.remove(key);

@@ -7,12 +7,12 @@ use adapter_containers::{ContainerHook, HookConfig, overrides, with_sink};
 use async_trait::async_trait;
 use dataplane::{Built, Identity, Way};
 use kubernetes::{
-    Cluster, Fence, State,
+    Cluster, Fence, Guarded, State,
     workloads::{AdapterWorkload, Deployed, Mounted, Owner, Wanted, Workload, Workloads, adapter_objects, deployment},
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use spec::{Kind, ObjectName, model, observed::Truth};
+use spec::{Kind, ObjectKey, ObjectName, model, observed::Truth};
 use tokio_util::sync::CancellationToken;
 
 use super::told;
@@ -29,6 +29,8 @@ pub(crate) struct InCluster {
     pub(crate) cluster: Cluster,
     pub(crate) workloads: Workloads,
     pub(crate) turns: Turns,
+    /// What is made upstream must not be there before the source's finalizer.
+    pub(crate) guarded: Guarded,
     /// `HEADGATE_IMAGE`: what adapters with an account of their own run.
     pub(crate) image: Option<String>,
     /// By which pods reach the ingress: `http://HOST[:PORT]`, no trailing slash.
@@ -113,6 +115,8 @@ impl InCluster {
             workloads: self.workloads.clone(),
             wanted,
             turn: self.turns.of(&source.key),
+            source: source.key.clone(),
+            guarded: self.guarded.clone(),
             given: given.clone(),
             restarts,
             is_ours: source.key.kind != Kind::ContainerSource,
@@ -124,14 +128,21 @@ impl InCluster {
         }))
     }
 
-    /// An adapter that runs in this process: as long as it is this replica's turn, and once nothing of the source is left that
-    /// ran in a pod.
-    pub(crate) fn guarded(&self, source: &model::Source, adapter: Arc<dyn Adapter>) -> Arc<dyn Adapter> {
+    /// An adapter that runs in this process: as long as it is this replica's turn, once the source has its finalizer and nothing
+    /// of it is left that ran in a pod.
+    pub(crate) fn guarded(
+        &self,
+        source: &model::Source,
+        adapter: Arc<dyn Adapter>,
+        report: adapter::Report,
+    ) -> Arc<dyn Adapter> {
         match owner(source) {
             None => adapter,
-            Some(owner) => Arc::new(Guarded {
+            Some(owner) => Arc::new(InProcess {
                 adapter,
-                name: source.key.name.to_string(),
+                source: source.key.clone(),
+                guarded: self.guarded.clone(),
+                report,
                 owner,
                 workloads: self.workloads.clone(),
                 turn: self.turns.of(&source.key),
@@ -264,12 +275,27 @@ impl Checkpoint for InConfigMap {
     }
 }
 
+/// Returns when the source's finalizer is there. Meanwhile its condition says what is in the way.
+async fn kept(guarded: &Guarded, source: &ObjectKey, owner: &Owner, report: &adapter::Report) {
+    let mut was_refused = false;
+    let refused = |trouble: &str| {
+        was_refused = true;
+        report.unmet(DEPLOYED, "FinalizerRefused", trouble);
+    };
+    guarded.kept(source, &owner.uid, refused).await;
+    if was_refused {
+        report.withdraw(DEPLOYED);
+    }
+}
+
 /// Keeps a source's Deployment, and tells how it is. A stop leaves it as it is: a gateway that restarts is none of its pods'
 /// business, and a source that is deleted takes it along.
 struct InPods {
     workloads: Workloads,
     wanted: Wanted,
     turn: Fence,
+    source: ObjectKey,
+    guarded: Guarded,
     given: adapter::Source,
     restarts: model::RestartPolicy,
     /// What runs there is one of our adapters, which can be asked.
@@ -299,6 +325,10 @@ impl Adapter for InPods {
                 "pods of a Deployment are always started again, whatever restartPolicy says: let the program wait when it is done",
             );
         }
+        let kept = kept(&self.guarded, &self.source, &self.wanted.owner, &self.given.report);
+        if stop.run_until_cancelled(kept).await.is_none() {
+            return Ok(());
+        }
         let may_write = || self.turn.is_mine();
         let say = |deployed: &Deployed, shown| self.say(deployed, shown);
         let keeping = self.workloads.keep(&self.wanted, may_write, say, stop.clone());
@@ -314,17 +344,23 @@ impl Adapter for InPods {
 }
 
 /// An adapter in this process, ended by the clock when its turn is: the data plane may be busy with something else.
-struct Guarded {
+struct InProcess {
     adapter: Arc<dyn Adapter>,
-    name: String,
+    source: ObjectKey,
+    guarded: Guarded,
+    report: adapter::Report,
     owner: Owner,
     workloads: Workloads,
     turn: Fence,
 }
 
 #[async_trait]
-impl Adapter for Guarded {
+impl Adapter for InProcess {
     async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
+        let kept = kept(&self.guarded, &self.source, &self.owner, &self.report);
+        if stop.run_until_cancelled(kept).await.is_none() {
+            return Ok(());
+        }
         // From when the source still named an account: two would send everything twice.
         while let Err(trouble) = stop
             .run_until_cancelled(self.workloads.remove(&self.owner))
@@ -332,7 +368,7 @@ impl Adapter for Guarded {
             .unwrap_or(Ok(()))
         {
             tracing::warn!(
-                source = self.name,
+                source = %self.source.name,
                 reason = trouble.reason,
                 detail = trouble.message,
                 "a source's pod has to go before the source runs in the gateway"

@@ -19,12 +19,22 @@ async fn registered(cluster: &Kubernetes, namespace: &str, github: &GitHub, sink
     cluster.kubectl(&["create", "namespace", namespace]).await;
     let mut gateway = settings(cluster, namespace).public().prepare();
     gateway.start_again().await;
+    apply(cluster, namespace, &documents(github, sink)).await;
+    object(cluster, namespace, "githubsource/hello", |object| {
+        is_ready(object) && condition(object, "WebhookConfigured").is_some_and(|found| found["status"] == "True")
+    })
+    .await;
+    gateway
+}
+
+/// A source of a GitHub with its secret, and a channel for its events.
+fn documents(github: &GitHub, sink: &Sink) -> [Value; 4] {
     let mut source = github_source("hello", &["push"], &channel_reference("github"));
     let api = json!({
         "githubAPIURL": github.url(), "accessToken": { "secretKeyRef": { "name": "github", "key": "accessToken" } },
     });
     merge(&mut source["spec"], api);
-    let documents = [
+    [
         source,
         channel("github", "embedded"),
         subscription("all", "github", &sink.url(), json!({})),
@@ -32,13 +42,7 @@ async fn registered(cluster: &Kubernetes, namespace: &str, github: &GitHub, sink
             "github",
             json!({ "secretToken": "s3cret", "accessToken": github::TOKEN }),
         ),
-    ];
-    apply(cluster, namespace, &documents).await;
-    object(cluster, namespace, "githubsource/hello", |object| {
-        is_ready(object) && condition(object, "WebhookConfigured").is_some_and(|found| found["status"] == "True")
-    })
-    .await;
-    gateway
+    ]
 }
 
 async fn is_gone(cluster: &Kubernetes, namespace: &str) {
@@ -131,4 +135,62 @@ async fn a_namespace_is_deleted_with_all_that_is_in_it() {
         (channels.is_empty() && gateway.list("githubsource").await.is_empty()).then_some(())
     })
     .await;
+}
+
+/// What a gateway needs, but for changing a source's finalizers.
+const WITHOUT_FINALIZERS: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: limited}
+rules:
+- {apiGroups: [eventing.knative.dev, sources.eventing.knative.dev], resources: ["*"], verbs: [get, list, watch]}
+- {apiGroups: [eventing.knative.dev], resources: [channels/status, subscriptions/status], verbs: [patch]}
+- {apiGroups: [sources.eventing.knative.dev], resources: [githubsources/status], verbs: [patch]}
+- {apiGroups: [""], resources: [services, secrets, configmaps], verbs: [get, list, watch, create, update, patch]}
+- {apiGroups: [apps], resources: [deployments], verbs: [list, watch]}
+- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [create]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, update]}
+"#;
+
+#[tokio::test]
+async fn nothing_is_made_upstream_before_the_finalizer_that_takes_it_away_is_there() {
+    let setup = servers::kubernetes::Setup {
+        users: vec!["limited".to_owned()],
+        ..servers::kubernetes::Setup::default()
+    };
+    let Some(cluster) = Kubernetes::start(setup).await else {
+        return;
+    };
+    super::define(&cluster).await;
+    cluster.kubectl_with(&["apply", "-f", "-"], WITHOUT_FINALIZERS).await;
+    let bind = ["create", "clusterrolebinding", "limited", "--clusterrole=limited"];
+    cluster.kubectl(&[&bind[..], &["--user=limited"]].concat()).await;
+    let (github, sink) = (GitHub::start().await, Sink::start().await);
+    let mut gateway = Gateway::set_up().in_cluster(&cluster, "limited").public().prepare();
+    gateway.start_again().await;
+    apply(&cluster, "default", &documents(&github, &sink)).await;
+    let message = super::reason(
+        &cluster,
+        "default",
+        "githubsource/hello",
+        "Deployed",
+        "FinalizerRefused",
+    )
+    .await;
+    assert!(
+        message.contains("resources: [githubsources], verbs: [patch]"),
+        "{message}"
+    );
+    assert_eq!(github.hooks(REPOSITORY).len(), 0);
+    let right = r#"[{"op":"add","path":"/rules/-","value":{"apiGroups":["sources.eventing.knative.dev"],"resources":["githubsources"],"verbs":["patch"]}}]"#;
+    cluster
+        .kubectl(&["patch", "clusterrole", "limited", "--type=json", "-p", right])
+        .await;
+    let source = object(&cluster, "default", "githubsource/hello", |object| {
+        is_ready(object) && condition(object, "WebhookConfigured").is_some_and(|found| found["status"] == "True")
+    })
+    .await;
+    assert_eq!(source["metadata"]["finalizers"][0], "headgate.dev/upstream");
+    assert_eq!(github.hooks(REPOSITORY).len(), 1);
 }
