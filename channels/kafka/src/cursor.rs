@@ -60,6 +60,8 @@ struct State {
     holding: usize,
     holding_bytes: usize,
     full: bool,
+    /// The member leaves its group.
+    is_over: bool,
     gaps: Vec<Gap>,
 }
 
@@ -101,6 +103,7 @@ impl Shared {
                 holding: 0,
                 holding_bytes: 0,
                 full: false,
+                is_over: false,
                 gaps: Vec::new(),
             }),
             wake: Notify::new(),
@@ -238,17 +241,35 @@ impl Shared {
         remember(&mut self.state.lock().gaps, gap);
     }
 
-    /// Takes what a commit would save: of these partitions, or of all.
-    pub(crate) fn take_unsaved(&self, only: Option<&[i32]>) -> Vec<(i32, Watermark)> {
+    /// Takes what a commit would save.
+    pub(crate) fn take_unsaved(&self) -> Vec<(i32, Watermark)> {
         let mut state = self.state.lock();
-        let mut unsaved = Vec::new();
-        for (id, partition) in &mut state.partitions {
-            if partition.unsaved && only.is_none_or(|only| only.contains(id)) {
-                partition.unsaved = false;
-                unsaved.push((*id, partition.progress.settled().clone()));
-            }
-        }
+        let unsaved = state.partitions.iter_mut().filter(|(_, partition)| partition.unsaved);
         unsaved
+            .map(|(id, partition)| {
+                partition.unsaved = false;
+                (*id, partition.progress.settled().clone())
+            })
+            .collect()
+    }
+
+    /// What is settled of these partitions, or of all, for the last commit before they go. All of it, also what was committed a
+    /// moment ago: while a group is being rearranged brokers refuse commits, and tell of it when it is too late for another.
+    pub(crate) fn to_leave(&self, only: Option<&[i32]>) -> Vec<(i32, Watermark)> {
+        let state = self.state.lock();
+        if state.is_over {
+            return Vec::new();
+        }
+        let leaving = state.partitions.iter();
+        leaving
+            .filter(|(id, _)| only.is_none_or(|only| only.contains(id)))
+            .map(|(id, partition)| (*id, partition.progress.settled().clone()))
+            .collect()
+    }
+
+    /// From now on nothing is saved: the last commit was made, or there is to be none.
+    pub(crate) fn over(&self) {
+        self.state.lock().is_over = true;
     }
 
     /// A commit failed: everything is to be saved again.
@@ -471,5 +492,24 @@ impl Settle for Receipt {
 
     fn remember(&mut self, attempts: Attempts) {
         self.with(|partition| partition.progress.remember(self.offset, attempts));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves: CH-5
+    #[test]
+    fn the_last_commit_says_all_that_is_settled_also_what_was_committed_a_moment_ago() {
+        let shared = Shared::new(CursorName::new("a"), BTreeMap::new());
+        let settled = |below| Watermark::new(Offset(below));
+        shared.assign([(0, settled(5)), (1, settled(9))].into());
+        assert_eq!(shared.take_unsaved().len(), 2);
+        assert_eq!(shared.take_unsaved(), []);
+        assert_eq!(shared.to_leave(Some(&[1])), [(1, settled(9))]);
+        assert_eq!(shared.to_leave(None).len(), 2);
+        shared.over();
+        assert_eq!(shared.to_leave(None), []);
     }
 }

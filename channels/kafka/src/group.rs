@@ -19,7 +19,7 @@ use rdkafka::{
     ClientContext, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    types::RDKafkaRespErr,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -48,8 +48,12 @@ const SESSION_MS: &str = "10000";
 /// Records taken in a row at most: then whether to end, to commit or to pause is looked at again.
 const TOGETHER_MAX: usize = 64;
 
-/// A close waits this long for the last commit and for leaving the group.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// A close waits this long for the last commit and for leaving the group. A group that is being rearranged takes no commits: three
+/// seconds when it is new (`group.initial.rebalance.delay.ms`), and until its other members have heard of it.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Between tries of the last commit.
+const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Assignments not answered yet: a group sends the next one when it got the answer.
 const ASSIGNMENTS_MAX: usize = 16;
@@ -116,8 +120,8 @@ impl ConsumerContext for Membership {
         }
         tracing::debug!(topic = self.topic, cursor = %self.shared.name, ?partitions, "partitions are revoked");
         if !consumer.assignment_lost() {
-            let unsaved = self.shared.take_unsaved(Some(&partitions));
-            self.commit(consumer, &unsaved);
+            let settled = self.shared.to_leave(Some(&partitions));
+            self.commit(consumer, &settled);
         }
         self.shared.revoke(&partitions);
         if let Err(error) = consumer.incremental_unassign(list) {
@@ -240,7 +244,7 @@ impl Member {
                 Now::Assigned(partitions) => self.begin(&partitions).await,
                 Now::CommitDue => {
                     commit_at = None;
-                    let unsaved = self.shared.take_unsaved(None);
+                    let unsaved = self.shared.take_unsaved();
                     consumer.context().commit(&*consumer, &unsaved);
                 }
                 Now::Unsaved => commit_at = Some(Instant::now() + COMMIT_EVERY),
@@ -385,11 +389,13 @@ impl Member {
     /// Saves what is settled, if that is wanted, and leaves the group.
     async fn leave(self) {
         let cleanly = *self.stop.borrow() == Stop::Cleanly;
-        let unsaved = if cleanly {
-            self.shared.take_unsaved(None)
+        let settled = if cleanly {
+            self.shared.to_leave(None)
         } else {
             Vec::new()
         };
+        // What is settled from now on has nobody to save it, and what was forgotten must not be saved: callbacks find nothing.
+        self.shared.over();
         let Self {
             topic,
             registered,
@@ -397,21 +403,44 @@ impl Member {
             consumer,
             ..
         } = self;
-        let left = tokio::task::spawn_blocking(move || {
-            if !unsaved.is_empty() {
-                let commit = commit_list(&topic, &registered.id, &unsaved);
-                if let Err(error) = commit.and_then(|list| consumer.commit(&list, CommitMode::Sync)) {
-                    tracing::warn!(topic, cursor = %shared.name, %error, "what was settled last is not saved, it may be delivered again");
-                }
+        let left = async {
+            if let Err(error) = save_last(&consumer, &topic, &registered.id, &settled).await {
+                tracing::warn!(topic, cursor = %shared.name, %error, "what was settled last is not saved, it may be delivered again");
             }
-            // What was settled meanwhile has nobody to save it: its callbacks find nothing unsaved.
-            drop(shared.take_unsaved(None));
-            drop(consumer);
-        });
+            let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
+        };
         if tokio::time::timeout(CLOSE_MAX, left).await.is_err() {
             tracing::warn!("leaving a consumer group takes long, going on without waiting");
         }
     }
+}
+
+/// Commits once more, again while the group is being rearranged: a commit waits behind the request to join, which is answered
+/// when all members are there, and is of another generation then.
+async fn save_last(
+    consumer: &Arc<StreamConsumer<Membership>>,
+    topic: &str,
+    id: &str,
+    settled: &[(i32, Watermark)],
+) -> KafkaResult<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    loop {
+        let (consumer, list) = (consumer.clone(), commit_list(topic, id, settled)?);
+        let committed = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync)).await;
+        match committed.unwrap_or(Err(KafkaError::Canceled)) {
+            Err(error) if is_of_a_rearrangement(&error) => tokio::time::sleep(COMMIT_AGAIN).await,
+            committed => return committed,
+        }
+    }
+}
+
+fn is_of_a_rearrangement(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
+    )
 }
 
 pub(crate) fn group_id(topic: &str, cursor: &str) -> String {
