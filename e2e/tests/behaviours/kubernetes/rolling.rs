@@ -1,5 +1,5 @@
 //! A rolling update under load, with several replicas: one after the other ends and is started again, while events come in
-//! by whichever is there. Nothing that was answered 2xx is lost, and what is repeated was in flight when a replica left or came.
+//! by whichever is there. Nothing that was answered 2xx is lost; on NATS nothing is repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,12 +145,10 @@ async fn started(cluster: &Kubernetes, namespace: &str) -> Vec<Gateway> {
     replicas
 }
 
-/// Proves: CH-1, CH-3, CH-5, IN-2, IN-3, OP-1
+/// Proves: CH-1, CH-3, IN-2, IN-3, OP-1
 #[rstest]
 #[tokio::test]
-async fn replicas_that_are_replaced_one_by_one_lose_nothing_and_repeat_no_more_than_was_in_flight(
-    #[values("kafka", "nats")] backend: &str,
-) {
+async fn replicas_that_are_replaced_one_by_one_lose_nothing(#[values("kafka", "nats")] backend: &str) {
     let Some(cluster) = shared().await else { return };
     let namespace = &format!("rolling-{backend}");
     let Some(provisioner) = provisioner(backend, namespace).await else {
@@ -175,6 +173,12 @@ async fn replicas_that_are_replaced_one_by_one_lose_nothing_and_repeat_no_more_t
     ready(cluster, namespace, &["channel/orders", "subscription/all"]).await;
     let endpoints = Endpoints::default();
     for (ordinal, gateway) in (0..).zip(&replicas) {
+        // The leader's word is that the channel is there; the others open it at about the same time.
+        let first = Request::event(&format!("{namespace}/orders"), &format!("first-{ordinal}"));
+        eventually("every replica has the channel", || async {
+            (gateway.send(&first).await.status == 202).then_some(())
+        })
+        .await;
         endpoints.put(ordinal, gateway);
     }
     let stop = CancellationToken::new();
@@ -207,11 +211,12 @@ async fn replicas_that_are_replaced_one_by_one_lose_nothing_and_repeat_no_more_t
     .await;
     let ids = sink.ids();
     let repeats = ids.len() - ids.iter().collect::<BTreeSet<_>>().len();
-    // A replica that comes is given partitions which others are delivering of; NATS gives a subscription to one replica.
-    let bound = match backend {
-        "kafka" => ROUNDS * replicas.len() * (replicas.len() - 1) * IN_FLIGHT,
-        _ => 0,
-    };
-    assert!(repeats <= bound, "{repeats} repeats of {} events", ids.len());
+    // NATS gives a subscription to one replica, which hands it on. Kafka takes no commits while a group is being rearranged: what
+    // was settled meanwhile may come twice, and how long that takes is the brokers' affair.
+    assert!(
+        backend == "kafka" || repeats == 0,
+        "{repeats} repeats of {} events",
+        ids.len()
+    );
     ready(cluster, namespace, &["channel/orders", "subscription/all"]).await;
 }
