@@ -168,8 +168,7 @@ async fn attempt(event: &Event, route: &Route, context: &Context) -> Attempt {
                 taken: Taken::Channel(stored),
                 reply: None,
             },
-            Err(Refusal::Retry(failure)) => Attempt::Retry(failure),
-            Err(Refusal::ForGood(failure)) => Attempt::Refused(failure),
+            Err(refusal) => refusal.into(),
         },
         Some(Outbound::Elsewhere(name, sink)) => {
             match Box::pin(to_replica(name, sink, event, event, route.manner, context)).await {
@@ -177,8 +176,7 @@ async fn attempt(event: &Event, route: &Route, context: &Context) -> Attempt {
                     taken: Taken::Subscriber(proof),
                     reply: None,
                 },
-                Err(Refusal::Retry(failure)) => Attempt::Retry(failure),
-                Err(Refusal::ForGood(failure)) => Attempt::Refused(failure),
+                Err(refusal) => refusal.into(),
             }
         }
         None => Attempt::Taken {
@@ -216,6 +214,15 @@ fn with_reply(taken: Taken, reply: Reply, route: &Route, context: &Context) -> A
 pub(crate) enum Refusal {
     Retry(Failure),
     ForGood(Failure),
+}
+
+impl From<Refusal> for Attempt {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Retry(failure) => Self::Retry(failure),
+            Refusal::ForGood(failure) => Self::Refused(failure),
+        }
+    }
 }
 
 /// Stores `next`, caused by `cause`, in another channel of ours.
