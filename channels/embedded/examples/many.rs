@@ -50,13 +50,12 @@ fn main() {
 /// Opened side by side, as the gateway does.
 async fn open(root: &Path, channels: usize) -> (DataFolder, Vec<Arc<EmbeddedChannel>>) {
     let folder = DataFolder::open(root).unwrap();
-    let held = folder.clone();
     let mut opening = JoinSet::new();
     for number in 0..channels {
         let folder = folder.clone();
         opening.spawn_blocking(move || Arc::new(folder.channel(&number.to_string(), Settings::default()).unwrap()));
     }
-    (held, opening.join_all().await)
+    (folder, opening.join_all().await)
 }
 
 async fn close(channels: Vec<Arc<EmbeddedChannel>>) {

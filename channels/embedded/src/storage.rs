@@ -9,6 +9,7 @@ mod whole;
 use std::{
     collections::BTreeSet,
     fs, io,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,6 +53,26 @@ pub(crate) trait File: Send + Sync + 'static {
     /// Makes contents and length durable. After a failure the handle must not be trusted again: the system may have
     /// dropped what it could not write, and the next sync would succeed.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Bytes written again at once.
+const AGAIN_CHUNK: usize = 1 << 20;
+
+/// Writes what can be read of a file once more, for a sync to follow. A sync that failed before a process ended may have
+/// left it in the system's cache alone, and the next would succeed without writing it.
+pub(crate) fn write_again(file: &dyn File, places: Range<u64>) -> io::Result<()> {
+    let room = |from: u64| usize::try_from(places.end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let (mut at, mut bytes) = (places.start, vec![0; room(places.start).min(AGAIN_CHUNK)]);
+    while at < places.end {
+        let wanted = room(at).min(bytes.len());
+        let read = file.read_at(&mut bytes[..wanted], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&bytes[..read], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// Is there no room left? Everything else that goes wrong is not the user's to fix by deleting files.

@@ -148,10 +148,22 @@ impl Store {
         }
         // After the cursors: one that has stepped over a gap since is saved the next time.
         let gaps = self.log.unsaved_gaps();
+        let (forgotten, checkpoint) = (keeper.forgotten.clone(), self.log.checkpoint());
+        let all = |out: &mut Vec<u8>| {
+            for id in &forgotten {
+                put_forgotten(out, *id);
+            }
+            for cursor in &*cursors {
+                cursor.put_state(out);
+            }
+            for gap in self.log.gaps() {
+                put_gap(out, &gap);
+            }
+            put_checkpoint(out, &checkpoint);
+        };
         if !gaps.is_empty() {
-            self.save_gaps(keeper, &gaps)?;
+            self.save_gaps(keeper, &gaps, all)?;
         }
-        let checkpoint = self.log.checkpoint();
         let is_worth_it = checkpoint.next > 0 || !changes.is_empty() || keeper.file.exists();
         if keeper.saved.as_ref() != Some(&checkpoint) && is_worth_it {
             put_checkpoint(&mut changes, &checkpoint);
@@ -165,8 +177,6 @@ impl Store {
         if changes.is_empty() && !is_due {
             return Ok(());
         }
-        let forgotten = keeper.forgotten.clone();
-        let all = |out: &mut Vec<u8>| self.put_all(out, &forgotten, &cursors, &checkpoint);
         // What comes after this is in neither, and saved the next time.
         let saved = keeper.file.save(&changes, all);
         let result = saved.and_then(|()| if sync { keeper.file.sync() } else { Ok(()) });
@@ -194,12 +204,9 @@ impl Store {
 
     /// Makes gaps durable before any cursor is saved that has stepped over one: half of a write may reach the disk, and a
     /// cursor behind a gap that nobody knows of would be a silent loss.
-    fn save_gaps(&self, keeper: &mut Keeper, gaps: &[Gap]) -> io::Result<()> {
+    fn save_gaps(&self, keeper: &mut Keeper, gaps: &[Gap], all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut changes = Vec::new();
         gaps.iter().for_each(|gap| put_gap(&mut changes, gap));
-        let (cursors, checkpoint) = (self.log.cursors(), self.log.checkpoint());
-        let forgotten = keeper.forgotten.clone();
-        let all = |out: &mut Vec<u8>| self.put_all(out, &forgotten, &cursors, &checkpoint);
         let saved = keeper.file.save(&changes, all).and_then(|()| keeper.file.sync());
         if saved.is_err() {
             // What is not in the file goes into the next one, which is made of everything.
@@ -207,20 +214,6 @@ impl Store {
             self.changed();
         }
         saved
-    }
-
-    /// Everything a state file says.
-    fn put_all(&self, out: &mut Vec<u8>, forgotten: &BTreeSet<u32>, cursors: &[Arc<Shared>], checkpoint: &Checkpoint) {
-        for id in forgotten {
-            put_forgotten(out, *id);
-        }
-        for cursor in cursors {
-            cursor.put_state(out);
-        }
-        for gap in self.log.gaps() {
-            put_gap(out, &gap);
-        }
-        put_checkpoint(out, checkpoint);
     }
 
     /// Opens a cursor, creating it durably when there is none. Blocks.

@@ -138,21 +138,18 @@ fn share_sync(unsynced: &mut Vec<Weak<Store>>, syncs: &Syncs) {
     if unsynced.len() <= 1 || !syncs.are_shared() {
         return;
     }
-    let saved: Vec<_> = unsynced
-        .iter()
-        .filter_map(Weak::upgrade)
-        .filter_map(|store| {
-            store.save_in_the_background(false);
-            let written = store.written_state()?;
-            Some((store, written))
-        })
-        .collect();
-    let dirs: Vec<_> = saved.iter().map(|(store, _)| store.log.dir()).collect();
-    if dirs.len() > 1 && syncs.whole(&dirs).is_some() {
-        for (store, written) in &saved {
-            if store.state_is_synced(*written) {
-                unsynced.retain(|known| known.as_ptr() != Arc::as_ptr(store));
-            }
+    let (mut rest, mut saved) = (Vec::new(), Vec::new());
+    for store in unsynced.iter().filter_map(Weak::upgrade) {
+        store.save_in_the_background(false);
+        match store.written_state() {
+            Some(written) => saved.push((store, written)),
+            None => rest.push(store),
         }
     }
+    let dirs: Vec<_> = saved.iter().map(|(store, _)| store.log.dir()).collect();
+    if dirs.len() > 1 && syncs.whole(&dirs).is_some() {
+        saved.retain(|(store, written)| !store.state_is_synced(*written));
+    }
+    rest.extend(saved.into_iter().map(|(store, _)| store));
+    *unsynced = rest.iter().map(Arc::downgrade).collect();
 }

@@ -24,7 +24,7 @@ use crate::{
     segment::{Mark, Segment},
     state::Checkpoint,
     stats::Counters,
-    storage::{File, Storage, is_read_only},
+    storage::{File, Storage, is_read_only, write_again},
     tail::{Budget, Tail},
 };
 
@@ -272,25 +272,15 @@ impl Opening {
         }
     }
 
-    /// Writes what a scan found once more, and syncs it. It could be read, but a sync that failed before the crash may
-    /// have left it in the system's cache alone, for a later power cut to lose: only a sync that succeeds now is proof.
+    /// Writes what a scan found once more, and syncs it: it could be read, but only a sync that succeeds now is proof that a
+    /// later power cut does not lose it.
     fn write_again(&self, segment: &Segment, position: u64, end: u64) {
         let again = || -> io::Result<()> {
             let file = segment.file(&*self.storage)?;
-            let length = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
-            let (mut at, mut bytes) = (position, vec![0; length.min(RECOVERY_CHUNK)]);
-            while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
-                let read = file.read_at(&mut bytes[..wanted], at)?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                file.write_at(&bytes[..read], at)?;
-                at += read as u64;
-            }
-            if position == end {
+            if position >= end {
                 return Ok(());
             }
+            write_again(&*file, position..end)?;
             file.sync()?;
             // Whoever was killed may not have come as far as making its name durable.
             self.storage.sync_dir(&self.dir)

@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut};
 use super::{Saved, record};
 use crate::{
     headroom::{Headroom, Need},
-    storage::{File, Mode, Storage},
+    storage::{File, Mode, Storage, write_again},
 };
 
 pub(crate) const NAME: &str = "cursors.log";
@@ -160,7 +160,7 @@ impl StateFile {
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
             let proven = match self.unproven {
-                true => write_again(&**file, self.length),
+                true => write_again(&**file, 0..self.length),
                 false => Ok(()),
             };
             let synced = proven
@@ -233,13 +233,6 @@ impl StateFile {
         self.storage.sync_dir(&self.dir)?;
         Ok((file, bytes.len() as u64))
     }
-}
-
-/// Writes what can be read once more, so that the next sync has all of it to write.
-fn write_again(file: &dyn File, length: u64) -> io::Result<()> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    let read = file.read_at(&mut bytes, 0)?;
-    file.write_at(&bytes[..read], 0)
 }
 
 /// What a state file says.
