@@ -84,6 +84,12 @@ impl LetterLog {
         }
     }
 
+    /// Closes files that nothing is written to.
+    pub(crate) fn rest(&self) {
+        self.inner.log.rest_writer();
+        self.inner.state.lock().file.rest();
+    }
+
     /// Blocks.
     pub(crate) fn close(&self) {
         self.inner.log.close();

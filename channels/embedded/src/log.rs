@@ -355,8 +355,14 @@ impl Log {
         self.forget_lately();
         self.index_finished();
         self.date_backlogs(false);
+        self.rest_writer();
+    }
+
+    /// As [`Self::rest`], of the writing end alone.
+    pub(crate) fn rest_writer(&self) {
+        // Whoever has it is writing.
         if let Some(mut writer) = self.writer.try_lock() {
-            writer.keep(Batch::default());
+            writer.rest();
         }
     }
 

@@ -4,6 +4,7 @@
 //! All calls block; they are made from the folder's own threads or from `spawn_blocking`, never from a task.
 
 #[cfg(target_os = "linux")]
+mod resting;
 mod whole;
 
 use std::{
@@ -16,6 +17,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
+
+pub(crate) use self::resting::RestingFile;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -128,7 +128,7 @@ impl Upkeep {
             if let Err(error) = store.retain() {
                 tracing::warn!(path = %store.log.dir().display(), %error, "old segments cannot be deleted");
             }
-            store.log.rest();
+            store.rest();
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     frames::Frames,
     headroom::{self, Need},
     segment::{Mark, Segment},
-    storage::{File, Mode, is_full},
+    storage::{File, Mode, RestingFile, is_full},
 };
 
 /// How much is read at once when a segment is verified.
@@ -52,7 +52,7 @@ pub(super) struct Writer {
 
 struct Active {
     segment: Arc<Segment>,
-    file: Arc<dyn File>,
+    file: RestingFile,
     /// Its name in the folder is not durable yet.
     unsynced_name: bool,
     /// Length of the file: zeros behind the last record are room for the next.
@@ -126,7 +126,7 @@ impl Writer {
         let limit = log.segment_bytes.load(Ordering::Relaxed);
         let active = self.active(log, length, limit)?;
         let at = active.segment.length();
-        if let Err(error) = active.file.write_at(&batch.bytes, at) {
+        if let Err(error) = active.file.open()?.write_at(&batch.bytes, at) {
             // A full disk is no broken one: what was written is taken back, and the file is as before.
             return Err(match is_full(&error) && active.take_back().is_ok() {
                 true => error,
@@ -141,11 +141,12 @@ impl Writer {
 
     /// Syncs what was written; returns how long it took.
     pub(super) fn sync(&mut self, log: &Log) -> io::Result<Duration> {
-        let Some(active) = &self.active else {
+        let Some(active) = &mut self.active else {
             return Err(io::Error::other("no segment to sync"));
         };
         let started = Instant::now();
-        let synced = active.file.sync().and_then(|()| match active.unsynced_name {
+        let synced = active.file.open().and_then(|file| file.sync());
+        let synced = synced.and_then(|()| match active.unsynced_name {
             true => log.storage.sync_dir(&log.dir),
             false => Ok(()),
         });
@@ -188,7 +189,8 @@ impl Writer {
         }
         self.begin(log)?;
         if let Some(active) = &mut self.active {
-            let synced = active.file.sync().and_then(|()| log.storage.sync_dir(&log.dir));
+            let synced = active.file.open().and_then(|file| file.sync());
+            let synced = synced.and_then(|()| log.storage.sync_dir(&log.dir));
             if let Err(error) = synced {
                 return Err(self.give_up(error));
             }
@@ -213,9 +215,9 @@ impl Writer {
                 {
                     let file = log.storage.open(&segment.path, Mode::Existing)?;
                     self.active = Some(Active {
-                        segment,
                         reserved: file.length()?,
-                        file,
+                        file: RestingFile::new(log.storage.clone(), segment.path.clone(), file),
+                        segment,
                         // An earlier process may have been killed between making the file and syncing its name.
                         unsynced_name: true,
                         unreserved: false,
@@ -259,8 +261,8 @@ impl Writer {
         segments.push(segment.clone());
         self.roll = false;
         self.active = Some(Active {
+            file: RestingFile::new(log.storage.clone(), segment.path.clone(), file),
             segment,
-            file,
             unsynced_name: true,
             reserved: SEGMENT_HEADER as u64,
             unreserved: false,
@@ -273,6 +275,15 @@ impl Writer {
         match &mut self.active {
             Some(active) if active.reserved > active.segment.length() => active.take_back(),
             _ => Ok(()),
+        }
+    }
+
+    /// Closes the file of a log that nothing is written to. Everything in it is durable: between a write and its sync nobody else
+    /// has the writer.
+    pub(super) fn rest(&mut self) {
+        self.spare = Batch::default();
+        if let Some(active) = &mut self.active {
+            active.file.rest();
         }
     }
 
@@ -304,9 +315,10 @@ impl Writer {
 impl Active {
     /// Cuts off what is behind the last record, durably.
     fn take_back(&mut self) -> io::Result<()> {
-        self.file.truncate(self.segment.length())?;
+        let file = self.file.open()?;
+        file.truncate(self.segment.length())?;
         self.reserved = self.segment.length();
-        self.file.sync()
+        file.sync()
     }
 
     /// Writes zeros behind `end`, where the file grew with the last write. A disk that is too full for them still has room for
@@ -320,15 +332,15 @@ impl Active {
         if room < RESERVE_MIN || self.unreserved {
             return Ok(());
         }
-        let zeros = vec![0; usize::try_from(room).unwrap_or_default()];
-        match self.file.write_at(&zeros, end) {
+        let (file, zeros) = (self.file.open()?, vec![0; usize::try_from(room).unwrap_or_default()]);
+        match file.write_at(&zeros, end) {
             Ok(()) => {
                 self.reserved = end + room;
                 Ok(())
             }
             Err(error) if is_full(&error) => {
                 self.unreserved = true;
-                self.file.truncate(end)
+                file.truncate(end)
             }
             Err(error) => Err(error),
         }

@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut};
 use super::{Saved, record};
 use crate::{
     headroom::{Headroom, Need},
-    storage::{File, Mode, Storage, write_again},
+    storage::{File, Mode, RestingFile, Storage, write_again},
 };
 
 pub(crate) const NAME: &str = "cursors.log";
@@ -33,7 +33,7 @@ pub(crate) struct StateFile {
     dir: PathBuf,
     headroom: Arc<Headroom>,
     /// `None`: there is none yet, or it is not to be trusted; the next save writes a new one.
-    file: Option<Arc<dyn File>>,
+    file: Option<RestingFile>,
     length: u64,
     /// Its length when it was new.
     fresh: u64,
@@ -82,11 +82,12 @@ impl StateFile {
             is_copied: true,
         };
         let (mut saved, mut found) = (Saved::default(), StateFound::default());
-        if let Some((file, parsed)) = read(&*state.storage, &dir.join(NAME))? {
+        let path = dir.join(NAME);
+        if let Some((file, parsed)) = read(&*state.storage, &path)? {
             if parsed.damaged.is_empty() {
                 state.length = parsed.end as u64;
                 state.fresh = state.length;
-                state.file = Some(file);
+                state.file = Some(RestingFile::new(state.storage.clone(), path, file));
                 (state.unsynced, state.unproven) = (true, true);
             }
             (saved, found.damaged, found.unfinished) = (parsed.saved, parsed.damaged, parsed.end..parsed.length);
@@ -123,11 +124,11 @@ impl StateFile {
             false => REPLACE_SHORT_BYTES,
         };
         let grown = self.length > small && self.length > self.fresh * REPLACE_FACTOR;
-        let result = match &self.file {
+        let result = match &mut self.file {
             Some(_) if !grown && changes.is_empty() => Ok(()),
             Some(file) if !grown => {
                 let written = self.headroom.lend(changes.len() as u64, Need::State, || {
-                    file.write_at(changes, self.length)
+                    file.open()?.write_at(changes, self.length)
                 });
                 self.length += changes.len() as u64;
                 self.unsynced = true;
@@ -158,17 +159,17 @@ impl StateFile {
 
     /// Makes what was saved durable. Blocks.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
-            let proven = match self.unproven {
-                true => write_again(&**file, 0..self.length),
-                false => Ok(()),
-            };
-            let synced = proven
-                .and_then(|()| file.sync())
-                .and_then(|()| match self.unsynced_name {
+        if let Some(file) = self.file.as_mut().filter(|_| self.unsynced) {
+            let synced = file.open().and_then(|file| {
+                if self.unproven {
+                    write_again(&*file, 0..self.length)?;
+                }
+                file.sync()?;
+                match self.unsynced_name {
                     true => self.storage.sync_dir(&self.dir),
                     false => Ok(()),
-                });
+                }
+            });
             if let Err(error) = synced {
                 self.file = None;
                 return Err(error);
@@ -203,9 +204,16 @@ impl StateFile {
         self.file.is_some()
     }
 
+    /// Closes a file that is not written to, once all of it is durable.
+    pub(crate) fn rest(&mut self) {
+        if let Some(file) = self.file.as_mut().filter(|_| !self.unsynced) {
+            file.rest();
+        }
+    }
+
     fn replace(&mut self, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let (file, length) = self.put_file(NAME, all)?;
-        self.file = Some(file);
+        self.file = Some(RestingFile::new(self.storage.clone(), self.dir.join(NAME), file));
         self.length = length;
         self.fresh = length;
         (self.unsynced, self.unsynced_name, self.unproven) = (false, false, false);

@@ -129,7 +129,7 @@ impl World {
 
     async fn step(&mut self) {
         let name = self.pick(&NAMES);
-        match self.roll(30) {
+        match self.roll(31) {
             0..=3 => self.append().await,
             4..=6 => self.append_together().await,
             7..=10 => self.take(name).await,
@@ -148,6 +148,11 @@ impl World {
             25 => drop(self.open().channel.store.save(true)),
             26 => drop(self.open().channel.retain()),
             27 => drop(self.open().channel.store.log.seal()),
+            28 => {
+                // Twice, as what was used since the last time is kept open.
+                self.open().channel.store.rest();
+                self.open().channel.store.rest();
+            }
             _ => self.end().await,
         }
     }

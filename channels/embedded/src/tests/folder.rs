@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use channel::{Channel, CursorName, Start};
+use channel::{Channel, CursorName, Offset, Start};
 use tokio::time::Instant;
 
 use super::{ack, drain, event, settings};
@@ -148,4 +148,50 @@ async fn acknowledgements_reach_the_disk_within_milliseconds_without_a_close() {
         .unwrap();
     let status = channel.depth().cursors.remove(0);
     assert_eq!((status.settled_below.0, status.unsettled), (6, 4));
+}
+
+/// Proves: OP-2
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_quiet_channel_has_no_file_open_and_goes_on_where_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let channel = folder.channel("c", Settings::default()).unwrap();
+    let dir = root.path().join("channels/c");
+    let open_files = || {
+        let opened = std::fs::read_dir("/proc/self/fd").unwrap();
+        opened
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|path| path.starts_with(&dir))
+            .count()
+    };
+    let mut cursor = channel
+        .subscribe(&CursorName::new("a"), None, Start::Latest)
+        .await
+        .unwrap();
+    for round in 0..3 {
+        let _ = channel.append(&[event(round, 10)]).await.unwrap();
+        let letters = channel.letters();
+        letters.store(&event(round, 10)).await.unwrap();
+        assert_eq!(drain(&mut cursor, 1).await, [round]);
+        channel.store.save(true).unwrap();
+        channel.store.letters.keep();
+        assert_eq!(open_files(), 4, "a log and its state, and the letters'");
+        channel.store.rest();
+        channel.store.rest();
+        assert_eq!(open_files(), 0);
+    }
+    assert_eq!(
+        std::fs::read_dir(&dir).unwrap().count(),
+        4,
+        "no segment was begun for a rest"
+    );
+    drop((cursor, channel, folder));
+    let channel = DataFolder::open(root.path())
+        .unwrap()
+        .channel("c", Settings::default())
+        .unwrap();
+    assert_eq!(channel.depth().next.0, 3);
+    assert_eq!(channel.depth().cursors[0].unsettled, 0);
+    assert_eq!(channel.letters().list(Offset(0), 10).await.unwrap().len(), 3);
 }
