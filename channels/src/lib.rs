@@ -33,9 +33,10 @@ use event::Event;
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// The place right after this one.
+    /// The place right after this one. The highest has none after it, and no channel keeps anything there: only somebody who asks
+    /// for "all" names it.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

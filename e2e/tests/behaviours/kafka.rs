@@ -1,12 +1,13 @@
 //! Channels on a real Kafka: the same documents, what its brokers promise, who we are there, and other people's records.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{
     Gateway, Request, Sink,
     documents::{self, channel_with, subscription},
     gateway::{condition, is_ready},
 };
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::{Value, json};
 use servers::{Kafka, kafka::Setup};
 
@@ -229,3 +230,67 @@ async fn total_order_over_several_partitions_is_said_to_be_none_and_keys_keep_th
 
 /// Part of every password here, to look for where none belongs.
 const SECRET: &str = "p4ssw0rd";
+
+/// Proves: CH-7
+#[tokio::test]
+async fn a_stretch_of_time_is_replayed_from_every_partition() {
+    let Some(servers) = Kafka::shared().await else { return };
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        provisioner("events", servers, &json!({})),
+        channel_with("orders", "events", json!({ "arguments": { "numPartitions": 3 } })),
+        subscription("audit", "orders", &sink.url(), json!({})),
+    ])
+    .await;
+    status(&gateway, "subscription", "audit", is_ready).await;
+    let mut times = Vec::new();
+    for part in ["before", "between", "after"] {
+        times.push(Timestamp::now());
+        for n in 0..12 {
+            let id = format!("{part}-{n}");
+            let event = Request::event("orders", &id).header("ce-partitionkey", n.to_string());
+            gateway.send(&event).await.is(202);
+        }
+        gateway.settled().await;
+        sink.wait_for(12 * times.len()).await;
+    }
+    // Kafka counts milliseconds.
+    let in_milliseconds = |time: Timestamp| {
+        time.round(TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Trunc))
+            .expect("a time")
+            .to_string()
+    };
+    let (from, to) = (in_milliseconds(times[1]), in_milliseconds(times[2]));
+    let replay = ["replay", "audit", "--from", &from, "--to", &to];
+    gateway.cli(&replay).await.exits(0);
+    let ids = sink
+        .wait_for(48)
+        .await
+        .split_off(36)
+        .into_iter()
+        .map(|event| event.id());
+    let ids: BTreeSet<String> = ids.collect();
+    assert_eq!(ids, (0..12).map(|n| format!("between-{n}")).collect());
+
+    // A place is one of a partition, and those are one behind the other.
+    let second_partition = 1_u64 << 48;
+    let count = async |from: u64, to: u64| {
+        let (from, to) = (from.to_string(), to.to_string());
+        let counted = [
+            "replay",
+            "audit",
+            "--dry-run",
+            "--from",
+            &from,
+            "--to",
+            &to,
+            "-o",
+            "json",
+        ];
+        gateway.cli(&counted).await.exits(0).json()["read"].as_u64()
+    };
+    let first = count(0, second_partition - 1).await.expect("a count");
+    let others = count(second_partition, u64::MAX).await.expect("a count");
+    assert!(first > 0 && others > 0, "{first} and {others}");
+    assert_eq!(first + others, 36);
+}

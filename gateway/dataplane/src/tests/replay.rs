@@ -99,6 +99,11 @@ async fn from_and_to_are_places_and_a_dry_run_counts_without_delivering() {
         "nothing is waited for at the end"
     );
     assert!(replayed(&world).await.is_empty());
+    let to_the_highest = Replay {
+        to: Some(Until::Place(Offset(u64::MAX))),
+        ..some.clone()
+    };
+    assert_eq!(run(&world, to_the_highest).await.read, 7);
     let counted = run(&world, Replay { dry_run: false, ..some }).await;
     assert_eq!(counted.delivered, 3);
     let mut ids = replayed(&world).await;
