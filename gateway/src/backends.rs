@@ -53,7 +53,10 @@ pub(crate) struct Backends {
 impl Backends {
     pub(crate) fn new(folder: DataFolder, address: Address, containers: Containers, registry: &mut Registry) -> Self {
         let embedded = OpenLogs::default();
-        registry.register_collector(Box::new(LogMetrics(embedded.clone())));
+        registry.register_collector(Box::new(LogMetrics {
+            logs: embedded.clone(),
+            folder: folder.clone(),
+        }));
         Self {
             folder,
             memory: Mutex::default(),

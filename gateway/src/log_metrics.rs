@@ -1,8 +1,8 @@
-//! What each embedded channel's log counted, asked for when metrics are scraped.
+//! What each embedded channel's log counted, and the data folder for all of them, asked for when metrics are scraped.
 
 use std::{collections::HashMap, fmt, sync::Arc, sync::Weak};
 
-use channel_embedded::{EmbeddedChannel, SYNC_BUCKETS_SECONDS, Stats};
+use channel_embedded::{DataFolder, EmbeddedChannel, SYNC_BUCKETS_SECONDS, Stats};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -15,12 +15,15 @@ use spec::ObjectName;
 pub(crate) type OpenLogs = Arc<Mutex<HashMap<ObjectName, Weak<EmbeddedChannel>>>>;
 
 #[derive(Debug)]
-pub(crate) struct LogMetrics(pub(crate) OpenLogs);
+pub(crate) struct LogMetrics {
+    pub(crate) logs: OpenLogs,
+    pub(crate) folder: DataFolder,
+}
 
 impl Collector for LogMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut logs: Vec<(ObjectName, Stats)> = {
-            let open = self.0.lock();
+            let open = self.logs.lock();
             let alive = open
                 .iter()
                 .filter_map(|(name, log)| Some((name.clone(), log.upgrade()?)));
@@ -66,7 +69,21 @@ impl Collector for LogMetrics {
             "headgate_log_sync_seconds",
             "Duration of syncs, one for each write of a batch",
             |stats| Box::new(Syncs(stats.clone())),
-        )
+        )?;
+        let syncs = ConstCounter::new(self.folder.syncs());
+        syncs.encode(encoder.encode_descriptor(
+            "headgate_data_syncs",
+            "Syncs that made events durable, each for one or more channels",
+            None,
+            syncs.metric_type(),
+        )?)?;
+        let used = ConstGauge::new(self.folder.headroom_used());
+        used.encode(encoder.encode_descriptor(
+            "headgate_data_headroom_used_bytes",
+            "Bytes of the headroom that a full disk has taken",
+            None,
+            used.metric_type(),
+        )?)
     }
 }
 

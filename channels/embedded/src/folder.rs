@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -65,6 +66,12 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct DataFolder {
     folder: Arc<Folder>,
+}
+
+impl fmt::Debug for DataFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DataFolder").field(&self.folder.root).finish()
+    }
 }
 
 impl DataFolder {
@@ -131,6 +138,11 @@ impl DataFolder {
     /// How many syncs it has taken since it was opened to make events durable; many channels may share one.
     pub fn syncs(&self) -> u64 {
         self.folder.committers.syncs().count()
+    }
+
+    /// Bytes of the room for cursors and dead letters that a full disk has taken; while it is not 0 no event is taken.
+    pub fn headroom_used(&self) -> u64 {
+        self.folder.headroom.used()
     }
 
     /// Opens a channel of this folder, new or with what it held. Blocks: a few hundred microseconds after a clean close,

@@ -61,8 +61,16 @@ impl Headroom {
 
     /// Is all of it there? Events are taken only then.
     pub(crate) fn is_whole(&self) -> bool {
+        self.used() == 0
+    }
+
+    /// Bytes that are not there.
+    pub(crate) fn used(&self) -> u64 {
         let state = self.state.lock();
-        !state.begun || state.held >= self.bytes
+        match state.begun {
+            true => self.bytes.saturating_sub(state.held),
+            false => 0,
+        }
     }
 
     /// Fills it as far as the disk allows. Cheap when it is whole. Blocks.

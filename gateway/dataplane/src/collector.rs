@@ -79,6 +79,10 @@ fn families(shared: &Shared) -> Vec<Family> {
         "headgate_channel_missing_events",
         "Events that are gone although not everybody had settled them",
     );
+    let mut missing_letters = family(
+        "headgate_channel_missing_dead_letters",
+        "Letters that are gone although nobody removed them",
+    );
     let mut lag = family(
         "headgate_subscription_unsettled_events",
         "Events a subscription has not settled",
@@ -119,6 +123,9 @@ fn families(shared: &Shared) -> Vec<Family> {
         };
         durability.values.push((by.clone(), promised));
         shortfalls.values.push((by.clone(), channel.findings().len() as f64));
+        missing_letters
+            .values
+            .push((by.clone(), channel.letters().missing() as f64));
         letters.values.push((by, channel.letters().count() as f64));
         for cursor in depth.cursors {
             let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {

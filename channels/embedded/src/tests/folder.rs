@@ -172,7 +172,7 @@ async fn a_quiet_channel_has_no_file_open_and_goes_on_where_it_was() {
     for round in 0..3 {
         let _ = channel.append(&[event(round, 10)]).await.unwrap();
         let letters = channel.letters();
-        letters.store(&event(round, 10)).await.unwrap();
+        let _ = letters.store(&event(round, 10)).await.unwrap();
         assert_eq!(drain(&mut cursor, 1).await, [round]);
         channel.store.save(true).unwrap();
         channel.store.letters.keep();
