@@ -14,6 +14,8 @@ use tokio::{task::JoinSet, time::Instant};
 
 const EVENT_BYTES: usize = 1 << 10;
 const PER_SECOND: u64 = 10;
+/// After this long without events a channel has closed its files.
+const QUIET: Duration = Duration::from_secs(12);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -71,6 +73,7 @@ struct Load {
     syncs_per_second: f64,
     cpu: f64,
     files: usize,
+    quiet_files: usize,
     memory_mib: f64,
 }
 
@@ -78,13 +81,14 @@ impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:.0}/s, ack p50 {} us, p99 {} us, {:.0} syncs/s, {:.0} us of CPU an event, {} open files, {:.1} MiB of memory",
+            "{:.0}/s, ack p50 {} us, p99 {} us, {:.0} syncs/s, {:.0} us of CPU an event, {} open files ({} when quiet), {:.1} MiB of memory",
             self.per_second,
             self.p50.as_micros(),
             self.p99.as_micros(),
             self.syncs_per_second,
             self.cpu,
             self.files,
+            self.quiet_files,
             self.memory_mib
         )
     }
@@ -125,15 +129,18 @@ async fn load((folder, channels): (DataFolder, Vec<Arc<EmbeddedChannel>>), secon
     let mut waits = publishers.join_all().await.concat();
     subscribers.join_all().await;
     let elapsed = began.elapsed().as_secs_f64();
-    let measured = Load {
+    let mut measured = Load {
         p50: kit::percentile(&mut waits, 500),
         p99: kit::percentile(&mut waits, 990),
         per_second: all as f64 / elapsed,
         syncs_per_second: (folder.syncs() - syncs) as f64 / elapsed,
         cpu: (kit::cpu() - cpu).as_secs_f64() * 1e6 / all as f64,
         files: kit::open_files(),
+        quiet_files: 0,
         memory_mib: kit::anonymous_mib(),
     };
+    tokio::time::sleep(QUIET).await;
+    measured.quiet_files = kit::open_files();
     close(channels).await;
     measured
 }
