@@ -243,7 +243,7 @@ impl Sharing {
             let others = self.others(&whole);
             let replica = self.turns.replica();
             if whole.generation > 0 {
-                plane.publish_elsewhere(replica.elsewhere(&whole, &others));
+                plane.publish_others(replica.elsewhere(&whole, &others), replica.asked(&others));
                 publish.send_replace(Arc::new(replica.share(&whole, &others)));
             }
             tokio::select! {

@@ -126,13 +126,21 @@ pub(crate) struct Doors {
     pub(crate) implicit: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
 }
 
-/// By path: who answers it instead of this process; `None` while nobody does.
-pub(crate) type Elsewhere = HashMap<String, Option<Arc<str>>>;
+/// What other processes have.
+#[derive(Default)]
+pub(crate) struct Others {
+    /// By path: who answers it instead of this process; `None` while nobody does.
+    pub(crate) elsewhere: HashMap<String, Option<Arc<str>>>,
+    /// Who may know a path that this process does not; `None` for one that is not there now.
+    pub(crate) asked: Vec<Option<Arc<str>>>,
+}
 
 /// Shared by the server, the adapters and the plane.
 pub(crate) struct Ingress {
     doors: ArcSwap<Doors>,
-    elsewhere: ArcSwap<Elsewhere>,
+    /// Before the first doors are published nothing is known of any path.
+    is_open: AtomicBool,
+    others: ArcSwap<Others>,
     pub(crate) forwarder: Forwarder,
     draining: Arc<AtomicBool>,
     pub(crate) metrics: Metrics,
@@ -144,7 +152,8 @@ impl Ingress {
     pub(crate) fn new(metrics: Metrics, max_body_bytes: usize) -> Self {
         Self {
             doors: ArcSwap::default(),
-            elsewhere: ArcSwap::default(),
+            is_open: AtomicBool::new(false),
+            others: ArcSwap::default(),
             forwarder: Forwarder::default(),
             draining: Arc::default(),
             metrics,
@@ -166,19 +175,29 @@ impl Ingress {
 
     pub(crate) fn publish(&self, doors: Doors) {
         self.doors.store(Arc::new(doors));
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    /// Whether a path that leads nowhere does so by the documents, and not because they are still being read.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     pub(crate) fn doors(&self) -> arc_swap::Guard<Arc<Doors>> {
         self.doors.load()
     }
 
-    pub(crate) fn publish_elsewhere(&self, elsewhere: Elsewhere) {
-        self.elsewhere.store(Arc::new(elsewhere));
+    pub(crate) fn publish_others(&self, others: Others) {
+        self.others.store(Arc::new(others));
+    }
+
+    pub(crate) fn others(&self) -> Arc<Others> {
+        self.others.load_full()
     }
 
     /// Whether another process answers what is asked for at this path, and its base URL if one does now.
     pub(crate) fn elsewhere(&self, path: &str) -> Option<Option<Arc<str>>> {
-        self.elsewhere.load().get(path).cloned()
+        self.others.load().elsewhere.get(path).cloned()
     }
 
     /// From now on everything is refused with 503.

@@ -34,7 +34,7 @@ use crate::{
     collector,
     context::Context,
     dispatcher::{Stop, Switch},
-    ingress::{Door, Ingress},
+    ingress::{Door, Ingress, Others},
     metrics::Metrics,
     plan::Running,
     remote::Remote,
@@ -330,10 +330,11 @@ impl Plane {
         self.0.transitions.lock().carry(observed)
     }
 
-    /// Where requests go that this process has nothing for: by their path, without its first slash, the base URL of who has it;
-    /// `None` while nobody does.
-    pub fn publish_elsewhere(&self, elsewhere: HashMap<String, Option<Arc<str>>>) {
-        self.0.ingress.publish_elsewhere(elsewhere);
+    /// Where requests go that this process has nothing for: `elsewhere` has by their path, without its first slash, the base URL
+    /// of who has it, `None` while nobody does. Of other paths each of `asked` is asked before they are said to lead nowhere;
+    /// `None` for one that is not there now.
+    pub fn publish_others(&self, elsewhere: HashMap<String, Option<Arc<str>>>, asked: Vec<Option<Arc<str>>>) {
+        self.0.ingress.publish_others(Others { elsewhere, asked });
     }
 
     /// An open channel.

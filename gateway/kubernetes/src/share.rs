@@ -121,6 +121,17 @@ impl Replica {
         elsewhere
     }
 
+    /// Who is asked about a path that this replica does not know, for it may hear later than others of what is new: those who
+    /// write that something is Ready, which they do when they answer for it themselves. `None` while nobody knows who leads.
+    pub fn asked(&self, others: &Others) -> Vec<Option<Arc<str>>> {
+        let leader = (!self.leads).then_some(others.leader.as_deref());
+        // Where there is no pod of ordinal 0, nothing of its has become Ready for a while.
+        let first = others.first.as_deref().filter(|_| !self.is_first).map(Some);
+        let first = first.filter(|first| Some(first) != leader.as_ref());
+        let asked = leader.into_iter().chain(first);
+        asked.map(|url| url.map(Arc::from)).collect()
+    }
+
     /// A channel that is not here is reached by HTTP, and still is one of ours: hops into it count.
     fn with_targets_elsewhere(
         &self,

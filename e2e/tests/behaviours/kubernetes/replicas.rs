@@ -14,7 +14,11 @@ use super::{apply, object, ready, settings, shared};
 
 /// A replica of the set `headgate`.
 pub(super) fn replica(cluster: &Kubernetes, namespace: &str, ordinal: u32) -> Setup {
-    settings(cluster, namespace)
+    as_replica(settings(cluster, namespace), namespace, ordinal)
+}
+
+fn as_replica(setup: Setup, namespace: &str, ordinal: u32) -> Setup {
+    setup
         .environment("POD_NAME", &format!("headgate-{ordinal}"))
         .environment("POD_NAMESPACE", namespace)
         .environment("POD_UID", &format!("{namespace}-{ordinal}"))
@@ -77,11 +81,18 @@ async fn an_event_for_a_channel_on_another_replicas_disk_gets_there() {
     let send = async |id: &str| second.send(&Request::event("forwarded/orders", id)).await;
     let answer = eventually("the second replica knows where the first is", || async {
         let answer = send("1").await;
+        assert_ne!(answer.status, 404, "{answer}");
         (answer.status == 202).then_some(answer)
     })
     .await;
     assert_eq!(answer.header("headgate-durability"), Some("disk"));
     assert_eq!(sink.wait_for_one().await.id(), "1");
+    // Under the name of its Service, too.
+    let by_host = Request::event("forwarded/orders", "by-host")
+        .to("/")
+        .header("host", "orders-channel.forwarded.svc");
+    second.send(&by_host).await.is(202);
+    sink.wait_for(2).await;
     // What the owner says comes back as it said it.
     let invalid = Request::event("forwarded/orders", "").header("ce-type", "");
     assert_eq!(second.send(&invalid).await.status, 400);
@@ -97,6 +108,45 @@ async fn an_event_for_a_channel_on_another_replicas_disk_gets_there() {
     })
     .await;
     assert!(refused.header("retry-after").is_some() && refused.text().contains("another replica"));
+}
+
+/// Proves: IN-2, IN-3
+#[tokio::test]
+async fn what_is_ready_is_open_at_a_replica_that_has_not_heard_of_it() {
+    let Some(cluster) = shared().await else { return };
+    cluster.kubectl(&["create", "namespace", "unheard"]).await;
+    // The one that leads is not the one that has the disk.
+    let _leader = started(cluster, "unheard", 2).await;
+    holder(cluster, "unheard", "headgate-leader", "headgate-2").await;
+    let first = started(cluster, "unheard", 0).await;
+    // It takes part in their leases and looks elsewhere, so that it never hears.
+    let mut late = as_replica(settings(cluster, "unheard-elsewhere"), "unheard", 1).prepare();
+    late.start_again().await;
+    let send = async |path: &str, id: &str| late.send(&Request::event(path, id)).await;
+    eventually("it knows whom to ask", || async {
+        let answer = send("unheard/orders", "0").await;
+        assert!([404, 503].contains(&answer.status), "{answer}");
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    let sink = Sink::start().await;
+    let documents = [
+        channel("orders", "embedded"),
+        subscription("all", "orders", &sink.url(), json!({})),
+    ];
+    apply(cluster, "unheard", &documents).await;
+    ready(cluster, "unheard", &["channel/orders", "subscription/all"]).await;
+    send("unheard/orders", "1").await.is(202);
+    assert_eq!(sink.wait_for_one().await.id(), "1");
+    if shared_source(cluster, "unheard", "beats").await {
+        ready(cluster, "unheard", &["channel/stream"]).await;
+        send("unheard/stream", "2").await.is(202);
+    }
+    send("unheard/nobody", "3").await.is(404);
+    // Somebody who may know does not answer.
+    drop(first);
+    let answer = send("unheard/nobody", "4").await.is(503);
+    assert!(answer.header("retry-after").is_some() && answer.text().contains("nothing is known of /unheard/nobody"));
 }
 
 #[tokio::test]

@@ -3,12 +3,15 @@
 //! The whole body is read first, within the bounds of a request that is answered here. Whatever goes wrong on the way is a 503:
 //! the sender comes again, and what was stored although its answer was lost comes twice, with the same id. A request that was
 //! passed on already is not passed on again, whatever two processes believe of each other.
+//!
+//! Of what nothing is known here the others are asked first, without a body: whoever sends to names that nobody has costs them
+//! a few words. Answers are not kept: what nobody has now may be made and be Ready in a moment.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
         UPGRADE,
@@ -33,6 +36,13 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// this many is not helped by more.
 const AT_ONCE: usize = 256;
 
+/// Questions under way at once. An answer comes from memory, in a millisecond: this is room for thousands of unknown names a
+/// second, more than which nobody sends by mistake; and few enough to leave the places above to what is known.
+const QUESTIONS_AT_ONCE: usize = 32;
+
+/// A process that needs longer to say what it has is not there.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A process of the same cluster accepts a connection at once, or is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,6 +58,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Forwarder {
     client: Client<HttpConnector, Full<Bytes>>,
     places: Semaphore,
+    questions: Semaphore,
 }
 
 /// Why a request was not passed on, or not answered.
@@ -57,6 +68,8 @@ pub(super) enum Unanswered {
     Twice,
     #[error("nobody has it right now")]
     Nobody,
+    #[error("nobody knows right now which replica would know")]
+    Leaderless,
     #[error("too many requests are being passed on")]
     Full,
     #[error("the replica that has it does not answer: {0}")]
@@ -74,6 +87,7 @@ impl Default for Forwarder {
         Self {
             client,
             places: Semaphore::new(AT_ONCE),
+            questions: Semaphore::new(QUESTIONS_AT_ONCE),
         }
     }
 }
@@ -86,6 +100,42 @@ impl Forwarder {
             None => Err(Unanswered::Nobody),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Which of the others has something at `path`; none of them where all of them say so. Cancel safe.
+    pub(super) async fn ask(
+        &self,
+        headers: &HeaderMap,
+        others: &[Option<Arc<str>>],
+        path: &str,
+    ) -> Result<Option<Arc<str>>, Unanswered> {
+        let others: Option<Vec<_>> = others.iter().map(Option::as_ref).collect();
+        let others = others.ok_or(Unanswered::Leaderless)?;
+        // Who asks has to do so himself: two that do not know ask nobody else.
+        if others.is_empty() || headers.contains_key(&FORWARDED) {
+            return Ok(None);
+        }
+        let _place = self.questions.try_acquire().map_err(|_| Unanswered::Full)?;
+        let mut unsaid = None;
+        for other in others {
+            let mut question = Request::new(());
+            *question.method_mut() = Method::OPTIONS;
+            let (head, ()) = question.into_parts();
+            let asked = tokio::time::timeout(QUESTION_TIMEOUT, self.forward(head, Bytes::new(), other, path)).await;
+            match asked {
+                Ok(Ok(answer)) if answer.status() == StatusCode::NOT_FOUND => {}
+                Ok(Ok(answer)) if answer.status().is_server_error() => {
+                    unsaid = Some(Unanswered::Away(format!("{other} answers {}", answer.status())));
+                }
+                Ok(Ok(_)) => return Ok(Some(other.clone())),
+                Ok(Err(why)) => unsaid = Some(why),
+                Err(_elapsed) => {
+                    let seconds = QUESTION_TIMEOUT.as_secs();
+                    unsaid = Some(Unanswered::Away(format!("no answer within {seconds} s")));
+                }
+            }
+        }
+        unsaid.map_or(Ok(None), Err)
     }
 
     /// Passes it on to `path` at `owner`. Not cancel safe: dropped, it may have arrived.
@@ -134,7 +184,7 @@ impl Unanswered {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Full => "Overloaded",
-            Self::Twice | Self::Nobody | Self::Away(_) => "Elsewhere",
+            Self::Twice | Self::Nobody | Self::Leaderless | Self::Away(_) => "Elsewhere",
         }
     }
 
@@ -204,6 +254,21 @@ mod tests {
             Forwarder::may_forward(&headers(&[]), None),
             Err(Unanswered::Nobody)
         ));
+    }
+
+    #[tokio::test]
+    async fn more_questions_than_there_is_room_for_are_not_asked() {
+        let forwarder = Forwarder::default();
+        let others = [Some("http://127.0.0.1:1".into())];
+        let all = forwarder
+            .questions
+            .acquire_many(u32::try_from(QUESTIONS_AT_ONCE).unwrap());
+        let all = all.await.unwrap();
+        let refused = forwarder.ask(&headers(&[]), &others, "shop/log").await.unwrap_err();
+        assert_eq!(refused.reason(), "Overloaded");
+        drop(all);
+        let away = forwarder.ask(&headers(&[]), &others, "shop/log").await.unwrap_err();
+        assert_eq!(away.reason(), "Elsewhere");
     }
 
     #[tokio::test]

@@ -39,74 +39,112 @@ pub(super) enum Scope {
     Sources,
 }
 
-pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope: Scope) -> Answer {
-    let path = request.uri().path();
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let is_served = scope == Scope::Everything || path.starts_with("sources/");
-    if let Some(owner) = found_elsewhere(ingress, path).filter(|_| is_served) {
-        let path = path.to_owned();
-        return pass_on(request, ingress, owner, &path).await;
-    }
-    // With one part behind it, `sources` is a namespace of channels.
-    if let Some(name) = path.strip_prefix("sources/").filter(|name| name.contains('/')) {
-        let source = ingress.doors().sources.get(name).cloned();
-        return match (request.method(), source) {
-            (&Method::POST, Some(source)) => call(request, ingress, &source).await,
-            (&Method::OPTIONS, Some(_)) => handshake(request.headers()),
-            (&Method::POST | &Method::OPTIONS, None) => {
-                let message = format!("no source receives at /sources/{name}");
-                refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &message)
-            }
-            _ => method_not_allowed(ingress, "POST, OPTIONS"),
-        };
-    }
-    if scope == Scope::Sources {
-        let message = "sources alone are served here, at /sources/NAMESPACE/NAME";
-        return refused(ingress, StatusCode::NOT_FOUND, "NoChannel", message);
-    }
-    if let Some(name) = path.strip_prefix("hooks/") {
-        if request.method() != Method::POST {
-            return method_not_allowed(ingress, "POST");
+/// What a request is for.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Channel(String),
+    /// Of a source that is called with whatever its upstream sends.
+    Hook(String),
+    /// Of a source that is posted CloudEvents.
+    Source(String),
+}
+
+/// What there is at a place.
+enum Found {
+    Door(Arc<Door>),
+    Receiver(Arc<HookDoor>),
+}
+
+impl Place {
+    fn of<T>(request: &Request<T>) -> Self {
+        let path = request.uri().path();
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path.is_empty() {
+            return Self::Channel(host::channel(request).unwrap_or_default());
         }
-        let hook = ingress.doors().hooks.get(name).cloned();
-        return match hook {
-            Some(hook) => call(request, ingress, &hook).await,
-            None => refused(
-                ingress,
-                StatusCode::NOT_FOUND,
-                "NoChannel",
-                &format!("no source receives at /hooks/{name}"),
-            ),
-        };
+        match (path.strip_prefix("hooks/"), path.strip_prefix("sources/")) {
+            (Some(name), _) => Self::Hook(name.to_owned()),
+            // With one part behind it, `sources` is a namespace of channels.
+            (None, Some(name)) if name.contains('/') => Self::Source(name.to_owned()),
+            (None, _) => Self::Channel(path.to_owned()),
+        }
     }
-    let by_host = if path.is_empty() { host::channel(&request) } else { None };
-    let path = by_host.as_deref().unwrap_or(path);
-    let door = ingress.doors().channels.get(path).cloned();
-    match (request.method(), door) {
-        (&Method::POST, Some(door)) => take(request, ingress, &door).await,
-        (&Method::OPTIONS, Some(_)) => handshake(request.headers()),
-        (&Method::POST | &Method::OPTIONS, None) => {
-            let message = format!(
+
+    /// Without its first slash.
+    fn path(&self) -> String {
+        match self {
+            Self::Channel(name) => name.clone(),
+            Self::Hook(name) => format!("hooks/{name}"),
+            Self::Source(name) => format!("sources/{name}"),
+        }
+    }
+
+    fn find(&self, ingress: &Ingress) -> Option<Found> {
+        let doors = ingress.doors();
+        match self {
+            Self::Channel(name) => doors.channels.get(name).cloned().map(Found::Door),
+            Self::Hook(name) => doors.hooks.get(name).cloned().map(Found::Receiver),
+            Self::Source(name) => doors.sources.get(name).cloned().map(Found::Receiver),
+        }
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Hook(_) => "POST",
+            Self::Channel(_) | Self::Source(_) => "POST, OPTIONS",
+        }
+    }
+
+    fn not_found(&self) -> String {
+        let path = self.path();
+        match self {
+            Self::Channel(_) => format!(
                 "no channel at /{path}: a channel's address is /NAMESPACE/NAME, or / of the host NAME-channel.NAMESPACE.svc"
-            );
-            refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &message)
+            ),
+            Self::Hook(_) | Self::Source(_) => format!("no source receives at /{path}"),
         }
-        _ => method_not_allowed(ingress, "POST, OPTIONS"),
     }
 }
 
-/// Who answers instead of this process; what is here is answered here.
-fn found_elsewhere(ingress: &Ingress, path: &str) -> Option<Option<Arc<str>>> {
-    let owner = ingress.elsewhere(path)?;
-    let doors = ingress.doors();
-    let is_here = match (path.strip_prefix("sources/"), path.strip_prefix("hooks/")) {
-        (Some(name), _) => doors.sources.contains_key(name),
-        // One that is called in a pod of its own has no receiver here.
-        (None, Some(name)) => doors.hooks.contains_key(name),
-        (None, None) => doors.channels.contains_key(path),
-    };
-    (!is_here).then_some(owner)
+pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope: Scope) -> Answer {
+    let place = Place::of(&request);
+    if scope == Scope::Sources && !matches!(place, Place::Source(_)) {
+        let message = "sources alone are served here, at /sources/NAMESPACE/NAME";
+        return refused(ingress, StatusCode::NOT_FOUND, "NoChannel", message);
+    }
+    match (place.find(ingress), request.method()) {
+        (Some(Found::Door(door)), &Method::POST) => take(request, ingress, &door).await,
+        (Some(Found::Receiver(door)), &Method::POST) => call(request, ingress, &door).await,
+        (Some(_), &Method::OPTIONS) if !matches!(place, Place::Hook(_)) => handshake(request.headers()),
+        (Some(_), _) => method_not_allowed(ingress, place.allow()),
+        (None, _) => not_here(request, ingress, &place).await,
+    }
+}
+
+/// What another process has, or may have.
+async fn not_here(request: Request<Incoming>, ingress: &Ingress, place: &Place) -> Answer {
+    let path = place.path();
+    if let Some(owner) = ingress.elsewhere(&path) {
+        return pass_on(request, ingress, owner, &path).await;
+    }
+    if !matches!(*request.method(), Method::POST | Method::OPTIONS) {
+        return method_not_allowed(ingress, place.allow());
+    }
+    if !ingress.is_open() {
+        ingress.metrics.request_refused("Starting");
+        let message = "the documents are not read yet: come again";
+        return retry(StatusCode::SERVICE_UNAVAILABLE, message, SOON);
+    }
+    let others = ingress.others();
+    match ingress.forwarder.ask(request.headers(), &others.asked, &path).await {
+        Ok(Some(owner)) => pass_on(request, ingress, Some(owner), &path).await,
+        Ok(None) => refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &place.not_found()),
+        Err(why) => {
+            ingress.metrics.request_refused(why.reason());
+            retry(why.status(), &format!("nothing is known of /{path} yet: {why}"), SOON)
+        }
+    }
 }
 
 async fn pass_on(request: Request<Incoming>, ingress: &Ingress, owner: Option<Arc<str>>, path: &str) -> Answer {

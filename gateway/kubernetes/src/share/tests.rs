@@ -275,6 +275,28 @@ fn requests_find_who_has_what_they_are_for() {
 }
 
 #[test]
+fn whoever_says_that_something_is_ready_is_asked_about_what_is_not_known() {
+    let asked = |replica: &Replica, others: &Others| -> Vec<Option<String>> {
+        let asked = replica.asked(others).into_iter();
+        asked.map(|url| url.map(|url| url.to_string())).collect()
+    };
+    let (zero, one) = (others().first, others().leader);
+    let other = Replica::default();
+    assert_eq!(asked(&other, &others()), [one.clone(), zero.clone()]);
+    assert_eq!(asked(&first(), &others()), [one]);
+    assert_eq!(asked(&leader(), &others()), std::slice::from_ref(&zero));
+    assert!(asked(&Replica::alone(), &others()).is_empty());
+    let both = Others {
+        leader: zero.clone(),
+        ..others()
+    };
+    assert_eq!(asked(&other, &both), [zero]);
+    // Nobody leads: then nobody can say that there is no such thing. A first that is not there has made nothing ready.
+    assert_eq!(asked(&other, &Others::default()), [None]);
+    assert!(asked(&leader(), &Others::default()).is_empty());
+}
+
+#[test]
 fn a_pod_of_a_set_knows_its_ordinal() {
     for (pod, expected) in [
         ("headgate-0", Some(("headgate", 0))),
