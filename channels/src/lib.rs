@@ -208,6 +208,8 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorStatus {
     pub name: CursorName,
+    /// Whose it is, where that is known.
+    pub owner: Option<String>,
     /// Every event below this place is settled.
     pub settled_below: Offset,
     /// Events not yet settled: those in flight and those not yet handed out.
@@ -282,8 +284,10 @@ pub trait Channel: Send + Sync + 'static {
     /// Not cancel safe: a dropped call may or may not have stored the events; all or none of them.
     async fn append(&self, events: &[Event]) -> Result<Stored, AppendError>;
 
-    /// Opens the cursor of that name for its owner, creating it at `start` when it does not exist yet, or is another's, which
-    /// is forgotten then. One of nobody becomes the owner's.
+    /// Opens the cursor of that name for its owner, creating it at `start` when it does not exist yet. One of nobody becomes
+    /// the owner's; `None` takes it whoever's it is. Of one name each owner has a cursor of its own: where one process alone
+    /// has the channel, another's is forgotten; where several have it, another's stays until it is forgotten as that one's,
+    /// for who is behind takes a former owner for the present one.
     ///
     /// # Guarantees
     /// When this returns, every event appended afterwards will be handed to this cursor, also after a restart where
@@ -296,8 +300,11 @@ pub trait Channel: Send + Sync + 'static {
         start: Start,
     ) -> Result<Box<dyn Cursor>, ReadError>;
 
-    /// Deletes the owner's cursor and frees what only it held. Nothing happens when there is none, or it is another's: one that
-    /// was made anew by another gateway stays.
+    /// Deletes the owner's cursor and frees what only it held; `None` means what was opened here by that name, and else what is
+    /// nobody's. Nothing happens when there is none, or it is another's.
+    ///
+    /// # Guarantees
+    /// No cursor of another owner is touched, also not one that another process makes at the same time.
     async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError>;
 
     /// Up to `max` kept events from `from` on, oldest first, with no effect on any cursor. Stops early rather than

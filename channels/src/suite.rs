@@ -10,6 +10,7 @@ mod append;
 mod cursors;
 mod kit;
 mod letters;
+mod owners;
 mod restart;
 mod settle;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::{append::*, cursors::*, letters::*, restart::*, settle::*};
+pub use self::{append::*, cursors::*, letters::*, owners::*, restart::*, settle::*};
 use crate::Channel;
 
 /// How the suite opens a kind of channel. One value is one place where events may live, empty at first.

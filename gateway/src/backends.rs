@@ -15,7 +15,7 @@ use channel_nats::{NatsChannel, Server};
 use dataplane::{Built, Identity};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use spec::{ObjectName, Spec, model};
+use spec::{Kind, ObjectKey, ObjectName, Spec, model};
 use tokio::time::Instant;
 
 use crate::log_metrics::{LogMetrics, OpenLogs};
@@ -345,6 +345,15 @@ impl dataplane::Backends for Backends {
             Some(cluster) => cluster.identity(source),
             None => self.alone.clone(),
         }
+    }
+
+    async fn is_gone(&self, subscription: &ObjectName, uid: Option<&str>) -> bool {
+        let Some(in_cluster) = &self.cluster else {
+            // The one process that reads the documents has read them.
+            return true;
+        };
+        let key = ObjectKey::new(Kind::Subscription, subscription.clone());
+        in_cluster.cluster.is_gone(&key, uid).await
     }
 
     fn wanted(&self, gateway: &str, spec: &Spec) {

@@ -229,6 +229,7 @@ impl Channel for EmbeddedChannel {
             let oldest = (unsettled > 0).then(|| log.stored_about(settled_below.0)).flatten();
             CursorStatus {
                 name: cursor.name.clone(),
+                owner: cursor.owner().map(str::to_owned),
                 settled_below,
                 unsettled,
                 oldest,

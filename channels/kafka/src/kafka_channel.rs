@@ -1,7 +1,7 @@
 //! The channel itself: what the data plane calls, put together from the other files.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc,
@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use channel::{
     AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record, Start,
-    Stored, Watermark, is_anothers,
+    Stored, Watermark,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -35,7 +35,7 @@ use crate::{
     producer::{Outgoing, WriteError, Written},
     reader::Ends,
     record::incoming,
-    registry::{self, Registered, Registry},
+    registry::{self, Registered, Registry, Row},
     retention,
     table::{Table, Values},
     topic::{self, Found},
@@ -75,6 +75,7 @@ struct Inner {
 struct Open {
     /// The cursor's own, as it is registered.
     id: String,
+    owner: Option<String>,
     shared: Arc<Shared>,
     stop: watch::Sender<Stop>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -261,22 +262,15 @@ impl Inner {
 
     /// A cursor as everybody has it: as it is, the owner's from now on, or new.
     async fn registered(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Registered, ReadError> {
-        let known = self.registry.cursor(name);
-        let is_another = known
-            .as_ref()
-            .is_some_and(|known| is_anothers(known.owner.as_deref(), owner));
-        match known {
-            Some(mut known) if !is_another => {
+        match self.registry.cursor(name, owner) {
+            Some(mut known) => {
                 if known.owner.is_none() && owner.is_some() {
                     known.owner = owner.map(str::to_owned);
                     self.registry.own(name, &known).await.map_err(unreadable)?;
                 }
                 Ok(known)
             }
-            _ => {
-                if is_another {
-                    tracing::info!(topic = self.topic, cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
-                }
+            None => {
                 let new = Registered::new(Uuid::now_v7().simple().to_string(), owner, self.start(start).await?);
                 self.registry.register(name, new).await.map_err(unreadable)
             }
@@ -290,7 +284,7 @@ impl Inner {
             .iter()
             .map(|(id, start)| (*id, Watermark::new(Offset(*start))));
         let shared = Arc::new(Shared::new(name.clone(), known.collect()));
-        let id = registered.id.clone();
+        let (id, owner) = (registered.id.clone(), registered.owner.clone());
         let (stop, stopped) = watch::channel(Stop::Runs);
         let joined = Member::join(
             self.cluster.clone(),
@@ -303,6 +297,7 @@ impl Inner {
         let task = tokio::spawn(joined.map_err(unreadable)?.run());
         Ok(Arc::new(Open {
             id,
+            owner,
             shared,
             stop,
             task: Mutex::new(Some(task)),
@@ -394,17 +389,14 @@ impl Channel for KafkaChannel {
             return Err(ReadError::Closed);
         }
         inner.registry.catch_up().await?;
-        let registered = inner.registry.cursor(name);
-        let stays = registered
-            .as_ref()
-            .is_some_and(|registered| is_anothers(registered.owner.as_deref(), owner));
-        if registered.is_some() && !stays {
-            inner.registry.remove(name).await.map_err(unreadable)?;
-        }
-        let open = inner.open.lock().remove(name);
-        if let Some(open) = open {
+        let open = inner.open.lock().get(name).cloned();
+        let owner = owner.or_else(|| open.as_ref()?.owner.as_deref());
+        let is_left = inner.registry.remove(name, owner).await.map_err(unreadable)?;
+        if let Some(open) = open.as_ref().filter(|open| open.owner.as_deref() == owner) {
+            inner.open.lock().remove(name);
             open.end(Stop::AtOnce).await;
-            if !stays {
+            // Cursors of one name have one group; of what another committed there nothing is believed but by its id.
+            if !is_left {
                 inner.cluster.delete_group(&group_id(&inner.topic, name.as_str())).await;
             }
         }
@@ -499,43 +491,44 @@ impl Channel for KafkaChannel {
         let inner = &self.inner;
         let ends = inner.ends.lock().clone();
         let last = i32::try_from(ends.len()).unwrap_or(1) - 1;
-        let mut cursors = BTreeMap::new();
+        let mut cursors = Vec::new();
         let mut gaps = Vec::new();
+        let mut registered = inner.registry.cursors();
         for (name, open) in &*inner.open.lock() {
             let (settled_below, unsettled, oldest) = open.shared.status(&ends);
             gaps.extend(open.shared.gaps());
-            let status = CursorStatus {
+            registered.retain(|row| row.registered.id != open.id);
+            cursors.push(CursorStatus {
                 name: name.clone(),
+                owner: open.owner.clone(),
                 settled_below,
                 unsettled,
                 oldest,
-            };
-            cursors.insert(name.clone(), status);
+            });
         }
         // Registered, and not consumed by this gateway: what it settled is known to its group alone, so it counts from
         // where it began.
-        for (name, registered) in inner.registry.cursors() {
-            if let Entry::Vacant(vacant) = cursors.entry(name.clone()) {
-                let known = registered
-                    .start()
-                    .iter()
-                    .map(|(id, start)| (*id, Watermark::new(Offset(*start))));
-                let (settled_below, unsettled, oldest) = Shared::new(name.clone(), known.collect()).status(&ends);
-                vacant.insert(CursorStatus {
-                    name,
-                    settled_below,
-                    unsettled,
-                    oldest,
-                });
-            }
+        for Row { name, registered, .. } in registered {
+            let known = registered
+                .start()
+                .iter()
+                .map(|(id, start)| (*id, Watermark::new(Offset(*start))));
+            let (settled_below, unsettled, oldest) = Shared::new(name.clone(), known.collect()).status(&ends);
+            cursors.push(CursorStatus {
+                name,
+                owner: registered.owner,
+                settled_below,
+                unsettled,
+                oldest,
+            });
         }
         gaps.sort_by_key(|gap| gap.found_at);
         Depth {
             earliest: place(0, ends.first().map_or(0, |ends| ends.low)),
             next: place(last.max(0), ends.last().map_or(0, |ends| ends.high)),
-            unsettled: cursors.values().map(|cursor| cursor.unsettled).max().unwrap_or(0),
+            unsettled: cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0),
             bytes: None,
-            cursors: cursors.into_values().collect(),
+            cursors,
             gaps,
             refusing: inner.cluster.producer.trouble(),
             slow: None,

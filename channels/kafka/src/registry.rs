@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use channel::{CursorName, ReadError};
+use channel::{CursorName, ReadError, is_anothers};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,8 +17,11 @@ use crate::{
 
 /// Says that we made the topic, and may delete from it what everybody settled.
 const MADE: &str = "made";
-/// Before a cursor's name.
+/// Before the name of a cursor that is nobody's.
 const CURSOR: &str = "cursor ";
+/// Before the owner and the name of one that is somebody's: who forgets his own writes to no key of another, whatever is written
+/// at the same time.
+const OWNED: &str = "owned ";
 
 /// A cursor's entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,17 +63,15 @@ impl Registry {
         Self { cluster, table }
     }
 
-    pub(crate) fn cursor(&self, name: &CursorName) -> Option<Registered> {
-        self.cursors().remove(name)
+    /// The owner's cursor, or one that can become its.
+    pub(crate) fn cursor(&self, name: &CursorName, owner: Option<&str>) -> Option<Registered> {
+        let rows = self.cursors().into_iter().filter(|row| row.name == *name);
+        pick(rows.collect(), owner).map(|row| row.registered)
     }
 
-    pub(crate) fn cursors(&self) -> BTreeMap<CursorName, Registered> {
+    pub(crate) fn cursors(&self) -> Vec<Row> {
         let rows = self.table.rows();
-        let cursor = |(key, value): &(Arc<[u8]>, bytes::Bytes)| {
-            let name = std::str::from_utf8(key).ok()?.strip_prefix(CURSOR)?;
-            Some((CursorName::new(name), serde_json::from_slice(value).ok()?))
-        };
-        rows.iter().filter_map(cursor).collect()
+        rows.iter().filter_map(|(key, value)| Row::read(key, value)).collect()
     }
 
     pub(crate) fn we_made_it(&self) -> bool {
@@ -81,28 +82,38 @@ impl Registry {
         self.put(MADE, Some(b"{}")).await
     }
 
-    /// Registers a cursor that is not there, or is another's; gives what everybody has of it. When several gateways do so at once, as they do
+    /// Registers a cursor that is not there; gives what everybody has of it. When several gateways do so at once, as they do
     /// when they all see a new subscription, the first one's entry counts: with ids and beginnings of their own they would not
     /// believe each other's commits.
     pub(crate) async fn register(&self, name: &CursorName, registered: Registered) -> Result<Registered, WriteError> {
-        self.put(&key(name), Some(&value(&registered))).await?;
-        match self.cursor(name) {
-            Some(first) if first.id != registered.id => {
+        let owner = registered.owner.clone();
+        let key = key(name, owner.as_deref());
+        self.put(&key, Some(&value(&registered))).await?;
+        match self.cursor(name, owner.as_deref()) {
+            Some(first) if first.id != registered.id && first.owner == owner => {
                 // Brokers keep the last one in the end.
-                self.put(&key(name), Some(&value(&first))).await?;
+                self.put(&key, Some(&value(&first))).await?;
                 Ok(first)
             }
             _ => Ok(registered),
         }
     }
 
-    /// The same cursor is this owner's from now on.
+    /// What is nobody's is this owner's from now on, with the same id: what was committed for it stays good.
     pub(crate) async fn own(&self, name: &CursorName, registered: &Registered) -> Result<(), WriteError> {
-        self.put(&key(name), Some(&value(registered))).await
+        let owned = key(name, registered.owner.as_deref());
+        self.put(&owned, Some(&value(registered))).await?;
+        // After it is somebody's: an end in between leaves it twice, and loses nothing.
+        self.put(&key(name, None), None).await
     }
 
-    pub(crate) async fn remove(&self, name: &CursorName) -> Result<(), WriteError> {
-        self.put(&key(name), None).await
+    /// Removes the owner's cursor, or the one that is nobody's; whether one of that name is left.
+    pub(crate) async fn remove(&self, name: &CursorName, owner: Option<&str>) -> Result<bool, WriteError> {
+        let of_name = || self.cursors().into_iter().filter(|row| row.name == *name);
+        for row in of_name().filter(|row| row.registered.owner.as_deref() == owner) {
+            self.put(&row.key, None).await?;
+        }
+        Ok(of_name().next().is_some())
     }
 
     /// Returns when what was written up to now, by whomever, is known here.
@@ -130,8 +141,8 @@ impl Registry {
     }
 }
 
-/// Whether an entry takes the place of the one before it. Of entries that one owner has made at the same time, in several
-/// gateways, the first stays.
+/// Whether an entry takes the place of the one before it. Of entries that were made at the same time, in several gateways, the
+/// first stays.
 pub(crate) fn replaces(before: &[u8], after: &[u8]) -> bool {
     let read = |value| serde_json::from_slice::<Registered>(value).ok();
     match (read(before), read(after)) {
@@ -140,8 +151,44 @@ pub(crate) fn replaces(before: &[u8], after: &[u8]) -> bool {
     }
 }
 
-fn key(name: &CursorName) -> String {
-    format!("{CURSOR}{name}")
+/// A cursor in the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    key: String,
+    pub(crate) name: CursorName,
+    pub(crate) registered: Registered,
+}
+
+impl Row {
+    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let key = std::str::from_utf8(key).ok()?;
+        let registered: Registered = serde_json::from_slice(value).ok()?;
+        let owned = || {
+            let owner = registered.owner.as_deref()?;
+            key.strip_prefix(OWNED)?.strip_prefix(owner)?.strip_prefix(' ')
+        };
+        let name = key.strip_prefix(CURSOR).or_else(owned)?;
+        Some(Self {
+            key: key.to_owned(),
+            name: CursorName::new(name),
+            registered,
+        })
+    }
+}
+
+/// Of the cursors of one name: the owner's, else nobody's; for nobody in particular whichever there is.
+fn pick(mut rows: Vec<Row>, owner: Option<&str>) -> Option<Row> {
+    rows.retain(|row| !is_anothers(row.registered.owner.as_deref(), owner));
+    let exact = |row: &Row| row.registered.owner.as_deref() == owner;
+    rows.sort_by_key(|row| !exact(row));
+    rows.into_iter().next()
+}
+
+fn key(name: &CursorName, owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => format!("{OWNED}{owner} {name}"),
+        None => format!("{CURSOR}{name}"),
+    }
 }
 
 fn value(registered: &Registered) -> Vec<u8> {
@@ -168,6 +215,31 @@ mod tests {
             let shown = String::from_utf8_lossy(&after).into_owned();
             assert_eq!(replaces(&before, &after), expected, "{shown}");
         }
+    }
+
+    /// Proves: CH-4
+    #[test]
+    fn each_owner_has_a_cursor_of_its_own_under_one_name() {
+        let name = CursorName::new("shop/all");
+        let row = |owner: Option<&str>| {
+            let registered = Registered::new(format!("id of {owner:?}"), owner, BTreeMap::new());
+            Row::read(key(&name, owner).as_bytes(), &value(&registered)).expect("a row")
+        };
+        let picked = |there: &[Option<&str>], owner: Option<&str>| {
+            let rows = there.iter().map(|owner| row(*owner)).collect();
+            pick(rows, owner).map(|row| row.registered.owner)
+        };
+        assert_eq!(row(Some("u")).name, name);
+        assert_eq!(row(None).name, name);
+        let (nobody, one, two) = (None, Some("1"), Some("2"));
+        let some = |owner: Option<&str>| Some(owner.map(str::to_owned));
+        assert_eq!(picked(&[nobody, one, two], two), some(two));
+        assert_eq!(picked(&[nobody, one], two), some(nobody), "it may become its");
+        assert_eq!(picked(&[one], two), None);
+        assert_eq!(picked(&[one, nobody], nobody), some(nobody));
+        assert_eq!(picked(&[one], nobody), some(one), "documents in files have no owners");
+        // The key of one owner's is no other's.
+        assert!(Row::read(key(&name, one).as_bytes(), &value(&row(two).registered)).is_none());
     }
 
     #[test]

@@ -169,6 +169,20 @@ mod shared_work {
         first.close().await;
     }
 
+    /// Proves: CH-1, CH-4
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_gateway_that_is_behind_takes_no_cursor_away() {
+        let Some(servers) = servers::Kafka::shared().await else {
+            return;
+        };
+        let settings = Broker::on(servers).settings;
+        let open = async || {
+            let opened: Arc<dyn Channel> = Arc::new(gateway(servers, &settings).await);
+            opened
+        };
+        channel::suite::a_gateway_that_is_behind_takes_no_cursor_away(open).await;
+    }
+
     /// Proves: CH-3, CH-9
     #[tokio::test(flavor = "multi_thread")]
     async fn a_topic_that_was_deleted_and_came_back_is_delivered_from_its_beginning() {

@@ -341,6 +341,7 @@ impl Channel for MemoryChannel {
                 .flatten();
             CursorStatus {
                 name: cursor.name.clone(),
+                owner: cursor.owner().map(str::to_owned),
                 settled_below,
                 unsettled,
                 oldest,

@@ -29,7 +29,7 @@ use crate::{
     cursor::{HELD_MAX, Said, Shared},
     letters::NatsLetters,
     message::{Incoming, NoEvent, incoming},
-    names, reader,
+    reader,
 };
 
 /// The consumer's metadata that names its cursor: consumers with it are the channel's register of cursors.
@@ -102,8 +102,13 @@ async fn until(time: Option<Instant>) {
 }
 
 /// A consumer for a cursor that begins with this sequence.
-pub(crate) fn config(server: &Server, cursor: &CursorName, owner: Option<&str>, start: u64) -> pull::Config {
-    let name = names::consumer(cursor.as_str());
+pub(crate) fn config(
+    server: &Server,
+    name: String,
+    cursor: &CursorName,
+    owner: Option<&str>,
+    start: u64,
+) -> pull::Config {
     let mut metadata = HashMap::from([(CURSOR.to_owned(), cursor.to_string())]);
     metadata.extend(owner.map(|owner| (OWNER.to_owned(), owner.to_owned())));
     let plain = pull::Config {
@@ -275,7 +280,7 @@ impl Member {
         let now = Instant::now();
         let pins = pins(&server);
         Ok(Self {
-            consumer: names::consumer(shared.name.as_str()),
+            consumer: attempts.consumer.clone(),
             pins,
             server,
             stream,
@@ -566,7 +571,8 @@ impl Member {
         } else {
             1
         };
-        let config = config(&self.server, &self.shared.name, self.owner.as_deref(), start);
+        let (name, owner) = (self.consumer.clone(), self.owner.as_deref());
+        let config = config(&self.server, name, &self.shared.name, owner, start);
         if let Err(error) = self.server.create_consumer(&self.stream, &config).await {
             tracing::warn!(stream = self.stream, consumer = self.consumer, %error, "a deleted consumer cannot be made again, trying again");
             return;

@@ -98,9 +98,10 @@ pub(crate) struct Said {
 
 impl Said {
     /// The same now that the stream ends with this sequence.
-    pub(crate) fn status(&self, name: &CursorName, last: u64) -> CursorStatus {
+    pub(crate) fn status(&self, name: &CursorName, owner: Option<&str>, last: u64) -> CursorStatus {
         CursorStatus {
             name: name.clone(),
+            owner: owner.map(str::to_owned),
             settled_below: Offset(self.settled_below),
             unsettled: self.unsettled + last.saturating_sub(self.last),
             oldest: None,
@@ -330,11 +331,11 @@ impl Shared {
         self.state.lock().settled_below()
     }
 
-    pub(crate) fn status(&self, last: u64) -> CursorStatus {
+    pub(crate) fn status(&self, owner: Option<&str>, last: u64) -> CursorStatus {
         let state = self.state.lock();
         CursorStatus {
             oldest: state.held.first_key_value().map(|(_, held)| held.stored_at),
-            ..state.as_said().status(&self.name, last)
+            ..state.as_said().status(&self.name, owner, last)
         }
     }
 

@@ -32,7 +32,16 @@ pub fn stream(prefix: &str, channel: &str) -> String {
     format!("{prefix}{}", shortened(name, channel, room))
 }
 
-/// A consumer's name for a cursor: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
+/// A consumer's name for a cursor of this owner: of one name each has its own, for a consumer is deleted by its name, whoever
+/// made one of that name in the meantime.
+pub(crate) fn owned(cursor: &str, owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => consumer(&format!("{cursor}/{owner}")),
+        None => consumer(cursor),
+    }
+}
+
+/// A consumer's name for a cursor that is nobody's: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
 /// too long ends in a hash instead.
 pub(crate) fn consumer(cursor: &str) -> String {
     let mut name = String::with_capacity(cursor.len());
@@ -83,6 +92,9 @@ mod tests {
         let prefix = "p".repeat(64);
         assert_ne!(stream(&prefix, &long), stream(&prefix, &other));
         assert_eq!(stream(&prefix, &long).len(), NAME_MAX);
+        assert_eq!(owned("default/s", None), "default_s");
+        assert_eq!(owned("default/s", Some("1f-2")), "default_s_1f-2");
+        assert_ne!(owned(&long, Some("1")), owned(&long, Some("2")));
         let names: std::collections::BTreeSet<String> = cursors.iter().map(|cursor| consumer(cursor)).collect();
         assert_eq!(names.len(), cursors.len(), "{names:?}");
         assert!(names.contains("default_s") && names.contains("a=2Eb_c"));

@@ -64,7 +64,7 @@ struct Inner {
     ends: Mutex<Ends>,
     open: Mutex<BTreeMap<CursorName, Arc<Open>>>,
     /// Cursors that are there, as the server counted them last.
-    listed: Mutex<BTreeMap<CursorName, Said>>,
+    listed: Mutex<Vec<Listed>>,
     /// One subscription or its end at a time.
     registering: tokio::sync::Mutex<()>,
     /// One that makes space at a time.
@@ -95,9 +95,18 @@ struct Refusal {
     full_at: Option<u64>,
 }
 
+/// A cursor as the server has it.
+struct Listed {
+    name: CursorName,
+    owner: Option<String>,
+    consumer: String,
+    said: Said,
+}
+
 /// A cursor whose consumer this gateway pulls from.
 struct Open {
     owner: Option<String>,
+    consumer: String,
     shared: Arc<Shared>,
     stop: watch::Sender<Stop>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -171,11 +180,16 @@ impl NatsChannel {
     }
 }
 
-fn cursors(listed: &[Info]) -> BTreeMap<CursorName, Said> {
-    let cursors = listed
-        .iter()
-        .filter_map(|info| Some((consumer::cursor_of(info)?, consumer::said(info))));
-    cursors.collect()
+fn cursors(listed: &[Info]) -> Vec<Listed> {
+    let cursor = |info: &Info| {
+        Some(Listed {
+            name: consumer::cursor_of(info)?,
+            owner: consumer::owner_of(info).map(str::to_owned),
+            consumer: info.name.clone(),
+            said: consumer::said(info),
+        })
+    };
+    listed.iter().filter_map(cursor).collect()
 }
 
 /// Keeps looking where the stream begins and ends: others write to it, too.
@@ -372,73 +386,79 @@ impl Inner {
     }
 
     /// The consumer of a cursor: as it is, or new.
-    async fn register(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Said, ReadError> {
+    async fn register(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Info, ReadError> {
         let stream = &self.settings.stream;
-        match self.registered(name).await? {
-            Some(info) if is_anothers(consumer::owner_of(&info), owner) => {
-                tracing::info!(stream, cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
-                self.unregister(name).await?;
+        if let Some(mut info) = self.registered(name, owner).await? {
+            if let (None, Some(owner)) = (consumer::owner_of(&info), owner) {
+                let owned = consumer::owned(&info, owner);
+                let changed = self.server.change_consumer(stream, &info.name, &owned).await;
+                info = changed.map_err(unreadable)?;
             }
-            Some(info) => {
-                if let (None, Some(owner)) = (consumer::owner_of(&info), owner) {
-                    let owned = consumer::owned(&info, owner);
-                    let changed = self.server.change_consumer(stream, &info.name, &owned).await;
-                    changed.map_err(unreadable)?;
-                }
-                return Ok(consumer::said(&info));
-            }
-            None => {}
+            return Ok(info);
         }
         let start = self.start(start).await?;
-        let config = consumer::config(&self.server, name, owner, start);
-        let made = self.server.create_consumer(stream, &config).await.map_err(unreadable)?;
-        Ok(consumer::said(&made))
+        let consumer = names::owned(name.as_str(), owner);
+        let config = consumer::config(&self.server, consumer, name, owner, start);
+        self.server.create_consumer(stream, &config).await.map_err(unreadable)
     }
 
-    /// A cursor's consumer, as the server has it.
-    async fn registered(&self, name: &CursorName) -> Result<Option<Info>, ReadError> {
-        let consumer = names::consumer(name.as_str());
-        match self.server.consumer_info(&self.settings.stream, &consumer).await {
-            Ok(info) => Ok(Some(info)),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(unreadable(error)),
+    /// A cursor's consumer, as the server has it: the owner's, else one that can become its, and for nobody in particular
+    /// whichever there is.
+    async fn registered(&self, name: &CursorName, owner: Option<&str>) -> Result<Option<Info>, ReadError> {
+        let own = names::owned(name.as_str(), owner);
+        let nobodys = owner.map(|_| names::consumer(name.as_str()));
+        for consumer in [Some(own), nobodys].into_iter().flatten() {
+            match self.server.consumer_info(&self.settings.stream, &consumer).await {
+                Ok(info) if !is_anothers(consumer::owner_of(&info), owner) => return Ok(Some(info)),
+                Ok(_) => {}
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(unreadable(error)),
+            }
         }
+        if owner.is_some() {
+            return Ok(None);
+        }
+        let all = self.server.consumers(&self.settings.stream).await.map_err(unreadable)?;
+        Ok(all
+            .into_iter()
+            .find(|info| consumer::cursor_of(info).as_ref() == Some(name)))
     }
 
     /// Deletes a cursor's consumer and what was remembered of its events.
-    async fn unregister(&self, name: &CursorName) -> Result<(), ReadError> {
-        let consumer = names::consumer(name.as_str());
-        let deleted = self.server.delete_consumer(&self.settings.stream, &consumer).await;
+    async fn unregister(&self, consumer: &str) -> Result<(), ReadError> {
+        let deleted = self.server.delete_consumer(&self.settings.stream, consumer).await;
         deleted.map_err(unreadable)?;
-        self.listed.lock().remove(name);
-        let attempts = self.place_of_attempts(name).forget(&self.server).await;
+        self.listed.lock().retain(|listed| listed.consumer != consumer);
+        let attempts = self.place_of_attempts(consumer).forget(&self.server).await;
         attempts.map_err(unreadable)
     }
 
-    fn place_of_attempts(&self, name: &CursorName) -> attempts::Place {
+    fn place_of_attempts(&self, consumer: &str) -> attempts::Place {
         attempts::Place {
             stream: self.attempts.clone(),
-            consumer: names::consumer(name.as_str()),
+            consumer: consumer.to_owned(),
         }
     }
 
     async fn consume(&self, name: &CursorName, owner: Option<&str>, start: Start) -> Result<Arc<Open>, ReadError> {
-        let said = self.register(name, owner, start).await?;
-        let shared = Arc::new(Shared::new(name.clone(), said));
+        let info = self.register(name, owner, start).await?;
+        let shared = Arc::new(Shared::new(name.clone(), consumer::said(&info)));
+        let owner = consumer::owner_of(&info).map(str::to_owned);
         let (stop, stopped) = watch::channel(Stop::Runs);
         let belongs = Belongs {
             server: self.server.clone(),
             stream: self.settings.stream.clone(),
             created: self.ends.lock().created,
-            owner: owner.map(str::to_owned),
-            attempts: self.place_of_attempts(name),
+            owner: owner.clone(),
+            attempts: self.place_of_attempts(&info.name),
             shared: shared.clone(),
             letters: self.letters.clone(),
         };
         let member = Member::join(belongs, stopped).await.map_err(unreadable)?;
         let task = tokio::spawn(member.run());
         Ok(Arc::new(Open {
-            owner: owner.map(str::to_owned),
+            owner,
+            consumer: info.name,
             shared,
             stop,
             task: Mutex::new(Some(task)),
@@ -544,13 +564,16 @@ impl Channel for NatsChannel {
         if inner.is_closed() {
             return Err(ReadError::Closed);
         }
-        let open = inner.open.lock().remove(name);
-        if let Some(open) = open {
+        let open = inner.open.lock().get(name).cloned();
+        let owner = owner.or_else(|| open.as_ref()?.owner.as_deref());
+        if let Some(open) = open.as_ref().filter(|open| open.owner.as_deref() == owner) {
+            inner.open.lock().remove(name);
             open.end(Stop::AtOnce).await;
+            return inner.unregister(&open.consumer).await;
         }
-        match inner.registered(name).await? {
-            Some(info) if is_anothers(consumer::owner_of(&info), owner) => Ok(()),
-            _ => inner.unregister(name).await,
+        match inner.registered(name, owner).await? {
+            Some(info) if consumer::owner_of(&info) == owner => inner.unregister(&info.name).await,
+            _ => Ok(()),
         }
     }
 
@@ -622,14 +645,15 @@ impl Channel for NatsChannel {
         let Ends { first, last, .. } = *inner.ends.lock();
         let mut cursors = BTreeMap::new();
         let mut gaps = Vec::new();
-        for (name, open) in &*inner.open.lock() {
+        for open in inner.open.lock().values() {
             gaps.extend(open.shared.gaps());
-            cursors.insert(name.clone(), open.shared.status(last));
+            let status = open.shared.status(open.owner.as_deref(), last);
+            cursors.insert(open.consumer.clone(), status);
         }
         // There, and not pulled from by this gateway.
-        for (name, said) in &*inner.listed.lock() {
-            if let Entry::Vacant(vacant) = cursors.entry(name.clone()) {
-                vacant.insert(said.status(name, last));
+        for listed in &*inner.listed.lock() {
+            if let Entry::Vacant(vacant) = cursors.entry(listed.consumer.clone()) {
+                vacant.insert(listed.said.status(&listed.name, listed.owner.as_deref(), last));
             }
         }
         gaps.sort_by_key(|gap| gap.found_at);

@@ -191,6 +191,13 @@ mod shared_work {
         second.close().await;
     }
 
+    /// Proves: CH-1, CH-4
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_gateway_that_is_behind_takes_no_cursor_away() {
+        let stream = server!();
+        channel::suite::a_gateway_that_is_behind_takes_no_cursor_away(async || stream.open().await).await;
+    }
+
     /// Proves: CH-3, CH-4
     #[tokio::test(flavor = "multi_thread")]
     async fn a_consumer_that_somebody_deleted_is_made_again_where_it_was() {

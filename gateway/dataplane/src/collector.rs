@@ -1,6 +1,11 @@
 //! Depths, asked for when metrics are scraped: nothing is counted per event for them.
 
-use std::{fmt, sync::Weak, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Weak,
+    time::{Duration, SystemTime},
+};
 
 use channel::Durability;
 use prometheus_client::{
@@ -127,16 +132,23 @@ fn families(shared: &Shared) -> Vec<Family> {
             .values
             .push((by.clone(), channel.letters().missing() as f64));
         letters.values.push((by, channel.letters().count() as f64));
+        let mut subscriptions = BTreeMap::new();
         for cursor in depth.cursors {
             let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
                 continue;
             };
-            let by = ByObject::from(&spec::ObjectName::new(namespace, subscription));
+            let subscription = spec::ObjectName::new(namespace, subscription);
             let oldest = cursor
                 .oldest
                 .and_then(|oldest| now.duration_since(oldest).ok())
                 .unwrap_or_default();
-            lag.values.push((by.clone(), cursor.unsettled as f64));
+            // That of a former subscription of the same name may still be there: one series, of what is furthest behind.
+            let most: &mut (u64, Duration) = subscriptions.entry(subscription).or_default();
+            *most = (cursor.unsettled.max(most.0), oldest.max(most.1));
+        }
+        for (subscription, (behind, oldest)) in subscriptions {
+            let by = ByObject::from(&subscription);
+            lag.values.push((by.clone(), behind as f64));
             age.values.push((by, oldest.as_secs_f64()));
         }
     }

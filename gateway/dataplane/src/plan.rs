@@ -42,9 +42,8 @@ pub(crate) fn plan(wanted: &Spec, running: &Running) -> Plan {
     for (name, old) in &running.subscriptions {
         let forget = match wanted.subscriptions.get(name) {
             None => !may_return(wanted, &subscription_key(name)),
-            // One that was made again in the same channel takes its place there: what the former had is forgotten with that, and
-            // not by a replica that comes late.
-            Some(new) if is_another(old, new) => old.channel != new.channel,
+            // A cursor is forgotten as its owner's: that of the one that was made again stays, whoever made it and when.
+            Some(new) if is_another(old, new) => true,
             Some(_) if reopened(&old.channel) => false,
             Some(_) => continue,
         };
@@ -223,7 +222,7 @@ mod tests {
         let before = spec(&[channel("c", 1)], &[made("1")]);
         let wanted = spec(&[channel("c", 1)], &[made("2")]);
         let expected = Plan {
-            stop: vec![(ObjectName::new("default", "s"), false)],
+            stop: vec![(ObjectName::new("default", "s"), true)],
             start: vec![made("2")],
             ..Plan::default()
         };

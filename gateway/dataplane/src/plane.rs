@@ -84,6 +84,13 @@ pub trait Backends: Send + Sync + 'static {
         None
     }
 
+    /// Whether a subscription with this uid is certainly gone, by the newest documents there are. Asked before the cursor of one
+    /// is forgotten that the spec does not name: where several processes have a channel, another may have made it for a
+    /// subscription that this one has not heard of. False as long as nobody can say.
+    async fn is_gone(&self, _subscription: &ObjectName, _uid: Option<&str>) -> bool {
+        true
+    }
+
     /// A spec is about to be applied. For what sources made upstream and can be found again there by the gateway's id: what
     /// this spec's sources did not make is left over from ones that were deleted while the gateway, or upstream, was down.
     /// Not so while documents cannot be read ([`Spec::incomplete`], and objects that are invalid). Waits for nothing.

@@ -7,7 +7,7 @@ mod asked;
 mod replay;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -31,7 +31,11 @@ use crate::{Backends, Built, Plane, Redrive, Settings, ingress::Door};
 const MAX_HOPS: u32 = 4;
 
 #[derive(Default)]
-struct Scripted(Mutex<HashMap<ObjectName, Arc<FaultyChannel>>>);
+struct Scripted {
+    channels: Mutex<HashMap<ObjectName, Arc<FaultyChannel>>>,
+    /// Subscriptions of the newest documents, which a spec may be behind.
+    there: Mutex<BTreeSet<(ObjectName, Option<String>)>>,
+}
 
 #[async_trait]
 impl Backends for Scripted {
@@ -42,6 +46,11 @@ impl Backends for Scripted {
     fn source(&self, _: &model::Source, _: adapter::Source) -> Result<Built, model::Unresolved> {
         Ok(Built::default())
     }
+
+    async fn is_gone(&self, subscription: &ObjectName, uid: Option<&str>) -> bool {
+        let asked = (subscription.clone(), uid.map(str::to_owned));
+        !self.there.lock().contains(&asked)
+    }
 }
 
 impl Scripted {
@@ -51,7 +60,7 @@ impl Scripted {
                 channel_memory::Settings::default(),
             ))))
         };
-        self.0.lock().entry(name.clone()).or_insert_with(new).clone()
+        self.channels.lock().entry(name.clone()).or_insert_with(new).clone()
     }
 }
 
@@ -482,6 +491,41 @@ async fn a_deleted_subscription_frees_what_only_it_held() {
         .eventually("freed", async |world| world.channel("a").depth().cursors.is_empty())
         .await;
     assert_eq!(world.channel("a").depth().unsettled, 0);
+}
+
+/// Proves: CH-1, CH-4
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_the_spec_does_not_name_is_forgotten_once_its_subscription_is_certainly_gone() {
+    let world = World::new(&["a"], vec![]).await;
+    let late = world.channel("late");
+    let made = [
+        ("heard-of-elsewhere", Some("1")),
+        ("deleted", Some("2")),
+        ("made-anew", Some("3")),
+        ("nobodys", None),
+    ];
+    for (subscription, owner) in made {
+        let cursor = channel::CursorName::new(name(subscription).to_string());
+        let start = channel::Start::Latest;
+        drop(late.subscribe(&cursor, owner, start).await.unwrap());
+    }
+    let there = [("heard-of-elsewhere", "1"), ("made-anew", "4")];
+    *world.backends.there.lock() = there
+        .map(|(subscription, uid)| (name(subscription), Some(uid.to_owned())))
+        .into();
+    let mut wider = spec(&["a", "late", "sink", "other"], vec![]);
+    wider.generation = 2;
+    world.specs.send_replace(Arc::new(wider));
+    world
+        .eventually("opened", async |world| world.plane.applied() == 2)
+        .await;
+    let left: Vec<String> = late
+        .depth()
+        .cursors
+        .iter()
+        .map(|cursor| cursor.name.to_string())
+        .collect();
+    assert_eq!(left, ["default/heard-of-elsewhere"]);
 }
 
 #[tokio::test(start_paused = true)]

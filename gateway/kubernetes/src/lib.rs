@@ -15,6 +15,7 @@ mod collection;
 mod counted;
 mod events;
 mod follow;
+mod gone;
 mod guard;
 mod known;
 mod lease;

@@ -40,18 +40,19 @@ async fn a_subscription_made_anew_while_the_gateway_was_down_begins_as_a_new_one
         orders,
         subscription("kept", "orders", &kept.url(), again.clone()),
         subscription("replaced", "orders", &replaced.url(), again.clone()),
+        subscription("deleted", "orders", &replaced.url(), again.clone()),
     ];
     let mut gateway = settings(cluster, namespace).prepare();
     gateway.start_again().await;
     apply(cluster, namespace, &documents).await;
-    ready(cluster, namespace, &["subscription/kept", "subscription/replaced"]).await;
+    let all = ["subscription/kept", "subscription/replaced", "subscription/deleted"];
+    ready(cluster, namespace, &all).await;
     gateway.accept(&format!("{namespace}/orders"), ["old"]).await;
-    for sink in [&kept, &replaced] {
-        sink.wait_for(1).await;
-    }
+    kept.wait_for(1).await;
+    replaced.wait_for(2).await;
     assert!(gateway.terminate().await.success());
     cluster
-        .kubectl(&["delete", "-n", namespace, "subscription", "replaced"])
+        .kubectl(&["delete", "-n", namespace, "subscription", "replaced", "deleted"])
         .await;
     apply(
         cluster,
@@ -70,4 +71,12 @@ async fn a_subscription_made_anew_while_the_gateway_was_down_begins_as_a_new_one
     assert_eq!(last.map(|event| event.id()).as_deref(), Some("new"));
     anew.stays_at(1, Duration::from_millis(500)).await;
     assert_eq!(anew.ids(), ["new"]);
+    for former in ["replaced", "deleted"] {
+        let told = format!("subscription={namespace}/{former}");
+        let log = gateway.log();
+        let mut forgotten = log
+            .lines()
+            .filter(|line| line.contains("forgot the place of a deleted subscription"));
+        assert!(forgotten.any(|line| line.contains(&told)), "{former}: {log}");
+    }
 }

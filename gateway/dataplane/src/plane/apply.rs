@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration, time::SystemTime};
 
-use channel::{Channel, CursorName, Durability, Start};
+use channel::{Channel, CursorName, Durability, Start, is_anothers};
 use futures_util::{FutureExt, future::join_all};
 use spec::{ObjectName, Spec, model};
 use tokio_util::sync::CancellationToken;
@@ -153,18 +153,15 @@ impl Plane {
             let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
                 continue;
             };
-            let subscription = ObjectName::new(namespace, subscription);
-            let is_wanted = wanted
-                .subscriptions
-                .get(&subscription)
-                .is_some_and(|wanted| wanted.channel == *name);
-            if is_wanted
-                || (!wanted.subscriptions.contains_key(&subscription)
-                    && may_return(wanted, &subscription_key(&subscription)))
-            {
+            let (subscription, owner) = (ObjectName::new(namespace, subscription), cursor.owner.as_deref());
+            let is_named = match wanted.subscriptions.get(&subscription) {
+                Some(wanted) => wanted.channel == *name && !is_anothers(owner, wanted.uid.as_deref()),
+                None => may_return(wanted, &subscription_key(&subscription)),
+            };
+            if is_named || !self.0.backends.is_gone(&subscription, owner).await {
                 continue;
             }
-            match channel.forget(&cursor.name, None).await {
+            match channel.forget(&cursor.name, owner).await {
                 Ok(()) => tracing::info!(channel = %name, %subscription, "forgot the place of a deleted subscription"),
                 Err(error) => {
                     tracing::warn!(channel = %name, %subscription, %error, "cannot forget a deleted subscription");

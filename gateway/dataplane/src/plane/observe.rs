@@ -94,11 +94,13 @@ impl<'a> Looked<'a> {
     fn depth(&mut self, name: &ObjectName, channel: &dyn channel::Channel) -> &Looking {
         self.depths.entry(name.clone()).or_insert_with(|| {
             let whole = channel.depth();
-            let cursors = whole.cursors.iter();
-            Looking {
-                unsettled: cursors.map(|cursor| (cursor.name.clone(), cursor.unsettled)).collect(),
-                whole,
+            let mut unsettled = HashMap::new();
+            for cursor in &whole.cursors {
+                // That of a former subscription of the same name may still be there.
+                let most = unsettled.entry(cursor.name.clone()).or_insert(cursor.unsettled);
+                *most = cursor.unsettled.max(*most);
             }
+            Looking { unsettled, whole }
         })
     }
 }

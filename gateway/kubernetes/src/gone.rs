@@ -1,0 +1,52 @@
+//! Whether an object is certainly gone. A watch may be late, so the API server is asked: its answer is newer than anything that
+//! was known before the question.
+
+use serde_json::Value;
+use spec::ObjectKey;
+
+use crate::{Cluster, collection, refusal::Refusal, request};
+
+impl Cluster {
+    /// Whether there is no object of this name and uid any more; of that name alone where no uid is known. False when the API
+    /// server does not say.
+    pub async fn is_gone(&self, key: &ObjectKey, uid: Option<&str>) -> bool {
+        let path = collection::path(key.kind.api_version(), key.kind.plural(), &key.name);
+        let found = request::get(&self.client, &path).await;
+        is_gone(found, uid).unwrap_or_else(|refusal| {
+            tracing::warn!(object = %key, %refusal, "the API server does not say whether it is gone: what is left of it stays");
+            false
+        })
+    }
+}
+
+fn is_gone(found: Result<Value, Refusal>, uid: Option<&str>) -> Result<bool, Refusal> {
+    match found {
+        Ok(object) => Ok(uid.is_some_and(|uid| object["metadata"]["uid"] != uid)),
+        Err(Refusal::NotFound) => Ok(true),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Proves: CH-4
+    #[test]
+    fn only_the_api_server_says_that_an_object_is_gone() {
+        let there = || Ok(json!({ "metadata": { "uid": "1" } }));
+        for (found, uid, expected) in [
+            (there(), Some("1"), Ok(false)),
+            (there(), Some("2"), Ok(true)),
+            (there(), None, Ok(false)),
+            (Err(Refusal::NotFound), Some("1"), Ok(true)),
+            (Err(Refusal::NotFound), None, Ok(true)),
+            (Err(Refusal::Forbidden), Some("1"), Err(Refusal::Forbidden)),
+        ] {
+            let asked = format!("{found:?} {uid:?}");
+            assert_eq!(is_gone(found, uid), expected, "{asked}");
+        }
+    }
+}
