@@ -13,6 +13,7 @@ use channel_kafka::{Cluster, KafkaChannel};
 use channel_memory::MemoryChannel;
 use channel_nats::{NatsChannel, Server};
 use dataplane::{Built, Identity};
+use kubernetes::Requests;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use spec::{Kind, ObjectKey, ObjectName, Spec, model};
@@ -46,6 +47,8 @@ pub(crate) struct Backends {
     address: Address,
     containers: Containers,
     kube_context: Option<String>,
+    /// Of sources that watch a cluster, with the gateway's own.
+    requests: Requests,
     cluster: Option<InCluster>,
     alone: Option<Identity>,
 }
@@ -69,6 +72,7 @@ impl Backends {
             address,
             containers,
             kube_context: None,
+            requests: Requests::default(),
             cluster: None,
             alone: None,
         }
@@ -87,9 +91,14 @@ impl Backends {
         }
     }
 
-    /// The cluster that sources watch: of this context of the kubeconfig instead of its current one.
-    pub(crate) fn of_cluster(self, kube_context: Option<String>) -> Self {
-        Self { kube_context, ..self }
+    /// The cluster that sources watch, of this context of the kubeconfig instead of its current one; and who counts what they
+    /// ask.
+    pub(crate) fn of_cluster(self, kube_context: Option<String>, requests: Requests) -> Self {
+        Self {
+            kube_context,
+            requests,
+            ..self
+        }
     }
 
     fn memory(&self, wanted: &model::Channel, capacity: usize) -> Arc<dyn Channel> {
@@ -375,6 +384,7 @@ impl Backends {
                 config,
                 given,
                 self.kube_context.as_deref(),
+                &self.requests,
             )),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use dataplane::chain;
-use kubernetes::Kubernetes;
+use kubernetes::{Kubernetes, Requests};
 use spec::Spec;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,11 @@ pub(crate) enum Documents {
 
 impl Documents {
     /// What is named and is not there is told before anything else is touched. Files are read at once.
-    pub(crate) async fn open(args: &args::Run, publish: watch::Sender<Arc<Spec>>) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        args: &args::Run,
+        publish: watch::Sender<Arc<Spec>>,
+        requests: &Requests,
+    ) -> Result<Self, Failure> {
         let default_provisioner = args.default_provisioner.clone();
         if !args.cluster.kubernetes {
             let mut settings = spec::FilesSettings::new(args.paths.clone(), args.secrets.clone());
@@ -26,7 +30,7 @@ impl Documents {
             let files = spec::Files::open(settings, publish).map_err(|error| Failure::Wrong(chain(&error)))?;
             return Ok(Self::Files(Box::new(files)));
         }
-        let cluster = kubernetes::connect(args.kube_context.as_deref()).await;
+        let cluster = kubernetes::connect(args.kube_context.as_deref(), requests).await;
         let cluster = cluster.map_err(|error| Failure::Wrong(error.to_string()))?;
         tracing::info!(
             server = cluster.server,

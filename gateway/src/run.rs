@@ -47,7 +47,8 @@ pub(crate) struct Alone {
 pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
     let (publish, specs) = watch::channel(Arc::new(Spec::default()));
     // A path that is not there ends this before anything else is touched.
-    let documents = Documents::open(&args, publish).await?;
+    let requests = kubernetes::Requests::default();
+    let documents = Documents::open(&args, publish, &requests).await?;
     let cluster = documents.cluster();
     raise_file_limit();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
@@ -74,9 +75,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
     };
     let (listeners, further) = dataplane::server::Listeners::beside(listen);
     let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
-    if let Some(cluster) = &cluster {
-        cluster.access().requests.register(&mut registry);
-    }
+    requests.register(&mut registry);
     let (replicas, in_cluster) = cluster
         .as_ref()
         .map(|cluster| replicas::join(cluster, &args, listen))
@@ -86,11 +85,11 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Opti
         in_cluster.as_ref().map(|in_cluster| in_cluster.workloads.clone()),
     );
     let kept = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
-        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref(), &mut registry).await?),
+        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref(), &requests).await?),
         None => None,
     };
     let backends = Backends::new(folder, address, containers, &mut registry)
-        .of_cluster(args.kube_context.clone())
+        .of_cluster(args.kube_context.clone(), requests)
         .in_cluster(in_cluster)
         .alone(kept);
     let backends = Arc::new(backends);

@@ -1,6 +1,8 @@
 //! What one Kubernetes event source is told.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use kube::Client;
 
 use crate::facts::Facts;
 
@@ -28,6 +30,35 @@ pub struct Identity {
     pub kubeconfig: Option<PathBuf>,
     /// `None`: the current one.
     pub context: Option<String>,
+    pub seen: Seen,
+}
+
+/// What sees the requests: a gateway counts them with its own.
+#[derive(Clone)]
+pub struct Seen(Arc<dyn Fn(Client) -> Client + Send + Sync>);
+
+impl Seen {
+    /// `around` puts something around each client that is made.
+    pub fn by(around: impl Fn(Client) -> Client + Send + Sync + 'static) -> Self {
+        Self(Arc::new(around))
+    }
+
+    pub(crate) fn around(&self, client: Client) -> Client {
+        (self.0)(client)
+    }
+}
+
+impl Default for Seen {
+    /// By nobody.
+    fn default() -> Self {
+        Self::by(|client| client)
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("around each client")
+    }
 }
 
 impl Config {

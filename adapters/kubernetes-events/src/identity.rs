@@ -30,7 +30,7 @@ pub(crate) async fn access(identity: &Identity) -> Result<Access, Failure> {
             config.proxy_url = None;
         }
         let server = address(&config.cluster_url);
-        let client = Client::try_from(config)?;
+        let client = identity.seen.around(Client::try_from(config)?);
         Ok(Access { client, server })
     });
     made.await

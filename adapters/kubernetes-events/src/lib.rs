@@ -27,4 +27,4 @@ mod upstream;
 mod wire;
 
 pub use adapter::KubernetesEvents;
-pub use config::{Config, Identity};
+pub use config::{Config, Identity, Seen};

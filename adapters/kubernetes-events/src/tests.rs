@@ -26,7 +26,7 @@ use servers::{
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Identity, KubernetesEvents, identity::access};
+use crate::{Config, Identity, KubernetesEvents, Seen, identity::access};
 
 /// For what takes milliseconds here: an API server that starts on a busy machine took 20 s.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -111,6 +111,7 @@ fn identity(cluster: &Kubernetes, user: &str) -> Identity {
     Identity {
         kubeconfig: Some(cluster.kubeconfig()),
         context: Some(user.to_owned()),
+        seen: Seen::default(),
     }
 }
 

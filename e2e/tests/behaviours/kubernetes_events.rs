@@ -125,6 +125,10 @@ async fn events_of_a_namespace_arrive_once_although_the_gateway_is_killed() {
     let stored = r#"headgate_source_events_total{kind="KubernetesEventSource",namespace="default",name="cluster",result="stored"} 23"#;
     assert!(metrics.contains(stored), "{metrics}");
     assert!(metrics.contains("headgate_source_lag_seconds{"), "{metrics}");
+    for verb in ["list", "watch"] {
+        let asked = format!(r#"headgate_kubernetes_requests_total{{verb="{verb}",resource="events",outcome="ok"}}"#);
+        assert!(metrics.contains(&asked), "{metrics}");
+    }
     // A kill between storing and saving, some milliseconds, repeats what lies between.
     eventually("all of them are marked", || async {
         let mark = mark(gateway.data());

@@ -16,8 +16,6 @@ pub struct Cluster {
     pub server: String,
     /// Where the gateway itself lives: the pod's namespace, or the one of the kubeconfig's context.
     pub namespace: String,
-    /// What is asked by this client and its clones.
-    pub requests: Requests,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +32,8 @@ pub enum ConnectError {
 }
 
 /// `context` is one of the kubeconfig; without it the kubeconfig's current one, else the pod's service account. Talks to
-/// nobody yet.
-pub async fn connect(context: Option<&str>) -> Result<Cluster, ConnectError> {
+/// nobody yet; what will be asked is counted by `requests`.
+pub async fn connect(context: Option<&str>, requests: &Requests) -> Result<Cluster, ConnectError> {
     let mut config = config(context).await?;
     // Waiting and trying again is ours, where a log line or a condition says so.
     config.default_retry = false;
@@ -45,12 +43,10 @@ pub async fn connect(context: Option<&str>) -> Result<Cluster, ConnectError> {
     }
     let (server, namespace) = (address(&config.cluster_url), config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| ConnectError::Credentials(of_client(&error)))?;
-    let requests = Requests::default();
     Ok(Cluster {
-        client: requests.count(client, &namespace),
+        client: requests.count(client),
         server,
         namespace,
-        requests,
     })
 }
 

@@ -55,7 +55,7 @@ const OUTCOMES: [&str; 9] = [
 
 type Counts = [[[AtomicU64; OUTCOMES.len()]; RESOURCES.len()]; VERBS.len()];
 
-/// Requests to one API server. A handle: clones are the same.
+/// Requests to API servers of all clients that are counted by it. A handle: clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Requests(Arc<Counts>);
 
@@ -65,8 +65,9 @@ impl Requests {
         registry.register_collector(Box::new(self.clone()));
     }
 
-    /// The same client, counted.
-    pub(crate) fn count(&self, client: Client, namespace: &str) -> Client {
+    /// The same client, counted. For clients that were made elsewhere, too: whoever names kube.
+    pub fn count(&self, client: Client) -> Client {
+        let namespace = client.default_namespace().to_owned();
         let counted = Counted {
             client,
             requests: self.clone(),
@@ -81,6 +82,11 @@ impl Requests {
 
 impl Collector for Requests {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = || self.0.iter().flatten().flatten();
+        // A gateway without a cluster has no such metric.
+        if counts().all(|count| count.load(Ordering::Relaxed) == 0) {
+            return Ok(());
+        }
         let help = "Requests to the Kubernetes API server";
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("headgate_kubernetes_requests", help, None, kind)?;
@@ -274,12 +280,17 @@ mod tests {
     async fn a_request_that_is_not_answered_is_counted_too() {
         let config = kube::Config::new(Uri::from_static("http://127.0.0.1:1"));
         let requests = Requests::default();
-        let client = requests.count(Client::try_from(config).unwrap(), "default");
-        assert!(client.apiserver_version().await.is_err());
+        let client = requests.count(Client::try_from(config).unwrap());
         let mut registry = Registry::default();
         requests.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let shown = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert_eq!(shown(), "# EOF\n");
+        assert!(client.apiserver_version().await.is_err());
+        let text = shown();
         let series = r#"headgate_kubernetes_requests_total{verb="get",resource="discovery",outcome="unanswered"} 1"#;
         assert!(text.contains(series), "{text}");
         assert!(!text.contains(r#"outcome="ok""#), "{text}");

@@ -7,10 +7,9 @@ use adapter_containers::{ContainerHook, HookConfig, overrides, with_sink};
 use async_trait::async_trait;
 use dataplane::{Built, Identity, Way};
 use kubernetes::{
-    Cluster, Fence, Guarded, State,
+    Cluster, Fence, Guarded, Requests, State,
     workloads::{AdapterWorkload, Deployed, Mounted, Owner, Wanted, Workload, Workloads, adapter_objects, deployment},
 };
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use spec::{Kind, ObjectKey, ObjectName, model, observed::Truth};
 use tokio_util::sync::CancellationToken;
@@ -56,11 +55,10 @@ pub(crate) async fn kept_in(
     state: &ObjectName,
     uid: &str,
     context: Option<&str>,
-    registry: &mut Registry,
+    requests: &Requests,
 ) -> Result<Identity, Failure> {
-    let cluster = kubernetes::connect(context).await;
+    let cluster = kubernetes::connect(context, requests).await;
     let cluster = cluster.map_err(|error| Failure::Wrong(format!("--state {state}: {error}")))?;
-    cluster.requests.register(registry);
     let state = State::named(cluster.client, &state.namespace, &state.name);
     Ok(Identity {
         uid: uid.to_owned(),

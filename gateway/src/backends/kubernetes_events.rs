@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use adapter_kubernetes_events::{Config, Identity, KubernetesEvents};
+use adapter_kubernetes_events::{Config, Identity, KubernetesEvents, Seen};
 use dataplane::Built;
+use kubernetes::Requests;
 use spec::model;
 
 pub(super) fn build(
@@ -11,7 +12,9 @@ pub(super) fn build(
     config: &model::KubernetesEventSource,
     given: adapter::Source,
     context: Option<&str>,
+    requests: &Requests,
 ) -> Built {
+    let requests = requests.clone();
     let config = Config {
         namespace: config.namespace.clone(),
         types: config.types.clone(),
@@ -22,6 +25,7 @@ pub(super) fn build(
         identity: Identity {
             kubeconfig: None,
             context: context.map(str::to_owned),
+            seen: Seen::by(move |client| requests.count(client)),
         },
     };
     Built {

@@ -106,6 +106,7 @@ async fn without_a_cluster_to_talk_to_the_condition_says_what_to_give() {
     let identity = |context: Option<&str>| Identity {
         kubeconfig: Some("no/such/kubeconfig".into()),
         context: context.map(str::to_owned),
+        seen: Seen::default(),
     };
     let config = Config {
         identity: identity(None),
