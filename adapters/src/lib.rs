@@ -6,6 +6,7 @@
 //!
 //! Two shapes: an [`Adapter`] runs and pulls; a [`Hook`] is called by an HTTP request that the gateway's listener received.
 
+mod chain;
 mod checkpoint;
 mod counters;
 mod per_source;
@@ -23,6 +24,7 @@ use channel::Stored;
 use event::Event;
 use tokio_util::sync::CancellationToken;
 
+pub use chain::chain;
 pub use checkpoint::{Checkpoint, FileCheckpoint, MARK_MAX_BYTES, MemoryCheckpoint, StateError};
 pub use counters::{Counters, SourceMetrics};
 pub use per_source::PerSource;

@@ -13,6 +13,7 @@ mod token;
 
 use std::{sync::Arc, sync::OnceLock, time::Duration};
 
+use adapter::chain;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode,
@@ -236,18 +237,4 @@ fn tls() -> Result<Arc<rustls::ClientConfig>, ApiError> {
         Ok(Arc::new(builder.with_no_client_auth()))
     });
     config.clone().map_err(|error| ApiError::setting(&error))
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use adapter::chain;
 use kube::{
     client::AuthError,
     config::{InClusterError, KubeconfigError},
@@ -146,20 +147,6 @@ fn of_auth(error: &AuthError) -> String {
         AuthError::ReadTokenFile(io, path) => format!("cannot read the token file {}: {io}", path.display()),
         _ => "they are no credentials that can be sent".to_owned(),
     }
-}
-
-/// The error and its causes, without what a cause repeats.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Intake {
     pub(crate) async fn open(config: Config, source: Source) -> Result<Self, AdapterError> {
         let text = source.checkpoint.mark().await.map_err(|error| AdapterError {
             reason: "CheckpointUnusable",
-            message: format!("{}: check the folder given by --data", crate::failure::chain(&error)),
+            message: format!("{}: check the folder given by --data", adapter::chain(&error)),
         })?;
         let mark = text.and_then(|text| {
             let mark = Mark::read(&text);

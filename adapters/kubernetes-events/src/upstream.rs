@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adapter::chain;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -12,7 +13,7 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use crate::{
     config::Config,
-    failure::{Failure, Verb, chain},
+    failure::{Failure, Verb},
     identity::{Access, access},
     wire::Status,
 };

@@ -32,8 +32,8 @@ mod switches;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::chain;
 pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
-pub use failure::chain;
 pub use plane::{Backends, Built, Plane, Readiness, Settings, SwitchError, Way};
 pub use replay::{Progress, Replay, ReplayError, Replayed, Until};
 pub use source_states::Identity;

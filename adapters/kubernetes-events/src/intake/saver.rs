@@ -81,7 +81,7 @@ impl Saver {
                 self.next = Some(done + AGAIN);
                 let message = format!(
                     "{}: after a restart the events since the last save are repeated; see that it can be written",
-                    crate::failure::chain(&error)
+                    adapter::chain(&error)
                 );
                 source
                     .report

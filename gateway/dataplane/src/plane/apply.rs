@@ -2,6 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration, time::SystemTime};
 
+use adapter::chain;
 use channel::{Channel, CursorName, Durability, Start, is_anothers};
 use futures_util::{FutureExt, future::join_all};
 use spec::{ObjectName, Spec, model};
@@ -11,7 +12,6 @@ use super::{OpenChannel, Plane, RunningSubscription, Way};
 use crate::{
     context::Context,
     dispatcher::{Dispatcher, Stop},
-    failure::chain,
     ingress::{Doors, HookDoor},
     plan::{may_return, plan, subscription_key},
     route::Route,

@@ -6,7 +6,7 @@ mod tests;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Checkpoint, Counters, Outlet, Report};
+use adapter::{Adapter, AdapterError, Checkpoint, Counters, Outlet, Report, chain};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use spec::{Kind, ObjectKey, Spec, model};
@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Built, Plane, Shared, Way};
 use crate::{
-    failure::chain,
     ingress::{HookDoor, SourceOutlet},
     plan::may_return,
 };

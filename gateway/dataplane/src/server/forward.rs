@@ -9,6 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use adapter::chain;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
@@ -24,8 +25,6 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::sync::Semaphore;
-
-use crate::failure::chain;
 
 /// On what was passed on. Whoever sends it himself is answered by the process he asked.
 static FORWARDED: HeaderName = HeaderName::from_static("headgate-forwarded");

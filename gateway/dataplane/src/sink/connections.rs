@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, sync::OnceLock, time::Duration};
 
+use adapter::chain;
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 use http_body_util::Full;
@@ -25,7 +26,6 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::NoAnswer;
-use crate::failure::chain;
 
 type RequestBody = Full<Bytes>;
 
