@@ -133,6 +133,22 @@ impl Cluster {
             .expect("a deleted topic");
     }
 
+    /// A consumer group's state in Kafka's words, and how many members it has.
+    #[cfg(test)]
+    pub(crate) async fn group(self: &Arc<Self>, group: &str) -> (String, usize) {
+        let (own, group) = (self.clone(), group.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let admin = own.admin.as_ref().expect("an open cluster");
+            let found = admin.inner().fetch_group_list(Some(&group), ASK_MAX).expect("groups");
+            let found = found
+                .groups()
+                .first()
+                .map(|group| (group.state().to_owned(), group.members().len()));
+            found.unwrap_or_default()
+        });
+        asked.await.expect("an answer")
+    }
+
     /// Deletes a consumer group; it may have members of other gateways, or never have been.
     pub(crate) async fn delete_group(&self, group: &str) {
         let Some(admin) = &self.admin else { return };

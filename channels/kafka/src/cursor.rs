@@ -272,6 +272,11 @@ impl Shared {
         self.state.lock().is_over = true;
     }
 
+    /// See [`Self::over`].
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().is_over
+    }
+
     /// A commit failed: everything is to be saved again.
     pub(crate) fn save_again(&self) {
         for partition in self.state.lock().partitions.values_mut() {

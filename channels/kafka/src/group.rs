@@ -19,7 +19,7 @@ use rdkafka::{
     ClientContext, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    types::{RDKafkaErrorCode, RDKafkaRespErr},
+    types::RDKafkaRespErr,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -30,6 +30,7 @@ use crate::{
     bookmark,
     cluster::Cluster,
     cursor::{Received, Shared},
+    leave::Leaving,
     letters::KafkaLetters,
     logging,
     place::place,
@@ -43,17 +44,10 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// A gateway that died is noticed after this, and its partitions go to others, or to itself when it is back (milliseconds).
 /// The broker's default minimum is 6 s.
-const SESSION_MS: &str = "10000";
+pub(crate) const SESSION_MS: &str = "10000";
 
 /// Records taken in a row at most: then whether to end, to commit or to pause is looked at again.
 const TOGETHER_MAX: usize = 64;
-
-/// A close waits this long for the last commit and for leaving the group. A group that is being rearranged takes no commits: three
-/// seconds when it is new (`group.initial.rebalance.delay.ms`), and until its other members have heard of it.
-const CLOSE_MAX: Duration = Duration::from_secs(10);
-
-/// Between tries of the last commit.
-const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Assignments not answered yet: a group sends the next one when it got the answer.
 const ASSIGNMENTS_MAX: usize = 16;
@@ -62,7 +56,7 @@ const ASSIGNMENTS_MAX: usize = 16;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// After an error that receiving reports.
-const ERROR_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bytes of a record that is no event, kept in its letter at most.
 const POISON_BYTES_MAX: usize = 256 << 10;
@@ -93,7 +87,7 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
 }
 
 /// What the client calls back, while it is polled.
-struct Membership {
+pub(crate) struct Membership {
     topic: String,
     id: String,
     shared: Arc<Shared>,
@@ -113,6 +107,11 @@ impl ConsumerContext for Membership {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if self.shared.is_over() {
+                // Nothing of them will be delivered. Without an answer the client would not leave.
+                accept(consumer, list);
+                return;
+            }
             // The group waits for our answer, which the task gives. Without room or a task nobody answers, and the group
             // takes the partitions back.
             let _ = self.assigned.try_send(partitions);
@@ -150,7 +149,14 @@ impl Membership {
     }
 }
 
-fn commit_list(topic: &str, id: &str, unsaved: &[(i32, Watermark)]) -> KafkaResult<TopicPartitionList> {
+/// Takes partitions only to give them back.
+pub(crate) fn accept<C: ConsumerContext>(consumer: &impl Consumer<C>, list: &TopicPartitionList) {
+    if let Err(error) = consumer.incremental_assign(list) {
+        tracing::debug!(%error, "partitions on the way out");
+    }
+}
+
+pub(crate) fn commit_list(topic: &str, id: &str, unsaved: &[(i32, Watermark)]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(unsaved.len());
     for (partition, settled) in unsaved {
         let offset = i64::try_from(settled.settled_below().0).unwrap_or(i64::MAX);
@@ -170,6 +176,8 @@ pub(crate) struct Member {
     letters: Arc<KafkaLetters>,
     consumer: Arc<StreamConsumer<Membership>>,
     assigned: mpsc::Receiver<Vec<i32>>,
+    /// Partitions given to us that the client has no answer about yet.
+    unanswered: Option<Vec<i32>>,
     stop: watch::Receiver<Stop>,
 }
 
@@ -217,6 +225,7 @@ impl Member {
             letters,
             consumer: Arc::new(consumer),
             assigned,
+            unanswered: None,
             stop,
         })
     }
@@ -241,7 +250,10 @@ impl Member {
                 received = consumer.recv() => Now::Received(received.map(|message| incoming(&message))),
             };
             match now {
-                Now::Assigned(partitions) => self.begin(&partitions).await,
+                Now::Assigned(partitions) => {
+                    self.unanswered = Some(partitions.clone());
+                    self.begin(&partitions).await;
+                }
                 Now::CommitDue => {
                     commit_at = None;
                     let unsaved = self.shared.take_unsaved();
@@ -293,6 +305,7 @@ impl Member {
         }
         tracing::debug!(topic = self.topic, cursor = %self.shared.name, ?begun, "partitions are ours");
         self.shared.assign(begun);
+        self.unanswered = None;
         if let Err(error) = self.consumer.incremental_assign(&list) {
             tracing::error!(topic = self.topic, cursor = %self.shared.name, %error, "partitions cannot be begun");
         }
@@ -387,60 +400,32 @@ impl Member {
     }
 
     /// Saves what is settled, if that is wanted, and leaves the group.
-    async fn leave(self) {
-        let cleanly = *self.stop.borrow() == Stop::Cleanly;
-        let settled = if cleanly {
+    async fn leave(mut self) {
+        let settled = if *self.stop.borrow() == Stop::Cleanly {
             self.shared.to_leave(None)
         } else {
             Vec::new()
         };
         // What is settled from now on has nobody to save it, and what was forgotten must not be saved: callbacks find nothing.
         self.shared.over();
-        let Self {
-            topic,
-            registered,
-            shared,
-            consumer,
-            ..
-        } = self;
-        let left = async {
-            if let Err(error) = save_last(&consumer, &topic, &registered.id, &settled).await {
-                tracing::warn!(topic, cursor = %shared.name, %error, "what was settled last is not saved, it may be delivered again");
-            }
-            let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
+        let leaving = Leaving {
+            topic: self.topic,
+            id: self.registered.id,
+            cursor: self.shared.name.clone(),
+            consumer: self.consumer,
+            settled,
+            unanswered: self.unanswered.take().or_else(|| self.assigned.try_recv().ok()),
         };
-        if tokio::time::timeout(CLOSE_MAX, left).await.is_err() {
-            tracing::warn!("leaving a consumer group takes long, going on without waiting");
-        }
+        leaving.run().await;
     }
 }
 
-/// Commits once more, again while the group is being rearranged: a commit waits behind the request to join, which is answered
-/// when all members are there, and is of another generation then.
-async fn save_last(
-    consumer: &Arc<StreamConsumer<Membership>>,
-    topic: &str,
-    id: &str,
-    settled: &[(i32, Watermark)],
-) -> KafkaResult<()> {
-    if settled.is_empty() {
-        return Ok(());
+pub(crate) fn partition_list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(topic, *partition);
     }
-    loop {
-        let (consumer, list) = (consumer.clone(), commit_list(topic, id, settled)?);
-        let committed = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync)).await;
-        match committed.unwrap_or(Err(KafkaError::Canceled)) {
-            Err(error) if is_of_a_rearrangement(&error) => tokio::time::sleep(COMMIT_AGAIN).await,
-            committed => return committed,
-        }
-    }
-}
-
-fn is_of_a_rearrangement(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
-    )
+    list
 }
 
 pub(crate) fn group_id(topic: &str, cursor: &str) -> String {
@@ -489,11 +474,7 @@ fn look_up(
     registered: &Registered,
     partitions: &[i32],
 ) -> KafkaResult<BTreeMap<i32, Found>> {
-    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        wanted.add_partition(topic, *partition);
-    }
-    let committed = consumer.committed_offsets(wanted, ASK_MAX)?;
+    let committed = consumer.committed_offsets(partition_list(topic, partitions), ASK_MAX)?;
     let mut found = BTreeMap::new();
     for element in committed.elements() {
         element.error()?;

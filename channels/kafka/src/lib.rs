@@ -17,6 +17,7 @@ mod error;
 mod gather;
 mod group;
 mod kafka_channel;
+mod leave;
 mod letters;
 mod logging;
 mod place;

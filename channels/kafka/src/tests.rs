@@ -49,6 +49,8 @@ impl Backend for Broker {
     }
 }
 
+mod moves;
+
 mod suite {
     use super::Broker;
 
