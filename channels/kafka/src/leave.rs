@@ -94,22 +94,26 @@ impl Leaving {
             accept(&*self.consumer, &partition_list(&self.topic, partitions));
         }
         // A member that has just come has no name in the group yet, by which it could leave.
-        self.ask().await;
+        if !self.ask().await {
+            return;
+        }
         self.consumer.unsubscribe();
         for _ in 0..STEPS_OF_JOINING {
-            self.ask().await;
+            if !self.ask().await {
+                return;
+            }
         }
     }
 
     /// Asks for something the group's broker answers in turn, and answers meanwhile what the client asks: partitions given to a member on
-    /// its way out.
-    async fn ask(&self) {
+    /// its way out. `false`: there is no answer, and to ask more would be to wait for a broker that is gone.
+    async fn ask(&self) -> bool {
         let (consumer, list) = (self.consumer.clone(), partition_list(&self.topic, &[0]));
         let mut asked = tokio::task::spawn_blocking(move || consumer.committed_offsets(list, ASK_MAX));
         loop {
             tokio::select! {
                 biased;
-                _ = &mut asked => return,
+                answer = &mut asked => return answer.is_ok_and(|answer| answer.is_ok()),
                 received = self.consumer.recv() => {
                     if received.is_err() {
                         tokio::time::sleep(ERROR_PAUSE).await;
