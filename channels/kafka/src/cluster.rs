@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     config::ClientConfig,
+    error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
@@ -55,10 +56,10 @@ impl Cluster {
     fn admin(&self) -> Result<&AdminClient<Quiet>, OpenError> {
         self.admin
             .as_ref()
-            .ok_or_else(|| self.unreachable(rdkafka::error::KafkaError::Canceled))
+            .ok_or_else(|| self.unreachable(KafkaError::Canceled))
     }
 
-    pub(crate) fn unreachable(&self, source: rdkafka::error::KafkaError) -> OpenError {
+    pub(crate) fn unreachable(&self, source: KafkaError) -> OpenError {
         OpenError::Unreachable {
             servers: self.connection.bootstrap_servers.clone(),
             said: self
@@ -133,20 +134,18 @@ impl Cluster {
             .expect("a deleted topic");
     }
 
-    /// A consumer group's state in Kafka's words, and how many members it has.
-    #[cfg(test)]
-    pub(crate) async fn group(self: &Arc<Self>, group: &str) -> (String, usize) {
+    /// A consumer group's state in Kafka's words, and how many members it has; none when there is no such group.
+    pub(crate) async fn group(self: &Arc<Self>, group: &str) -> Result<(String, usize), KafkaError> {
         let (own, group) = (self.clone(), group.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
-            let admin = own.admin.as_ref().expect("an open cluster");
-            let found = admin.inner().fetch_group_list(Some(&group), ASK_MAX).expect("groups");
-            let found = found
-                .groups()
-                .first()
-                .map(|group| (group.state().to_owned(), group.members().len()));
-            found.unwrap_or_default()
+            let admin = own.admin.as_ref().ok_or(KafkaError::Canceled)?;
+            let found = admin.inner().fetch_group_list(Some(&group), ASK_MAX)?;
+            let found = found.groups().first();
+            Ok(found.map_or_else(Default::default, |group| {
+                (group.state().to_owned(), group.members().len())
+            }))
         });
-        asked.await.expect("an answer")
+        asked.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
     /// Deletes a consumer group; it may have members of other gateways, or never have been.
@@ -162,22 +161,18 @@ impl Cluster {
     }
 
     /// Deletes the records of a partition that lie below `before`.
-    pub(crate) async fn delete_records(
-        &self,
-        topic: &str,
-        before: &[(i32, u64)],
-    ) -> Result<(), rdkafka::error::KafkaError> {
+    pub(crate) async fn delete_records(&self, topic: &str, before: &[(i32, u64)]) -> Result<(), KafkaError> {
         let mut list = rdkafka::TopicPartitionList::new();
         for (partition, offset) in before {
             let offset = rdkafka::Offset::Offset(i64::try_from(*offset).unwrap_or_default());
             list.add_partition_offset(topic, *partition, offset)?;
         }
-        let admin = self.admin.as_ref().ok_or(rdkafka::error::KafkaError::Canceled)?;
+        let admin = self.admin.as_ref().ok_or(KafkaError::Canceled)?;
         admin.delete_records(&list, &options()).await.map(drop)
     }
 }
 
-fn unusable(error: rdkafka::error::KafkaError) -> OpenError {
+fn unusable(error: KafkaError) -> OpenError {
     OpenError::Settings(Box::new(error))
 }
 

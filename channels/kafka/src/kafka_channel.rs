@@ -277,6 +277,17 @@ impl Inner {
         }
     }
 
+    /// Whether another gateway consumes for a cursor. It knows the subscription, which may not have been heard of here yet; once that
+    /// is deleted, it forgets the cursor itself.
+    async fn is_used(&self, name: &CursorName) -> Result<bool, ReadError> {
+        let asked = self.cluster.group(&group_id(&self.topic, name.as_str())).await;
+        let (state, members) = asked.map_err(unreadable)?;
+        if members > 0 {
+            tracing::info!(topic = self.topic, cursor = %name, state, members, "a cursor is in use by other gateways and stays");
+        }
+        Ok(members > 0)
+    }
+
     /// Begins to consume for a cursor that is registered.
     fn consume(self: &Arc<Self>, name: &CursorName, registered: Registered) -> Result<Arc<Open>, ReadError> {
         let known = registered
@@ -391,6 +402,9 @@ impl Channel for KafkaChannel {
         inner.registry.catch_up().await?;
         let open = inner.open.lock().get(name).cloned();
         let owner = owner.or_else(|| open.as_ref()?.owner.as_deref());
+        if owner.is_none() && open.is_none() && inner.is_used(name).await? {
+            return Ok(());
+        }
         let is_left = inner.registry.remove(name, owner).await.map_err(unreadable)?;
         if let Some(open) = open.as_ref().filter(|open| open.owner.as_deref() == owner) {
             inner.open.lock().remove(name);

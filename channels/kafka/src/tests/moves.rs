@@ -118,7 +118,7 @@ async fn deliver(delivery: Delivery, seen: Arc<Seen>) {
 async fn group(cluster: &Arc<Cluster>, name: &str, wanted: (&str, usize)) {
     let until = Instant::now() + PATIENCE;
     loop {
-        let (state, members) = cluster.group(name).await;
+        let (state, members) = cluster.group(name).await.expect("groups");
         if (state.as_str(), members) == wanted {
             return;
         }
@@ -147,7 +147,7 @@ async fn a_gateway_that_had_no_partitions_is_gone_from_the_group_when_it_is_clos
         let second = Gateway::start(servers, &settings, &seen).await;
         group(&cluster, &name, (state, 2)).await;
         second.end().await;
-        let (_, members) = cluster.group(&name).await;
+        let (_, members) = cluster.group(&name).await.expect("groups");
         assert_eq!(
             members, 1,
             "members after one left that was there when the group was {state}"
@@ -155,7 +155,31 @@ async fn a_gateway_that_had_no_partitions_is_gone_from_the_group_when_it_is_clos
         group(&cluster, &name, ("Stable", 1)).await;
     }
     first.end().await;
-    assert_eq!(cluster.group(&name).await.1, 0);
+    assert_eq!(cluster.group(&name).await.expect("groups").1, 0);
+}
+
+/// A gateway that hears of a subscription later than others finds its cursor when it opens the channel, and takes it for one that a
+/// deleted subscription left. Made anew, it would begin anew, and no commit of the others would count.
+///
+/// Proves: CH-1, CH-4, CH-5
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_another_gateway_uses_is_not_forgotten_for_one_that_nobody_has() {
+    let Some(servers) = servers::Kafka::shared().await else {
+        return;
+    };
+    let (cluster, settings) = (Broker::on(servers).cluster, Broker::on(servers).settings);
+    let (name, cursor) = (format!("{}/default/s", settings.topic), CursorName::new("default/s"));
+    let first = Gateway::start(servers, &settings, &Arc::default()).await;
+    group(&cluster, &name, ("Stable", 1)).await;
+    let late = KafkaChannel::open(Broker::on(servers).cluster, &settings).await;
+    let late = late.expect("a channel");
+    let knows = || late.depth().cursors.iter().any(|known| known.name == cursor);
+    late.forget(&cursor, None).await.expect("an answer");
+    assert!(knows(), "another gateway's cursor is gone");
+    first.end().await;
+    late.forget(&cursor, None).await.expect("an answer");
+    assert!(!knows(), "a cursor that nobody has is still there");
+    late.close().await;
 }
 
 /// A rolling update under load: partitions move with every gateway that goes and comes.
