@@ -112,7 +112,7 @@ async fn values_of_the_chart_reach_what_they_are_about() {
     assert!(!objects.keys().any(|name| name.starts_with("NetworkPolicy")));
     let set = &objects["StatefulSet headgate-system headgate"]["spec"];
     assert_eq!(set["replicas"], 3);
-    assert_eq!(set["template"]["spec"]["terminationGracePeriodSeconds"], 75);
+    assert_eq!(set["template"]["spec"]["terminationGracePeriodSeconds"], 80);
     let container = &set["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], "registry.example.org/headgate:1.2.3");
     assert_eq!(container["imagePullPolicy"], "Always");

@@ -153,6 +153,16 @@ fn families(shared: &Shared) -> Vec<Family> {
         }
     }
     vec![
-        unsettled, bytes, letters, refusing, slow, durability, shortfalls, missing, lag, age,
+        unsettled,
+        bytes,
+        letters,
+        refusing,
+        slow,
+        durability,
+        shortfalls,
+        missing,
+        missing_letters,
+        lag,
+        age,
     ]
 }
