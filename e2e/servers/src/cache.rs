@@ -1,7 +1,8 @@
 //! The cache: one folder per recipe, named by the recipe's hash, made whole or not at all.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -30,38 +31,58 @@ pub fn root() -> PathBuf {
     folder
 }
 
+/// One at a time among all tests and all processes of this user, until it is dropped or its process ends. Waits: ten
+/// tests that need a program are to have it built once, not ten times at once.
+pub fn alone(name: &str) -> File {
+    let path = root().join(format!("{name}.lock"));
+    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    locked.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// What a recipe makes: its folder and, when that is not there yet, an empty one to make it in. A changed recipe is
 /// another folder.
 pub struct Entry {
     pub folder: PathBuf,
     pub draft: Option<PathBuf>,
+    _alone: Option<File>,
 }
 
 impl Entry {
+    /// Waits while somebody else makes it.
     pub fn of(name: &str, recipe: &[PathBuf]) -> Self {
         let mut hash = Sha256::new();
         for file in recipe {
             hash.update(fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
         }
         let folder = root().join(format!("{name}-{}", &hex::encode(hash.finalize())[..16]));
+        let made = |folder| Self {
+            folder,
+            draft: None,
+            _alone: None,
+        };
         if folder.is_dir() {
-            return Self { folder, draft: None };
+            return made(folder);
         }
-        let draft = root().join(format!("draft-{name}-{}", std::process::id()));
+        let alone = alone(name);
+        if folder.is_dir() {
+            return made(folder);
+        }
+        let draft = root().join(format!("draft-{name}"));
+        // Of somebody who was interrupted.
+        let _ = fs::remove_dir_all(&draft);
         fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
         Self {
             folder,
             draft: Some(draft),
+            _alone: Some(alone),
         }
     }
 
-    /// Moves the draft into place: an interrupted or a second installation leaves nothing half done.
+    /// Moves the draft into place: an interrupted installation leaves nothing half done.
     pub fn publish(self) -> PathBuf {
-        if let Some(draft) = self.draft
-            && fs::rename(&draft, &self.folder).is_err()
-        {
-            // Somebody else was first.
-            let _ = fs::remove_dir_all(&draft);
+        if let Some(draft) = self.draft {
+            let moved = fs::rename(&draft, &self.folder);
+            moved.unwrap_or_else(|error| panic!("{}: {error}", self.folder.display()));
         }
         self.folder
     }

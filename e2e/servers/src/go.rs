@@ -1,11 +1,15 @@
 //! Programs that `go` builds from modules of other people, once each: go.sum checks what is fetched.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::{cache::Entry, process::run};
+use crate::{
+    cache::{self, Entry},
+    process::run,
+};
 
 /// What to build.
 pub(crate) struct Program<'a> {
@@ -13,7 +17,7 @@ pub(crate) struct Program<'a> {
     pub(crate) name: &'a str,
     /// Folder with go.mod and go.sum, from this package's own.
     pub(crate) module: &'a str,
-    /// As `go build` takes it. One that begins with `./` has its only file, main.go, in the module's folder.
+    /// As `go build` takes it. What begins with `./` is of ours, in the module's folder.
     pub(crate) package: &'a str,
     /// For the linker, as `-X` takes it: `package.variable=value`.
     pub(crate) facts: &'a [String],
@@ -30,10 +34,12 @@ impl Program<'_> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.module);
         let mut recipe = vec![module.join("go.mod"), module.join("go.sum")];
         if let Some(folder) = self.package.strip_prefix("./") {
-            recipe.push(module.join(folder).join("main.go"));
+            recipe.extend(sources(&module.join(folder)));
         }
         let entry = Entry::of(self.name, &recipe);
         if let Some(draft) = &entry.draft {
+            // Programs of one module have most of their packages in common: the second finds them compiled.
+            let _alone = cache::alone("go");
             let mut linking = "-s -w".to_owned();
             for fact in self.facts {
                 linking += &format!(" -X {fact}");
@@ -51,4 +57,15 @@ impl Program<'_> {
         }
         entry.publish().join(self.name)
     }
+}
+
+/// The Go files of a folder, in the order of their names.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry of the folder").path());
+    let mut sources: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "go"))
+        .collect();
+    sources.sort();
+    sources
 }

@@ -8,17 +8,12 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::{
-    cache::{self, Entry},
-    ports,
-    process::{Server, run},
-};
+use crate::{cache, go, ports, process::Server};
 
 /// Names an emulator that runs already: `host:port`. Tests that stop it start their own.
 pub const OVERRIDE: &str = "HEADGATE_TEST_PUBSUB";
@@ -133,21 +128,14 @@ impl Program {
 
     /// The Go fake, built when it is not there yet.
     fn fake() -> Self {
-        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("pubsub");
-        let files = ["go.mod", "go.sum", "main.go", "stream.go", "rest.go"].map(|file| recipe.join(file));
-        let entry = Entry::of("pstest", &files);
-        if let Some(draft) = &entry.draft {
-            let mut build = Command::new("go");
-            build
-                .current_dir(&recipe)
-                .env("CGO_ENABLED", "0")
-                .env("GOFLAGS", "-mod=readonly");
-            build
-                .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-                .arg(draft.join("pstest"));
-            run(build.arg("."), GO_HINT);
-        }
-        let binary = entry.publish().join("pstest");
+        let program = go::Program {
+            name: "pstest",
+            module: "pubsub",
+            package: "./",
+            facts: &[],
+            hint: GO_HINT,
+        };
+        let binary = program.built();
         Self::Fake { binary }
     }
 
