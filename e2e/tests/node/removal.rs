@@ -67,6 +67,16 @@ pub(crate) async fn the_chart_is_installed_upgraded_and_removed(cluster: &Kubern
     cluster
         .kubectl(&["delete", "channel", "charted", "-n", SHOP, "--timeout=60s"])
         .await;
+    // Its Service goes with it, and before the definitions do: after them nobody could tell that its owner is gone.
+    let service = [
+        "wait",
+        "--for=delete",
+        "service/charted-channel",
+        "-n",
+        SHOP,
+        "--timeout=60s",
+    ];
+    cluster.kubectl(&service).await;
     run(&["uninstall", "headgate"]).await;
     cluster.kubectl(&["delete", "-k", &path("crds"), "--timeout=60s"]).await;
     cluster.kubectl(&["delete", "namespace", SYSTEM, "--timeout=60s"]).await;

@@ -25,6 +25,14 @@ pub(crate) fn service(channel: &ObjectName) -> ObjectName {
     ObjectName::new(&channel.namespace, format!("{}{SUFFIX}", channel.name))
 }
 
+/// The channel of such a Service, and that channel's uid, if it is one that leads to this gateway.
+pub(crate) fn channel_of(service: &ObjectName, gateway: &str, there: &ServiceFacts) -> Option<(ObjectName, String)> {
+    let channel = service.name.strip_suffix(SUFFIX)?;
+    let uid = there.channel_uid.clone()?;
+    let is_ours = there.is_labelled && there.external_name.as_deref() == Some(gateway);
+    is_ours.then(|| (ObjectName::new(&service.namespace, channel), uid))
+}
+
 /// The host by which a channel is reached.
 pub(crate) fn host(channel: &ObjectName, domain: &str) -> String {
     let ObjectName { namespace, name } = service(channel);
@@ -103,6 +111,39 @@ mod tests {
             ..ours
         };
         assert!(matches!(decide("u1", Some(&foreign)), Decision::Impossible(why) if why.reason == "ServiceTaken"));
+    }
+
+    #[test]
+    fn only_a_service_that_leads_here_is_known_as_a_channels() {
+        let channel = ObjectName::new("shop", "orders");
+        let there = |wanted: &Value| ServiceFacts::new(wanted);
+        let ours = wanted(&channel, "u1", GATEWAY);
+        let found = channel_of(&service(&channel), GATEWAY, &there(&ours));
+        assert_eq!(found, Some((channel.clone(), "u1".to_owned())));
+        for (what, foreign) in [
+            (
+                "of another gateway",
+                wanted(&channel, "u1", "other.system.svc.cluster.local"),
+            ),
+            ("without our label", {
+                let mut foreign = ours.clone();
+                foreign["metadata"]["labels"] = json!({});
+                foreign
+            }),
+            ("without an owner", {
+                let mut foreign = ours.clone();
+                foreign["metadata"]["ownerReferences"] = json!([]);
+                foreign
+            }),
+        ] {
+            assert_eq!(
+                channel_of(&service(&channel), GATEWAY, &there(&foreign)),
+                None,
+                "{what}"
+            );
+        }
+        let odd = ObjectName::new("shop", "orders");
+        assert_eq!(channel_of(&odd, GATEWAY, &there(&ours)), None, "of another name");
     }
 
     #[test]

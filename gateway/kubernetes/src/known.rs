@@ -47,6 +47,7 @@ impl Facts {
 /// A Service, as far as it could be one that we made for a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServiceFacts {
+    pub(crate) uid: String,
     /// `spec.type` and `spec.externalName`.
     pub(crate) external_name: Option<String>,
     /// The uid of the Channel that owns it.
@@ -67,6 +68,7 @@ impl ServiceFacts {
             .find(|owner| owner["kind"] == "Channel" && owner["apiVersion"] == Kind::Channel.api_version());
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
+            uid: text(&metadata["uid"]).unwrap_or_default(),
             external_name: text(&spec["externalName"]).filter(|_| spec["type"] == "ExternalName"),
             channel_uid: owner.and_then(|owner| text(&owner["uid"])),
             is_labelled: metadata["labels"].get(CHANNEL_LABEL).is_some(),

@@ -126,6 +126,7 @@ impl Kubernetes {
             known: self.known.clone(),
             observe,
             memory: Mutex::default(),
+            removals: Mutex::default(),
             events: events::Trouble::default(),
             definitions: report::Definitions::default(),
         };

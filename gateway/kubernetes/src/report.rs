@@ -26,8 +26,8 @@ use crate::{
 };
 pub(crate) use definitions::Definitions;
 use definitions::dropped;
-pub(crate) use memory::Memory;
 use memory::digest;
+pub(crate) use memory::{Memory, Tries};
 use services::{ServiceState, addressed};
 
 /// Requests at once: the API server answers one in some milliseconds, and others need it, too.
@@ -47,6 +47,8 @@ pub(crate) struct Reporter<O> {
     pub(crate) known: Known,
     pub(crate) observe: Arc<O>,
     pub(crate) memory: Mutex<BTreeMap<ObjectKey, Memory>>,
+    /// Of Services whose channel is gone.
+    pub(crate) removals: Mutex<BTreeMap<ObjectName, Tries>>,
     pub(crate) events: events::Trouble,
     pub(crate) definitions: Definitions,
 }
@@ -100,10 +102,12 @@ impl<O: Observe> Reporter<O> {
         let channels = self.services(&spec);
         let applied = stream::iter(channels.apply).map(|(name, uid)| self.apply_service(name, uid));
         let applied = applied.buffer_unordered(AT_ONCE).count().await;
+        let removed = stream::iter(channels.remove).map(|left| self.remove_service(left));
+        let removed = removed.buffer_unordered(AT_ONCE).count().await;
         let writes = self.writes(&spec, observed, &channels.states);
         let written = stream::iter(writes).map(|write| self.write(write));
         let written = written.buffer_unordered(AT_ONCE).count().await;
-        applied + written > 0
+        applied + removed + written > 0
     }
 
     fn writes(&self, spec: &Spec, observed: Observed, services: &BTreeMap<ObjectName, ServiceState>) -> Vec<Write> {

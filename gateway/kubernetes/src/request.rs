@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, Request, header};
 use kube::Client;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
@@ -39,6 +39,13 @@ pub(crate) async fn merge(client: &Client, path: &str, body: &Value) -> Result<V
 pub(crate) async fn create(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
     let path = format!("{path}?fieldManager={MANAGER}");
     send(client, Method::POST, &path, "application/json", Some(body)).await
+}
+
+/// Deletes the object of this uid, and not one of its name that was made meanwhile.
+pub(crate) async fn delete(client: &Client, path: &str, uid: &str) -> Result<(), Refusal> {
+    let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "uid": uid } });
+    let answer = send(client, Method::DELETE, path, "application/json", Some(&options)).await;
+    answer.map(|_: Value| ())
 }
 
 async fn send<T: DeserializeOwned>(

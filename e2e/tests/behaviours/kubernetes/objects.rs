@@ -8,7 +8,7 @@ use e2e::{
     gateway::{condition, is_ready},
     holds,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{SERVICE, apply, gateway_of, object, ready, reason, shared, shows};
 
@@ -138,6 +138,46 @@ async fn a_subscription_waits_for_its_channel_and_outlives_it() {
     gateway.send(&Request::event("waiting/orders", "2")).await.is(404);
 }
 
+/// Nothing collects garbage here, as in a cluster whose collector hangs behind: it has no controller manager.
+#[tokio::test]
+async fn the_service_of_a_channel_goes_with_it() {
+    let Some(cluster) = shared().await else { return };
+    let mut gateway = gateway_of(cluster, "leaving").await;
+    // As if it were another gateway's.
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "other-channel", "labels": { "eventing.knative.dev/channel": "other" }, "ownerReferences": [{
+            "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Channel", "name": "other", "uid": "1", "controller": true,
+        }]},
+        "spec": { "type": "ExternalName", "externalName": "elsewhere.example.org" },
+    });
+    apply(
+        cluster,
+        "leaving",
+        &[channel("first", "memory"), channel("second", "memory"), foreign],
+    )
+    .await;
+    let is_there = |service: &Value| service["spec"]["externalName"] == SERVICE;
+    object(cluster, "leaving", "service/first-channel", is_there).await;
+    object(cluster, "leaving", "service/second-channel", is_there).await;
+    let delete = async |channel| {
+        cluster
+            .kubectl(&["delete", "-n", "leaving", "channel", channel, "--timeout=30s"])
+            .await
+    };
+    delete("first").await;
+    object(cluster, "leaving", "service/first-channel", Value::is_null).await;
+    // Also of one that was deleted while the gateway was away.
+    gateway.terminate().await;
+    delete("second").await;
+    gateway.start_again().await;
+    object(cluster, "leaving", "service/second-channel", Value::is_null).await;
+    let left = cluster
+        .kubectl(&["get", "-n", "leaving", "services", "-o", "name"])
+        .await;
+    assert_eq!(left, "service/other-channel\n");
+}
+
 #[tokio::test]
 async fn replies_go_to_another_channel_and_dead_letters_to_a_service() {
     let Some(cluster) = shared().await else { return };
@@ -223,7 +263,7 @@ async fn a_gateway_that_starts_again_writes_nothing() {
     ];
     apply(cluster, "again", &documents).await;
     ready(cluster, "again", &["channel/orders", "subscription/all"]).await;
-    let settled = |object: &serde_json::Value| {
+    let settled = |object: &Value| {
         is_ready(object)
             && object["status"]["address"]["hostname"] == "orders-channel.again.svc.cluster.local"
             && object["status"]["subscribers"][0]["ready"] == true

@@ -41,7 +41,7 @@ pub(crate) struct Memory {
 
 /// What failed is tried again, but not at once.
 #[derive(Default)]
-pub(super) struct Tries {
+pub(crate) struct Tries {
     failed: u32,
     not_before: Option<Instant>,
 }

@@ -1,17 +1,17 @@
-//! The Services of channels: which are to be made, and what the channels' statuses say of them.
+//! The Services of channels: which are to be made or taken away, and what the channels' statuses say of them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use spec::{Condition, Kind, ObjectKey, ObjectName, Spec, Status, observed::Truth};
 
-use super::{Memory, Reporter, refused};
+use super::{Memory, Reporter, memory::Tries, refused};
 use crate::{
     Observe,
     channels::{self, Decision},
     collection,
-    known::ServiceFacts,
-    refusal::Rule,
+    known::{Contents, ServiceFacts},
+    refusal::{Refusal, Rule},
     request,
 };
 
@@ -26,6 +26,16 @@ pub(super) struct Services {
     pub(super) states: BTreeMap<ObjectName, ServiceState>,
     /// Channels and their uids.
     pub(super) apply: Vec<(ObjectName, String)>,
+    pub(super) remove: Vec<LeftBehind>,
+}
+
+/// A Service whose channel was deleted. It belongs to its channel, so that the cluster takes it away, too; where that hangs behind
+/// or cannot know any more (it cannot once the definitions are deleted) the gateway is sooner.
+pub(super) struct LeftBehind {
+    service: ObjectName,
+    uid: String,
+    channel: ObjectKey,
+    channel_uid: String,
 }
 
 impl<O: Observe> Reporter<O> {
@@ -60,15 +70,76 @@ impl<O: Observe> Reporter<O> {
                             services.apply.push((name.clone(), facts.uid.clone()));
                         }
                         match memory.and_then(|memory| memory.service_refused.as_ref()) {
-                            Some(refusal) => Err(refused(refusal, &service_rule(&name.namespace))),
+                            Some(refusal) => {
+                                Err(refused(refusal, &service_rule(&name.namespace, &["create", "patch"])))
+                            }
                             None => Err(("Deploying", "the Service is being made".to_owned())),
                         }
                     }
                 };
                 services.states.insert(name.clone(), state);
             }
+            services.remove = self.left_behind(known, gateway);
         });
+        services.remove.retain(|left| self.observe.may_write(&left.channel));
         services
+    }
+
+    fn left_behind(&self, known: &Contents, gateway: &str) -> Vec<LeftBehind> {
+        // Before all channels were listed each would seem to be gone.
+        if !known.is_served {
+            return Vec::new();
+        }
+        let of_channels = known.services.iter().filter_map(|(service, there)| {
+            let (channel, channel_uid) = channels::channel_of(service, gateway, there)?;
+            let channel = ObjectKey::new(Kind::Channel, channel);
+            let left = !there.is_leaving && !known.objects.contains_key(&channel);
+            left.then(|| LeftBehind {
+                service: service.clone(),
+                uid: there.uid.clone(),
+                channel,
+                channel_uid,
+            })
+        });
+        let mut left: Vec<LeftBehind> = of_channels.collect();
+        let mut tries = self.removals.lock();
+        tries.retain(|service, _| left.iter().any(|left| left.service == *service));
+        left.retain(|left| tries.get(&left.service).is_none_or(Tries::is_due));
+        left
+    }
+
+    pub(super) async fn remove_service(&self, left: LeftBehind) {
+        // A watch may be late: the API server knows.
+        let is_gone = self.cluster.is_gone(&left.channel, Some(&left.channel_uid)).await;
+        let mut removed = Ok(());
+        if is_gone {
+            let path = collection::path("v1", "services", &left.service);
+            removed = request::delete(&self.cluster.client, &path, &left.uid).await;
+        }
+        let mut tries = self.removals.lock();
+        let tries = tries.entry(left.service.clone()).or_default();
+        match removed {
+            // Somebody else was sooner, or made another.
+            Ok(()) | Err(Refusal::NotFound | Refusal::Conflict(_)) => {
+                if is_gone {
+                    self.known.with(|known| {
+                        let there = known.services.get(&left.service);
+                        if there.is_some_and(|there| there.uid == left.uid) {
+                            known.services.remove(&left.service);
+                        }
+                    });
+                }
+                tries.ended(is_gone);
+            }
+            Err(refusal) => {
+                if !tries.has_failed() {
+                    let rule = service_rule(&left.service.namespace, &["delete"]);
+                    let (_, trouble) = refused(&refusal, &rule);
+                    tracing::warn!(service = %left.service, trouble, "cannot delete the Service of a channel that is gone, trying again");
+                }
+                tries.ended(false);
+            }
+        }
     }
 
     pub(super) async fn apply_service(&self, channel: ObjectName, uid: String) {
@@ -123,12 +194,12 @@ pub(super) fn addressed(status: &mut Status, channel: &ObjectName, state: &Servi
     status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
 }
 
-fn service_rule(namespace: &str) -> Rule {
+fn service_rule(namespace: &str, verbs: &'static [&'static str]) -> Rule {
     Rule {
         group: String::new(),
         resource: "services".to_owned(),
         name: None,
         namespace: Some(namespace.to_owned()),
-        verbs: &["create", "patch"],
+        verbs,
     }
 }
