@@ -207,6 +207,9 @@ impl Member {
             .set("fetch.wait.max.ms", "2000")
             // Each of many subscriptions has this much ahead of what it holds.
             .set("queued.max.messages.kbytes", "1024")
+            // After a fetch that filled that the next one waits this long (milliseconds), a second by default: some events of
+            // 30 KiB are enough. Who holds too much pauses its partitions, so nobody asks this often for long.
+            .set("fetch.queue.backoff.ms", "5")
             .set("fetch.message.max.bytes", "1048576");
         let (sender, assigned) = mpsc::channel(ASSIGNMENTS_MAX);
         let membership = Membership {
