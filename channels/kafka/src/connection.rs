@@ -56,6 +56,9 @@ impl Connection {
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
+            // Nobody is told how this client does but by the gateway's own metrics; and what librdkafka keeps for that (KIP-714),
+            // histograms for each connection of each subscription, was the most of its memory.
+            .set("enable.metrics.push", "false")
             .set_log_level(RDKafkaLogLevel::Warning);
         let security = &self.security;
         let optional = [
