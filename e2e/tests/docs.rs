@@ -65,6 +65,7 @@ const OTHER_WORDS: &[&str] = &[
     "ContainerSource",
     "CrashLoopBackOff",
     "Current",
+    "DeleteOptions",
     "DeliveriesFit",
     "Delivering",
     "DurabilityDegraded",
