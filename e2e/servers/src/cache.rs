@@ -44,7 +44,7 @@ pub fn alone(name: &str) -> File {
 pub struct Entry {
     pub folder: PathBuf,
     pub draft: Option<PathBuf>,
-    _alone: Option<File>,
+    _alone: File,
 }
 
 impl Entry {
@@ -55,26 +55,18 @@ impl Entry {
             hash.update(fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
         }
         let folder = root().join(format!("{name}-{}", &hex::encode(hash.finalize())[..16]));
-        let made = |folder| Self {
-            folder,
-            draft: None,
-            _alone: None,
-        };
-        if folder.is_dir() {
-            return made(folder);
-        }
         let alone = alone(name);
-        if folder.is_dir() {
-            return made(folder);
-        }
-        let draft = root().join(format!("draft-{name}"));
-        // Of somebody who was interrupted.
-        let _ = fs::remove_dir_all(&draft);
-        fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
+        let draft = (!folder.is_dir()).then(|| {
+            let draft = root().join(format!("draft-{name}"));
+            // Of somebody who was interrupted.
+            let _ = fs::remove_dir_all(&draft);
+            fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
+            draft
+        });
         Self {
             folder,
-            draft: Some(draft),
-            _alone: Some(alone),
+            draft,
+            _alone: alone,
         }
     }
 

@@ -28,9 +28,9 @@ pub(crate) fn service(channel: &ObjectName) -> ObjectName {
 /// The channel of such a Service, and that channel's uid, if it is one that leads to this gateway.
 pub(crate) fn channel_of(service: &ObjectName, gateway: &str, there: &ServiceFacts) -> Option<(ObjectName, String)> {
     let channel = service.name.strip_suffix(SUFFIX)?;
-    let uid = there.channel_uid.clone()?;
-    let is_ours = there.is_labelled && there.external_name.as_deref() == Some(gateway);
-    is_ours.then(|| (ObjectName::new(&service.namespace, channel), uid))
+    let uid = there.made_for()?;
+    let leads_here = there.external_name.as_deref() == Some(gateway);
+    leads_here.then(|| (ObjectName::new(&service.namespace, channel), uid.to_owned()))
 }
 
 /// The host by which a channel is reached.
@@ -53,15 +53,15 @@ pub(crate) fn decide(channel: &ObjectName, uid: &str, gateway: &str, there: Opti
     let Some(there) = there else {
         return Decision::Apply;
     };
-    if !there.is_labelled || there.channel_uid.is_none() {
+    let Some(made_for) = there.made_for() else {
         let message = format!(
             "the Service {} is somebody else's and is left alone: send to the address by path instead, or delete that \
              Service",
             service(channel)
         );
         return impossible("ServiceTaken", message);
-    }
-    let as_wanted = there.external_name.as_deref() == Some(gateway) && there.channel_uid.as_deref() == Some(uid);
+    };
+    let as_wanted = there.external_name.as_deref() == Some(gateway) && made_for == uid;
     match as_wanted && !there.is_leaving {
         true => Decision::InPlace,
         false => Decision::Apply,
@@ -116,9 +116,8 @@ mod tests {
     #[test]
     fn only_a_service_that_leads_here_is_known_as_a_channels() {
         let channel = ObjectName::new("shop", "orders");
-        let there = |wanted: &Value| ServiceFacts::new(wanted);
         let ours = wanted(&channel, "u1", GATEWAY);
-        let found = channel_of(&service(&channel), GATEWAY, &there(&ours));
+        let found = channel_of(&service(&channel), GATEWAY, &ServiceFacts::new(&ours));
         assert_eq!(found, Some((channel.clone(), "u1".to_owned())));
         for (what, foreign) in [
             (
@@ -137,13 +136,13 @@ mod tests {
             }),
         ] {
             assert_eq!(
-                channel_of(&service(&channel), GATEWAY, &there(&foreign)),
+                channel_of(&service(&channel), GATEWAY, &ServiceFacts::new(&foreign)),
                 None,
                 "{what}"
             );
         }
-        let odd = ObjectName::new("shop", "orders");
-        assert_eq!(channel_of(&odd, GATEWAY, &there(&ours)), None, "of another name");
+        let found = channel_of(&channel, GATEWAY, &ServiceFacts::new(&ours));
+        assert_eq!(found, None, "of another name");
     }
 
     #[test]

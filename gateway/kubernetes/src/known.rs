@@ -75,6 +75,11 @@ impl ServiceFacts {
             is_leaving: metadata["deletionTimestamp"].is_string(),
         }
     }
+
+    /// The uid of the channel that it was made for; `None`: it is somebody else's.
+    pub(crate) fn made_for(&self) -> Option<&str> {
+        self.channel_uid.as_deref().filter(|_| self.is_labelled)
+    }
 }
 
 /// Everything known, at one moment.

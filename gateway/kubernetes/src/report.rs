@@ -100,13 +100,10 @@ impl<O: Observe> Reporter<O> {
     async fn round(&self) -> bool {
         let (spec, observed) = self.observe.observe();
         let channels = self.services(&spec);
-        let applied = stream::iter(channels.apply).map(|(name, uid)| self.apply_service(name, uid));
-        let applied = applied.buffer_unordered(AT_ONCE).count().await;
-        let removed = stream::iter(channels.remove).map(|left| self.remove_service(left));
-        let removed = removed.buffer_unordered(AT_ONCE).count().await;
+        let applied = each(channels.apply, |(name, uid)| self.apply_service(name, uid)).await;
+        let removed = each(channels.remove, |left| self.remove_service(left)).await;
         let writes = self.writes(&spec, observed, &channels.states);
-        let written = stream::iter(writes).map(|write| self.write(write));
-        let written = written.buffer_unordered(AT_ONCE).count().await;
+        let written = each(writes, |write| self.write(write)).await;
         applied + removed + written > 0
     }
 
@@ -209,6 +206,11 @@ impl<O: Observe> Reporter<O> {
             self.events.told(&key, posted.err());
         }
     }
+}
+
+/// Does this with each, some at once; how many there were.
+async fn each<T, F: Future<Output = ()>>(items: Vec<T>, send: impl FnMut(T) -> F) -> usize {
+    stream::iter(items).map(send).buffer_unordered(AT_ONCE).count().await
 }
 
 fn refused(refusal: &Refusal, rule: &Rule) -> (&'static str, String) {

@@ -103,33 +103,32 @@ impl<O: Observe> Reporter<O> {
         });
         let mut left: Vec<LeftBehind> = of_channels.collect();
         let mut tries = self.removals.lock();
-        tries.retain(|service, _| left.iter().any(|left| left.service == *service));
+        // In the order of their names, as the known ones are.
+        tries.retain(|service, _| left.binary_search_by(|left| left.service.cmp(service)).is_ok());
         left.retain(|left| tries.get(&left.service).is_none_or(Tries::is_due));
         left
     }
 
     pub(super) async fn remove_service(&self, left: LeftBehind) {
         // A watch may be late: the API server knows.
-        let is_gone = self.cluster.is_gone(&left.channel, Some(&left.channel_uid)).await;
-        let mut removed = Ok(());
-        if is_gone {
-            let path = collection::path("v1", "services", &left.service);
-            removed = request::delete(&self.cluster.client, &path, &left.uid).await;
+        if !self.cluster.is_gone(&left.channel, Some(&left.channel_uid)).await {
+            self.removals.lock().entry(left.service).or_default().ended(false);
+            return;
         }
+        let path = collection::path("v1", "services", &left.service);
+        let removed = request::delete(&self.cluster.client, &path, &left.uid).await;
         let mut tries = self.removals.lock();
         let tries = tries.entry(left.service.clone()).or_default();
         match removed {
             // Somebody else was sooner, or made another.
             Ok(()) | Err(Refusal::NotFound | Refusal::Conflict(_)) => {
-                if is_gone {
-                    self.known.with(|known| {
-                        let there = known.services.get(&left.service);
-                        if there.is_some_and(|there| there.uid == left.uid) {
-                            known.services.remove(&left.service);
-                        }
-                    });
-                }
-                tries.ended(is_gone);
+                self.known.with(|known| {
+                    let there = known.services.get(&left.service);
+                    if there.is_some_and(|there| there.uid == left.uid) {
+                        known.services.remove(&left.service);
+                    }
+                });
+                tries.ended(true);
             }
             Err(refusal) => {
                 if !tries.has_failed() {
