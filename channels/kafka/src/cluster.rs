@@ -186,7 +186,8 @@ fn options() -> AdminOptions {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.follower.stop();
-        let (producer, reader, admin) = (self.producer.take(), self.reader.clone(), self.admin.take());
-        std::thread::spawn(move || drop((producer, reader, admin)));
+        self.producer.end();
+        let (reader, admin) = (self.reader.clone(), self.admin.take());
+        std::thread::spawn(move || drop((reader, admin)));
     }
 }

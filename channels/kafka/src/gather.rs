@@ -16,7 +16,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::producer::{Batch, Outgoing, Producer, WriteError, Written};
+use crate::{
+    clients::Sends,
+    producer::{Batch, Outgoing, Producer, WriteError, Written},
+};
 
 /// A partition without a leader holds up those on other partitions for this long at most: longer than a request to a broker
 /// that is well takes.
@@ -144,8 +147,9 @@ impl Gather {
             over: Notify::new(),
         };
         let begun = Begun(Arc::new(group));
+        let sends = Sends::group_of(next.iter().map(|(records, _)| records.len()).sum());
         for (records, batch) in next {
-            producer.enqueue(&self.topic, records, None, batch.of(&begun.0));
+            producer.enqueue(sends, &self.topic, records, None, batch.of(&begun.0));
         }
         let _ = tokio::time::timeout(GROUP_MAX, begun.0.over.notified()).await;
     }

@@ -3,12 +3,13 @@
 //! What it promises is what the topic's replication and settings promise, found out when it is opened (CONTRACT CH-8).
 //! Records are CloudEvents in Kafka's protocol binding, so other producers and consumers share the topics.
 //!
-//! Where things are: [`Cluster`] holds the clients that all channels share; `topic` makes or adopts; `producer` writes;
-//! `group` is a cursor's consumer; `cursor` is what it holds and settles; `bookmark` is what a commit says; `table`
-//! follows the compacted topics under `letters` and `registry`; `reader` looks without a group.
+//! Where things are: [`Cluster`] holds the clients that all channels share; `topic` makes or adopts; `gather` and `producer`
+//! write through `clients`; `group` is a cursor's consumer; `cursor` is what it holds and settles; `bookmark` is what a commit
+//! says; `table` follows the compacted topics under `letters` and `registry`; `reader` looks without a group.
 
 mod bookmark;
-
+mod client;
+mod clients;
 mod cluster;
 mod connection;
 mod cursor;

@@ -4,52 +4,35 @@
 //! is under way is bounded by permits, which a batch keeps until then, also when its caller has gone away: librdkafka's own
 //! queue never fills, and appends wait for each other instead of being refused.
 //!
-//! No timer of ours runs: librdkafka gives up a record after [`APPEND_MAX_MS`]. While a cluster is known to be down, one append
+//! No timer of ours runs: librdkafka gives up a record after 15 s. While a cluster is known to be down, one append
 //! a second is let through to find out, and the others are refused at once.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use event::{Event, kafka_form};
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientContext, Message,
-    config::FromClientConfigAndContext,
     error::KafkaError,
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
-    types::RDKafkaErrorCode,
+    producer::{BaseRecord, Producer as _},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::Instant,
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{
+    client::Health,
+    clients::{Clients, Sends},
+    connection::Connection,
+    gather::Group,
 };
-
-use crate::{connection::Connection, gather::Group, logging};
-
-/// A record that no broker acknowledged within this is given up (milliseconds): longer than the election of a new leader takes,
-/// shorter than publishers wait for an answer.
-const APPEND_MAX_MS: &str = "15000";
 
 /// What is under way to the broker at most, in units of 1 KiB; a record costs at least one. librdkafka's queue holds more
 /// of both (100 000 records, 1 GiB), so it is never full.
 const UNDER_WAY_MAX: u32 = 64 << 10;
 const UNIT: usize = 1 << 10;
-
-/// Records of one request at most, bytes: a topic that takes less in one request cannot be a channel.
-pub(crate) const BATCH_BYTES: usize = 256 << 10;
-
-/// A close waits this long for acknowledgements.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
-
-/// While the cluster is down, one append in this time is let through to find out whether it still is.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A record to write.
 pub(crate) struct Outgoing {
@@ -158,6 +141,13 @@ pub(crate) struct Ticket {
     is_last: bool,
 }
 
+impl Ticket {
+    /// What became of its record.
+    pub(crate) fn report(&self, result: Result<Written, KafkaError>) {
+        self.batch.report(self.is_last, result);
+    }
+}
+
 impl Batch {
     #[must_use]
     pub(crate) fn of(mut self, group: &Arc<Group>) -> Self {
@@ -197,100 +187,8 @@ impl Drop for Batch {
     }
 }
 
-/// Whether the cluster can be reached, as far as anybody noticed.
-#[derive(Default)]
-struct Health {
-    outage: Mutex<Option<Outage>>,
-    /// What the client said last about a connection: a refused password is told nowhere else.
-    said: Mutex<Option<String>>,
-}
-
-struct Outage {
-    last_probe: Instant,
-    why: String,
-}
-
-impl Health {
-    fn is_well(&self) {
-        let mut outage = self.outage.lock();
-        if outage.take().is_some() {
-            tracing::info!("Kafka acknowledges again");
-        }
-    }
-
-    fn failed(&self, why: &str) {
-        let mut outage = self.outage.lock();
-        if outage.is_none() {
-            tracing::warn!(why, "Kafka does not acknowledge, appends are refused until it does");
-        }
-        let last_probe = Instant::now();
-        *outage = Some(Outage {
-            last_probe,
-            why: why.to_owned(),
-        });
-    }
-
-    /// The reason to refuse an append now, unless it is to find out.
-    fn refusal(&self) -> Option<String> {
-        let mut outage = self.outage.lock();
-        let outage = outage.as_mut()?;
-        if outage.last_probe.elapsed() >= PROBE_EVERY {
-            outage.last_probe = Instant::now();
-            return None;
-        }
-        Some(outage.why.clone())
-    }
-
-    fn why(&self) -> Option<String> {
-        self.outage.lock().as_ref().map(|outage| outage.why.clone())
-    }
-}
-
-pub(crate) struct Reports {
-    health: Arc<Health>,
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        logging::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.health.failed(reason);
-        } else {
-            *self.health.said.lock() = Some(reason.to_owned());
-        }
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Ticket>;
-
-    fn delivery(&self, delivery: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let result = match delivery {
-            Ok(message) => {
-                self.health.is_well();
-                Ok(Written {
-                    partition: message.partition(),
-                    offset: u64::try_from(message.offset()).unwrap_or_default(),
-                })
-            }
-            Err((error, _)) => {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
-                    self.health.failed("no acknowledgement within 15 s");
-                }
-                Err(error.clone())
-            }
-        };
-        ticket.batch.report(ticket.is_last, result);
-    }
-}
-
 pub(crate) struct Producer {
-    connection: Connection,
-    /// Taken in the end, replaced when librdkafka declares it unusable.
-    producer: Mutex<Option<Arc<ThreadedProducer<Reports>>>>,
+    clients: Clients,
     under_way: Arc<Semaphore>,
     health: Arc<Health>,
     /// Batches are enqueued one after the other, so that their records stay together.
@@ -300,50 +198,13 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(connection: &Connection) -> Result<Self, KafkaError> {
         let health = Arc::new(Health::default());
-        let producer = Self::client(connection, health.clone())?;
+        let clients = Clients::new(connection, &health)?;
         Ok(Self {
-            connection: connection.clone(),
-            producer: Mutex::new(Some(Arc::new(producer))),
+            clients,
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX as usize)),
             health,
             enqueue: Mutex::default(),
         })
-    }
-
-    fn client(connection: &Connection, health: Arc<Health>) -> Result<ThreadedProducer<Reports>, KafkaError> {
-        let mut config = connection.config();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // As the Java client does, so that a key means the same partition whoever writes it.
-            .set("partitioner", "murmur2_random")
-            .set("message.timeout.ms", APPEND_MAX_MS)
-            .set("message.max.bytes", "104857600")
-            .set("batch.size", BATCH_BYTES.to_string())
-            // Long enough for all that is handed over in one go to be in one request: see `gather`, which waits for others.
-            .set("queue.buffering.max.ms", "0.1")
-            .set("max.in.flight.requests.per.connection", "1")
-            .set("queue.buffering.max.kbytes", "1048576")
-            .set("queue.buffering.max.messages", "200000");
-        ThreadedProducer::from_config_and_context(&config, Reports { health })
-    }
-
-    /// An idempotent producer that lost track of what the broker has (its topic was deleted, records were lost) refuses
-    /// everything from then on: a new one begins a new sequence.
-    fn renew(&self) {
-        let mut current = self.producer.lock();
-        let Some(broken) = current.as_ref().and_then(|producer| producer.client().fatal_error()) else {
-            return;
-        };
-        tracing::warn!(code = %broken.0, why = broken.1, "the Kafka producer is replaced");
-        match Self::client(&self.connection, self.health.clone()) {
-            Ok(new) => {
-                let old = current.replace(Arc::new(new));
-                // Its last owner joins its thread.
-                tokio::task::spawn_blocking(move || drop(old));
-            }
-            Err(error) => tracing::error!(%error, "no new Kafka producer"),
-        }
     }
 
     /// Why the cluster does not acknowledge now, if it does not.
@@ -353,7 +214,7 @@ impl Producer {
 
     /// What the client said last about a connection that failed.
     pub(crate) fn said(&self) -> Option<String> {
-        self.health.said.lock().clone()
+        self.health.said()
     }
 
     /// Waits until the records may be under way; refuses while the cluster is down. Cancel safe.
@@ -386,7 +247,8 @@ impl Producer {
     ) -> Result<Written, WriteError> {
         let admitted = self.admit(&records).await?;
         let (done, result) = oneshot::channel();
-        self.enqueue(topic, records, partition, admitted.batch(done));
+        let sends = Sends::group_of(records.len());
+        self.enqueue(sends, topic, records, partition, admitted.batch(done));
         self.judged(result.await)
     }
 
@@ -398,7 +260,7 @@ impl Producer {
         match told {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => {
-                self.renew();
+                self.clients.renew();
                 Err(WriteError::Failed(error))
             }
             Err(_) => Err(WriteError::Closed),
@@ -406,8 +268,15 @@ impl Producer {
     }
 
     /// Hands records to the client; the batch is told what became of them.
-    pub(crate) fn enqueue(&self, topic: &str, records: Vec<Outgoing>, partition: Option<i32>, batch: Batch) {
-        let Some(producer) = self.producer.lock().clone() else {
+    pub(crate) fn enqueue(
+        &self,
+        sends: Sends,
+        topic: &str,
+        records: Vec<Outgoing>,
+        partition: Option<i32>,
+        batch: Batch,
+    ) {
+        let Some(client) = self.clients.get(sends) else {
             return;
         };
         let (count, batch) = (records.len(), Arc::new(batch));
@@ -421,27 +290,21 @@ impl Producer {
             out.key = record.key.as_deref();
             out.payload = record.value.as_deref();
             out.partition = partition;
-            if let Err((error, refused)) = producer.send(out) {
-                refused
-                    .delivery_opaque
-                    .batch
-                    .report(refused.delivery_opaque.is_last, Err(error));
+            client.context().expect_one();
+            if let Err((error, refused)) = client.send(out) {
+                client.context().expect_none();
+                refused.delivery_opaque.report(Err(error));
             }
         }
     }
 
     /// Waits until what was enqueued is acknowledged or given up, some seconds at most. Blocks.
     pub(crate) fn flush(&self) {
-        let producer = self.producer.lock().clone();
-        if let Some(producer) = producer
-            && let Err(error) = producer.flush(FLUSH_MAX)
-        {
-            tracing::warn!(%error, "some records were not acknowledged before the channel was closed");
-        }
+        self.clients.flush();
     }
 
-    /// Takes the client out, to be dropped where blocking is allowed: that joins its thread.
-    pub(crate) fn take(&self) -> Option<Arc<ThreadedProducer<Reports>>> {
-        self.producer.lock().take()
+    /// Ends it; what it was handed and is not acknowledged soon is given up.
+    pub(crate) fn end(&self) {
+        self.clients.end();
     }
 }

@@ -6,11 +6,11 @@ use channel::Durability;
 
 use crate::{
     Settings,
+    clients::BATCH_BYTES,
     cluster::{Cluster, Wanted},
     durability::{Facts, judge},
     error::OpenError,
     place::PARTITIONS_MAX,
-    producer::BATCH_BYTES,
     reader::Layout,
 };
 
