@@ -1,4 +1,5 @@
 //! Appends through the channel against the bare client with the same messages and settings, in the same run on the same server.
+//! The ratio of one by one is to the client's one by one, that of batches to the client's batches of that size.
 //!
 //! `cargo run --release -p channel-nats --example nats_throughput -- [SECONDS]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
@@ -24,7 +25,11 @@ use tokio::time::Instant;
 
 const ROUNDS: usize = 3;
 const BYTES: usize = 1 << 10;
-/// Acknowledgements waited for at most by the bare client.
+/// Events of an append, where an append is several.
+const BATCH: usize = 64;
+/// What a server takes in one batch at most: into one as large the channel puts appends that come at the same time.
+const BATCH_MAX: usize = 1000;
+/// Events that the bare client waits for at most.
 const UNDER_WAY: usize = 4096;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -47,17 +52,23 @@ async fn main() {
         };
         let channel: Arc<dyn Channel> = Arc::new(NatsChannel::open(server.clone(), &settings).await.unwrap());
         let bare = bare(servers, &format!("{}-bare", settings.stream), time).await;
-        println!("{:36} {bare:>10.0} {:>8.2}", "the client, pipelined", 1.0);
-        for (tasks, batch) in [(1, 1), (1024, 1), (64, 64)] {
-            let rate = through_channel(&channel, tasks, batch, time).await;
-            println!(
-                "{:36} {rate:>10.0} {:>8.2}",
-                format!("{tasks} tasks, batches of {batch}"),
-                rate / bare
-            );
+        line("the client, one by one", bare, bare);
+        for tasks in [1, 1024] {
+            let rate = through_channel(&channel, tasks, 1, time).await;
+            line(&format!("{tasks} tasks, one by one"), rate, bare);
         }
+        let bare = bare_batches(servers, &format!("{}-batches", settings.stream), BATCH, time).await;
+        let more = bare_batches(servers, &format!("{}-large", settings.stream), BATCH_MAX, time).await;
+        line(&format!("the client, atomic batches of {BATCH}"), bare, bare);
+        line(&format!("the client, atomic batches of {BATCH_MAX}"), more, bare);
+        let rate = through_channel(&channel, 64, BATCH, time).await;
+        line(&format!("64 tasks, batches of {BATCH}"), rate, bare);
         channel.close().await;
     }
+}
+
+fn line(what: &str, rate: f64, baseline: f64) {
+    println!("{what:36} {rate:>10.0} {:>8.2}", rate / baseline);
 }
 
 /// Each with an id of its own: the same message twice is stored once.
@@ -67,6 +78,15 @@ fn event() -> Event {
         .data("application/json", Bytes::from(vec![b'x'; BYTES]))
         .finish()
         .unwrap()
+}
+
+fn headers(event: &Event) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", event.id());
+    for (name, value) in nats_form::headers(event) {
+        headers.insert(&*name, &*value);
+    }
+    headers
 }
 
 async fn bare(servers: &str, name: &str, time: Duration) -> f64 {
@@ -82,11 +102,7 @@ async fn bare(servers: &str, name: &str, time: Duration) -> f64 {
     let started = Instant::now();
     while started.elapsed() < time {
         let event = event();
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", event.id());
-        for (name, value) in nats_form::headers(&event) {
-            headers.insert(&*name, &*value);
-        }
+        let headers = headers(&event);
         let message = PublishMessage::build().headers(headers).payload(event.data().clone());
         under_way.push_back(context.send_publish(name.to_owned(), message).await.unwrap());
         if under_way.len() >= UNDER_WAY {
@@ -97,6 +113,51 @@ async fn bare(servers: &str, name: &str, time: Duration) -> f64 {
     for ack in under_way {
         ack.await.unwrap();
         count += 1;
+    }
+    count as f64 / started.elapsed().as_secs_f64()
+}
+
+/// The same in atomic batches.
+async fn bare_batches(servers: &str, name: &str, batch: usize, time: Duration) -> f64 {
+    let client = async_nats::connect(servers).await.unwrap();
+    let context = ContextBuilder::new()
+        .max_ack_inflight(UNDER_WAY * 2)
+        .build(client.clone());
+    let config = stream::Config {
+        name: name.to_owned(),
+        subjects: vec![name.to_owned()],
+        allow_atomic_publish: true,
+        ..stream::Config::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let (mut under_way, mut count) = (VecDeque::new(), 0_u64);
+    let started = Instant::now();
+    while started.elapsed() < time {
+        let id = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        for index in 1..=batch {
+            let event = event();
+            let mut headers = headers(&event);
+            headers.insert("Nats-Batch-Id", &*id);
+            headers.insert("Nats-Batch-Sequence", index.to_string());
+            if index < batch {
+                client
+                    .publish_with_headers(name.to_owned(), headers, event.data().clone())
+                    .await
+                    .unwrap();
+            } else {
+                headers.insert("Nats-Batch-Commit", "1");
+                let message = PublishMessage::build().headers(headers).payload(event.data().clone());
+                under_way.push_back(context.send_publish(name.to_owned(), message).await.unwrap());
+            }
+        }
+        if under_way.len() >= UNDER_WAY / batch {
+            under_way.pop_front().unwrap().await.unwrap();
+            count += batch as u64;
+        }
+    }
+    for ack in under_way {
+        ack.await.unwrap();
+        count += batch as u64;
     }
     count as f64 / started.elapsed().as_secs_f64()
 }

@@ -11,6 +11,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::OpenError;
 
@@ -100,6 +101,7 @@ pub struct Server {
     connection: Connection,
     pub(crate) client: Client,
     pub(crate) context: jetstream::Context,
+    unacknowledged: Semaphore,
 }
 
 impl Server {
@@ -121,6 +123,7 @@ impl Server {
             connection,
             client,
             context,
+            unacknowledged: Semaphore::new(UNACKNOWLEDGED_MAX),
         }))
     }
 
@@ -130,6 +133,14 @@ impl Server {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Leave to publish so many messages at once. The client counts them one by one: groups that have sent a part of theirs
+    /// could wait for each other. Cancel safe.
+    pub(crate) async fn admit(&self, messages: usize) -> Option<SemaphorePermit<'_>> {
+        let messages = u32::try_from(messages.min(UNACKNOWLEDGED_MAX)).unwrap_or(u32::MAX);
+        // Never closed.
+        self.unacknowledged.acquire_many(messages).await.ok()
     }
 
     /// Whether the server is at least of this version.

@@ -16,7 +16,7 @@ use async_nats::{
 };
 use channel::{CursorName, Letters};
 use event::Event;
-use futures_util::StreamExt;
+use futures_util::{FutureExt as _, StreamExt};
 use serde::Serialize;
 use tokio::{
     sync::watch,
@@ -65,6 +65,12 @@ const GATHER_AGAIN: Duration = Duration::from_millis(250);
 const GATHER_MAX: Duration = Duration::from_secs(30);
 /// The same on a server that pins no consumer, where another gateway may keep what it has.
 const GATHER_SHARED_MAX: Duration = Duration::from_secs(15);
+
+/// Acknowledgements go at once, but not more often than this: each time costs both sides a system call or two.
+const TELL_PAUSE: Duration = Duration::from_millis(2);
+
+/// Messages that are here already are taken in a row, so many before anything else is looked at.
+const IN_A_ROW: usize = 32;
 
 /// Between tries after something failed.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -246,6 +252,9 @@ pub(crate) struct Member {
     ask_at: Instant,
     /// The server is to be asked about the consumer then.
     look_at: Option<Instant>,
+    /// What is settled is to be told then.
+    tell_at: Option<Instant>,
+    told_at: Instant,
     last_ack: Option<Subject>,
 }
 
@@ -298,6 +307,8 @@ impl Member {
             gather: (!pins).then(|| Gather::new(GATHER_SHARED_MAX)),
             ask_at: now,
             look_at: (!pins).then_some(now),
+            tell_at: None,
+            told_at: now,
             last_ack: None,
         })
     }
@@ -309,7 +320,7 @@ impl Member {
             self.ask().await;
             let asks = self.pull.map(|pull| pull.lost_at);
             let asks = asks.or_else(|| (self.ask_at > Instant::now()).then_some(self.ask_at));
-            let due = [asks, self.look_at].into_iter().flatten().min();
+            let due = [asks, self.look_at, self.tell_at].into_iter().flatten().min();
             let now = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => break,
@@ -320,11 +331,8 @@ impl Member {
                 () = until(due) => Now::Due,
             };
             match now {
-                Now::Work => self.tell().await,
-                Now::Came(message) => match message.status {
-                    None => self.came(message).await,
-                    Some(status) => self.answered(status, &message),
-                },
+                Now::Work => self.work().await,
+                Now::Came(message) => self.receive(message).await,
                 Now::Room => {}
                 Now::Tick => {
                     self.tell().await;
@@ -390,6 +398,23 @@ impl Member {
             .publish_with_reply(subject, reply, payload.into())
             .await;
         sent.is_ok()
+    }
+
+    /// What came, and what else is here already.
+    async fn receive(&mut self, mut message: async_nats::Message) {
+        for left in (0..IN_A_ROW).rev() {
+            match message.status {
+                None => self.came(message).await,
+                Some(status) => self.answered(status, &message),
+            }
+            if left == 0 {
+                return;
+            }
+            message = match self.inbox.next().now_or_never() {
+                Some(Some(next)) => next,
+                _ => return,
+            };
+        }
     }
 
     /// A message of the stream.
@@ -493,9 +518,22 @@ impl Member {
         }
     }
 
-    /// A pull that nobody answered, or something to find out about the consumer.
+    /// Something is settled or was tried: a little of it waits a moment for more.
+    async fn work(&mut self) {
+        let next = self.told_at + TELL_PAUSE;
+        if self.shared.has_little_work() && next > Instant::now() {
+            self.tell_at = Some(next);
+        } else {
+            self.tell().await;
+        }
+    }
+
+    /// Something to tell, a pull that nobody answered, or something to find out about the consumer.
     async fn due(&mut self) {
         let now = Instant::now();
+        if self.tell_at.is_some_and(|tell| tell <= now) {
+            self.tell().await;
+        }
         if self.pull.is_some_and(|pull| pull.lost_at <= now) {
             self.pull = None;
             self.look_at = Some(now);
@@ -597,10 +635,13 @@ impl Member {
 
     /// Tells the server what is settled and what was tried.
     async fn tell(&mut self) {
+        let now = Instant::now();
         // What is told without a connection may be lost; it stays where it is.
         if !self.server.is_connected() {
+            self.tell_at = Some(now + TRY_AGAIN);
             return;
         }
+        (self.tell_at, self.told_at) = (None, now);
         let work = self.shared.take_work();
         for reply in work.acks {
             let _ = self.server.client.publish(reply.clone(), "+ACK".into()).await;

@@ -37,6 +37,9 @@ const AHEAD_MAX: usize = 512;
 /// Releases further ahead than this come back then: far beyond any backoff, and well inside what the clock can add.
 const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// So many acknowledgements wait for no more: until then, a gateway that is killed takes them along, and their events come again.
+const ACKS_GATHERED: usize = 32;
+
 /// Gaps remembered at most: the newest are what a person looks at.
 const GAPS_MAX: usize = 100;
 
@@ -48,7 +51,7 @@ pub(crate) struct Shared {
     held: AtomicBool,
     /// Forgotten, or the channel is closed.
     ended: AtomicBool,
-    /// Told when the server is to be told something.
+    /// Told when there is something to tell the server, and when there is much of it: not of every acknowledgement.
     pub(crate) work: Notify,
     /// Told when messages may be asked for again.
     pub(crate) room: Notify,
@@ -205,8 +208,7 @@ impl Shared {
             }
             _ => {
                 state.settled.settle(Offset(sequence));
-                state.work.acks.push(reply);
-                self.work.notify_one();
+                self.acknowledge(&mut state.work, reply);
             }
         }
     }
@@ -297,6 +299,19 @@ impl Shared {
     /// Takes what the server is to be told.
     pub(crate) fn take_work(&self) -> Work {
         std::mem::take(&mut self.state.lock().work)
+    }
+
+    /// Whether what is to be told may wait a moment for more.
+    pub(crate) fn has_little_work(&self) -> bool {
+        let work = &self.state.lock().work;
+        work.acks.len() < ACKS_GATHERED && work.attempts.is_empty()
+    }
+
+    fn acknowledge(&self, work: &mut Work, reply: Subject) {
+        work.acks.push(reply);
+        if work.acks.len() == 1 || work.acks.len() == ACKS_GATHERED || !work.attempts.is_empty() {
+            self.work.notify_one();
+        }
     }
 
     /// Where events are that the server has not heard of for that long; it has now.
@@ -493,11 +508,10 @@ impl Settle for Receipt {
         };
         state.ready.remove(&sequence);
         state.settled.settle(Offset(sequence));
-        state.work.acks.push(reply);
         if state.attempts.remove(&sequence).is_some() {
             state.work.attempts.insert(sequence, None);
         }
-        self.shared.work.notify_one();
+        self.shared.acknowledge(&mut state.work, reply);
         if state.full && state.has_room() {
             self.shared.room.notify_one();
         }

@@ -22,9 +22,11 @@ mod monitoring;
 mod names;
 mod nats_channel;
 mod outage;
+mod plain;
 mod publisher;
 mod reader;
 mod stream;
+mod together;
 mod trim;
 
 use std::time::Duration;

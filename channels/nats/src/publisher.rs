@@ -1,8 +1,8 @@
 //! Appending: one message alone, or several all or none.
 //!
 //! A lost answer means nothing is known: the same message is published again with the same identity until the server says
-//! that it has it, old or new. Servers from 2.12 store several as an atomic batch ([`crate::batches`]); before, they are sent in
-//! one piece.
+//! that it has it, old or new. Servers from 2.12 store several as an atomic batch ([`crate::batches`]); before, they go one after
+//! the other, as single ones do ([`crate::plain`]).
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -11,16 +11,16 @@ use std::{
 
 use async_nats::jetstream::{
     ErrorCode,
-    context::{PublishAckFuture, PublishError, PublishErrorKind},
-    message::PublishMessage,
+    context::{PublishError, PublishErrorKind},
 };
-use tokio::{sync::RwLock, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     batches::{BATCH_MAX, Batches},
     connection::Server,
     error::answer,
     message::Outgoing,
+    plain::Plain,
 };
 
 /// An append is given up after this. A leader election takes 2 to 5 s.
@@ -64,8 +64,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Publisher {
     subject: String,
     atomic: AtomicBool,
-    /// Several in one piece hold it alone, single ones together.
-    piece: RwLock<()>,
+    plain: Plain,
     batches: Batches,
 }
 
@@ -74,7 +73,7 @@ impl Publisher {
         Self {
             subject,
             atomic: AtomicBool::new(atomic),
-            piece: RwLock::new(()),
+            plain: Plain::default(),
             batches: Batches::default(),
         }
     }
@@ -96,13 +95,10 @@ impl Publisher {
             if !server.is_connected() {
                 return Err(Fault::NotConnected);
             }
-            let tried = match messages {
-                [message] => {
-                    let _piece = self.piece.read().await;
-                    self.single(server, message).await
-                }
-                _ if atomic => self.batches.store(server, &self.subject, messages).await,
-                _ => self.in_one_piece(server, messages).await,
+            let tried = if atomic {
+                self.batches.store(server, &self.subject, messages).await
+            } else {
+                self.plain.store(server, &self.subject, messages).await
             };
             let fault = match tried {
                 Ok(sequence) => return Ok(sequence),
@@ -119,37 +115,6 @@ impl Publisher {
                 Verdict::Again(_) => tokio::time::sleep(TRY_AGAIN).await,
             }
         }
-    }
-
-    async fn send(&self, server: &Server, message: PublishMessage, size: usize) -> Result<PublishAckFuture, Verdict> {
-        let sent = server.context.send_publish(self.subject.clone(), message).await;
-        sent.map_err(|error| judge(error, size))
-    }
-
-    async fn single(&self, server: &Server, message: &Outgoing<'_>) -> Result<u64, Verdict> {
-        let publish = PublishMessage::build()
-            .headers(message.headers())
-            .payload(message.payload());
-        let ack = self.send(server, publish, message.size()).await?;
-        let ack = ack.await.map_err(|error| judge(error, message.size()))?;
-        Ok(ack.sequence)
-    }
-
-    async fn in_one_piece(&self, server: &Server, messages: &[Outgoing<'_>]) -> Result<u64, Verdict> {
-        let piece = self.piece.write().await;
-        let mut acks = Vec::with_capacity(messages.len());
-        for message in messages {
-            let publish = PublishMessage::build()
-                .headers(message.headers())
-                .payload(message.payload());
-            acks.push((self.send(server, publish, message.size()).await?, message.size()));
-        }
-        drop(piece);
-        let mut last = 0;
-        for (ack, size) in acks {
-            last = ack.await.map_err(|error| judge(error, size))?.sequence;
-        }
-        Ok(last)
     }
 }
 

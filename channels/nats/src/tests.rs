@@ -321,6 +321,88 @@ mod shared_work {
         channel.close().await;
     }
 
+    /// Whoever sends for others may go away in the middle: they go again, and are stored once.
+    ///
+    /// Proves: IN-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn appends_that_go_together_have_each_its_own_place_also_when_some_are_dropped() {
+        const ROUND: usize = 100;
+        const ROUNDS: usize = 10;
+        let stream = server!();
+        let channel = Arc::new(stream.channel(&stream.settings).await);
+        let mut places = Vec::new();
+        for round in 0..ROUNDS {
+            let (mut kept, mut dropped) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+            for number in round * ROUND..(round + 1) * ROUND {
+                let channel = channel.clone();
+                let append = async move {
+                    let stored = channel.append(&[numbered(number)]).await.expect("a stored event");
+                    (number, stored.last())
+                };
+                // The first of each round sends.
+                let tasks = if number % 7 == 0 { &mut dropped } else { &mut kept };
+                tasks.spawn(append);
+            }
+            tokio::task::yield_now().await;
+            dropped.abort_all();
+            places.extend(kept.join_all().await);
+        }
+        let page = channel.read(Offset(0), ROUNDS * ROUND + 1).await.expect("a page");
+        let mut ids: Vec<&str> = page.iter().map(|record| record.event.id()).collect();
+        ids.sort_unstable();
+        assert!(
+            ids.is_sorted_by(|one, next| one < next),
+            "one was stored twice: {ids:?}"
+        );
+        for (number, place) in places {
+            let record = page.iter().find(|record| record.offset == place).expect("its place");
+            assert_eq!(record.event.id(), number.to_string());
+        }
+        channel.close().await;
+    }
+
+    /// Proves: IN-5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn batches_on_a_stream_that_takes_no_atomic_ones_lie_next_to_each_other() {
+        const TASKS: usize = 40;
+        const BATCH: usize = 10;
+        let stream = server!();
+        let config = async_nats::jetstream::stream::Config {
+            name: stream.settings.stream.clone(),
+            subjects: vec![stream.settings.stream.clone()],
+            ..async_nats::jetstream::stream::Config::default()
+        };
+        stream
+            .server
+            .create_stream(&config)
+            .await
+            .expect("a stream of somebody else");
+        let channel = Arc::new(stream.channel(&stream.settings).await);
+        let mut appending = tokio::task::JoinSet::new();
+        for task in 0..TASKS {
+            let channel = channel.clone();
+            appending.spawn(async move {
+                let batch: Vec<Event> = (task * BATCH..(task + 1) * BATCH).map(numbered).collect();
+                (task, channel.append(&batch).await.expect("a stored batch").last())
+            });
+        }
+        let places = appending.join_all().await;
+        let page = channel.read(Offset(0), TASKS * BATCH + 1).await.expect("a page");
+        assert_eq!(page.len(), TASKS * BATCH);
+        for (task, last) in places {
+            let end = page.iter().position(|record| record.offset == last).expect("its place");
+            let found: Vec<&str> = page[end + 1 - BATCH..=end]
+                .iter()
+                .map(|record| record.event.id())
+                .collect();
+            let batch: Vec<String> = (task * BATCH..(task + 1) * BATCH)
+                .map(|number| number.to_string())
+                .collect();
+            assert_eq!(found, batch);
+        }
+        channel.close().await;
+    }
+
     /// Its limits apply and are told; nothing of it is changed.
     ///
     /// Proves: CH-8
