@@ -3,16 +3,17 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::Weak,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
-use channel::Durability;
+use channel::{Channel, Depth, Durability};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::gauge::ConstGauge,
 };
+use spec::ObjectName;
 
 use crate::{metrics::ByObject, plane::Shared};
 
@@ -31,138 +32,151 @@ impl fmt::Debug for Depths {
     }
 }
 
-/// One gauge over many objects.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    values: Vec<(ByObject, f64)>,
+/// A gauge's name, what it says, and its value for an object that has one.
+type Gauge<T> = (&'static str, &'static str, fn(&T) -> Option<f64>);
+
+/// What is here is handed out: there is no second list.
+const OF_CHANNELS: &[Gauge<Seen>] = &[
+    (
+        "headgate_channel_unsettled_events",
+        "Events not settled by the subscription furthest behind",
+        |seen| {
+            let behind = seen.depth.cursors.iter().map(|cursor| cursor.unsettled);
+            Some(behind.max().unwrap_or(0) as f64)
+        },
+    ),
+    (
+        "headgate_channel_bytes",
+        "Bytes a channel holds in memory or on disk",
+        |seen| seen.depth.bytes.map(|bytes| bytes as f64),
+    ),
+    (
+        "headgate_channel_dead_letters",
+        "Letters in a channel's dead-letter log",
+        |seen| Some(seen.channel.letters().count() as f64),
+    ),
+    (
+        "headgate_channel_refusing",
+        "1 while a channel refuses events",
+        |seen| Some(f64::from(seen.depth.refusing.is_some())),
+    ),
+    (
+        "headgate_channel_slow",
+        "1 while storing takes longer than it should: the disk is slow",
+        |seen| Some(f64::from(seen.depth.slow.is_some())),
+    ),
+    (
+        "headgate_channel_durability",
+        "What a channel was found to promise: 0 process, 1 disk, 2 quorum, 3 quorum-fsync",
+        |seen| {
+            Some(match seen.channel.promises().durability {
+                Durability::Process => 0.0,
+                Durability::Disk => 1.0,
+                Durability::Quorum => 2.0,
+                Durability::QuorumFsync => 3.0,
+            })
+        },
+    ),
+    (
+        "headgate_channel_durability_shortfalls",
+        "Settings because of which a channel promises less than it could",
+        |seen| Some(seen.channel.findings().len() as f64),
+    ),
+    (
+        "headgate_channel_missing_events",
+        "Events that are gone although not everybody had settled them",
+        |seen| {
+            let gone: u64 = seen.depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
+            Some(gone as f64)
+        },
+    ),
+    (
+        "headgate_channel_missing_dead_letters",
+        "Letters that are gone although nobody removed them",
+        |seen| Some(seen.channel.letters().missing() as f64),
+    ),
+];
+
+const OF_SUBSCRIPTIONS: &[Gauge<Behind>] = &[
+    (
+        "headgate_subscription_unsettled_events",
+        "Events a subscription has not settled",
+        |behind| Some(behind.unsettled as f64),
+    ),
+    (
+        "headgate_subscription_oldest_seconds",
+        "Age of the oldest event a subscription has not settled",
+        |behind| Some(behind.oldest.as_secs_f64()),
+    ),
+];
+
+/// A channel as it is now.
+struct Seen {
+    channel: Arc<dyn Channel>,
+    depth: Depth,
+}
+
+/// How far behind a subscription is.
+#[derive(Default)]
+struct Behind {
+    unsettled: u64,
+    oldest: Duration,
 }
 
 impl Collector for Depths {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(shared) = self.0.upgrade() else { return Ok(()) };
-        for family in families(&shared) {
-            let gauge = ConstGauge::new(0.0);
-            let mut encoder = encoder.encode_descriptor(family.name, family.help, None, gauge.metric_type())?;
-            for (labels, value) in &family.values {
-                ConstGauge::new(*value).encode(encoder.encode_family(labels)?)?;
-            }
-        }
-        Ok(())
+        let channels = channels(&shared);
+        let subscriptions = subscriptions(&channels);
+        hand_out(&mut encoder, OF_CHANNELS, &channels)?;
+        hand_out(&mut encoder, OF_SUBSCRIPTIONS, &subscriptions)
     }
 }
 
-fn families(shared: &Shared) -> Vec<Family> {
-    let family = |name, help| Family {
-        name,
-        help,
-        values: Vec::new(),
-    };
-    let mut unsettled = family(
-        "headgate_channel_unsettled_events",
-        "Events not settled by the subscription furthest behind",
-    );
-    let mut bytes = family("headgate_channel_bytes", "Bytes a channel holds in memory or on disk");
-    let mut letters = family(
-        "headgate_channel_dead_letters",
-        "Letters in a channel's dead-letter log",
-    );
-    let mut refusing = family("headgate_channel_refusing", "1 while a channel refuses events");
-    let mut slow = family(
-        "headgate_channel_slow",
-        "1 while storing takes longer than it should: the disk is slow",
-    );
-    let mut durability = family(
-        "headgate_channel_durability",
-        "What a channel was found to promise: 0 process, 1 disk, 2 quorum, 3 quorum-fsync",
-    );
-    let mut shortfalls = family(
-        "headgate_channel_durability_shortfalls",
-        "Settings because of which a channel promises less than it could",
-    );
-    let mut missing = family(
-        "headgate_channel_missing_events",
-        "Events that are gone although not everybody had settled them",
-    );
-    let mut missing_letters = family(
-        "headgate_channel_missing_dead_letters",
-        "Letters that are gone although nobody removed them",
-    );
-    let mut lag = family(
-        "headgate_subscription_unsettled_events",
-        "Events a subscription has not settled",
-    );
-    let mut age = family(
-        "headgate_subscription_oldest_seconds",
-        "Age of the oldest event a subscription has not settled",
-    );
-    let now = SystemTime::now();
-    let open: Vec<_> = {
-        let state = shared.state.lock();
-        state
-            .channels
-            .iter()
-            .map(|(name, open)| (name.clone(), open.channel.clone()))
-            .collect()
-    };
-    for (name, channel) in open {
-        let depth = channel.depth();
-        let by = ByObject::from(&name);
-        let behind = depth.cursors.iter().map(|cursor| cursor.unsettled).max().unwrap_or(0);
-        unsettled.values.push((by.clone(), behind as f64));
-        if let Some(held) = depth.bytes {
-            bytes.values.push((by.clone(), held as f64));
-        }
-        refusing
-            .values
-            .push((by.clone(), f64::from(u8::from(depth.refusing.is_some()))));
-        slow.values
-            .push((by.clone(), f64::from(u8::from(depth.slow.is_some()))));
-        let gone: u64 = depth.gaps.iter().map(|gap| gap.to.0 - gap.from.0).sum();
-        missing.values.push((by.clone(), gone as f64));
-        let promised = match channel.promises().durability {
-            Durability::Process => 0.0,
-            Durability::Disk => 1.0,
-            Durability::Quorum => 2.0,
-            Durability::QuorumFsync => 3.0,
-        };
-        durability.values.push((by.clone(), promised));
-        shortfalls.values.push((by.clone(), channel.findings().len() as f64));
-        missing_letters
-            .values
-            .push((by.clone(), channel.letters().missing() as f64));
-        letters.values.push((by, channel.letters().count() as f64));
-        let mut subscriptions = BTreeMap::new();
-        for cursor in depth.cursors {
-            let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
-                continue;
-            };
-            let subscription = spec::ObjectName::new(namespace, subscription);
-            let oldest = cursor
-                .oldest
-                .and_then(|oldest| now.duration_since(oldest).ok())
-                .unwrap_or_default();
-            // That of a former subscription of the same name may still be there: one series, of what is furthest behind.
-            let most: &mut (u64, Duration) = subscriptions.entry(subscription).or_default();
-            *most = (cursor.unsettled.max(most.0), oldest.max(most.1));
-        }
-        for (subscription, (behind, oldest)) in subscriptions {
-            let by = ByObject::from(&subscription);
-            lag.values.push((by.clone(), behind as f64));
-            age.values.push((by, oldest.as_secs_f64()));
+fn hand_out<T>(
+    encoder: &mut DescriptorEncoder<'_>,
+    gauges: &[Gauge<T>],
+    objects: &BTreeMap<ObjectName, T>,
+) -> Result<(), fmt::Error> {
+    for (name, help, value) in gauges {
+        let kind = ConstGauge::new(0.0).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (object, what) in objects {
+            if let Some(value) = value(what) {
+                ConstGauge::new(value).encode(family.encode_family(&ByObject::from(object))?)?;
+            }
         }
     }
-    vec![
-        unsettled,
-        bytes,
-        letters,
-        refusing,
-        slow,
-        durability,
-        shortfalls,
-        missing,
-        missing_letters,
-        lag,
-        age,
-    ]
+    Ok(())
+}
+
+fn channels(shared: &Shared) -> BTreeMap<ObjectName, Seen> {
+    let open: Vec<_> = {
+        let state = shared.state.lock();
+        let open = state.channels.iter();
+        open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
+    };
+    let seen = |channel: Arc<dyn Channel>| Seen {
+        depth: channel.depth(),
+        channel,
+    };
+    open.into_iter().map(|(name, channel)| (name, seen(channel))).collect()
+}
+
+fn subscriptions(channels: &BTreeMap<ObjectName, Seen>) -> BTreeMap<ObjectName, Behind> {
+    let now = SystemTime::now();
+    let mut subscriptions: BTreeMap<ObjectName, Behind> = BTreeMap::new();
+    for cursor in channels.values().flat_map(|seen| &seen.depth.cursors) {
+        let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
+            continue;
+        };
+        let oldest = cursor.oldest.and_then(|oldest| now.duration_since(oldest).ok());
+        // That of a former subscription of the same name may still be there: one series, of what is furthest behind.
+        let most = subscriptions
+            .entry(ObjectName::new(namespace, subscription))
+            .or_default();
+        most.unsettled = most.unsettled.max(cursor.unsettled);
+        most.oldest = most.oldest.max(oldest.unwrap_or_default());
+    }
+    subscriptions
 }
