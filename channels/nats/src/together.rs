@@ -20,6 +20,7 @@ type Told = Result<u64, Verdict>;
 
 /// An append that waits, or is under way.
 pub(crate) struct Waiting {
+    number: u64,
     pub(crate) messages: Vec<Message>,
     bytes: usize,
     /// Of one event, bytes.
@@ -46,9 +47,17 @@ pub(crate) enum Next<'a> {
 }
 
 pub(crate) struct Together {
-    waiting: Mutex<VecDeque<Waiting>>,
+    /// Those whose callers are there: whoever appends bounds it.
+    waiting: Mutex<Queue>,
     turns: Semaphore,
     messages_max: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By number.
+    waiting: VecDeque<Waiting>,
+    next_number: u64,
 }
 
 impl Together {
@@ -63,13 +72,23 @@ impl Together {
 
     pub(crate) fn join(&self, outgoing: &[Outgoing<'_>]) -> Part<'_> {
         let (done, told) = oneshot::channel();
-        self.waiting.lock().push_back(Waiting {
+        let mut waiting = Waiting {
+            number: 0,
             messages: messages(outgoing),
             bytes: outgoing.iter().map(Outgoing::size).sum(),
             largest: largest(outgoing),
             done,
-        });
-        Part { all: self, told }
+        };
+        let mut queue = self.waiting.lock();
+        let number = queue.next_number;
+        queue.next_number += 1;
+        waiting.number = number;
+        queue.waiting.push_back(waiting);
+        Part {
+            all: self,
+            number,
+            told,
+        }
     }
 
     /// For who goes alone. Cancel safe.
@@ -79,7 +98,7 @@ impl Together {
     }
 
     fn take(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock();
+        let waiting = &mut self.waiting.lock().waiting;
         let (mut next, mut count, mut bytes) = (Vec::new(), 0, 0);
         while let Some(one) = waiting.front() {
             count += one.messages.len();
@@ -105,6 +124,7 @@ pub(crate) fn largest(outgoing: &[Outgoing<'_>]) -> usize {
 /// One append's place among those that wait.
 pub(crate) struct Part<'a> {
     all: &'a Together,
+    number: u64,
     told: oneshot::Receiver<Told>,
 }
 
@@ -123,5 +143,53 @@ impl<'a> Part<'a> {
                 Next::Turn(group, turn)
             }
         }
+    }
+}
+
+/// What nobody has taken along yet does not go any more.
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let waiting = &mut self.all.waiting.lock().waiting;
+        if let Ok(place) = waiting.binary_search_by_key(&self.number, |one| one.number) {
+            waiting.remove(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::Event;
+
+    use super::*;
+
+    fn numbered(number: usize) -> Event {
+        let event = Event::builder(&number.to_string(), "/s", "t");
+        event.finish().expect("a valid event")
+    }
+
+    async fn group(part: &mut Part<'_>) -> usize {
+        match part.next().await {
+            Next::Turn(group, _) => group.len(),
+            Next::Told(_) => 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_goes_together_up_to_the_bound_and_without_those_who_went_away() {
+        let events: Vec<Event> = (0..6).map(numbered).collect();
+        let together = Together::new(1, 4);
+        let turn = together.turn().await;
+        let mut parts: Vec<Part<'_>> = events
+            .iter()
+            .map(|event| together.join(&[Outgoing::new(event)]))
+            .collect();
+        drop(parts.remove(1));
+        drop(turn);
+        assert_eq!(group(&mut parts[4]).await, 4);
+        assert_eq!(group(&mut parts[4]).await, 1);
+        assert!(
+            matches!(parts[0].next().await, Next::Told(None)),
+            "whoever took it along dropped it"
+        );
     }
 }
