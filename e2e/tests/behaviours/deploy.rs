@@ -200,8 +200,12 @@ async fn the_account_may_do_what_the_gateway_does_and_nothing_else() {
             .kubectl(&["apply", "--server-side", "-f", &path("kustomize/service-account.yaml")])
             .await;
         cluster.kubectl(&["apply", "--server-side", "-f", &roles]).await;
+        cluster
+            .kubectl(&["apply", "--server-side", "-f", &path("kubernetes/addressable.yaml")])
+            .await;
         eventually("the role of addressables is filled", || async {
-            allowed(&cluster, &[("watch", "", "services", "shop", "")]).await[0].then_some(())
+            let serving = ("watch", "serving.knative.dev", "services", "shop", "");
+            allowed(&cluster, &[serving]).await[0].then_some(())
         })
         .await;
     }
@@ -213,6 +217,7 @@ async fn the_account_may_do_what_the_gateway_does_and_nothing_else() {
         ("patch", sources, "githubsources", "shop", "a"),
         ("patch", sources, "containersources/status", "shop", "a"),
         ("create", "", "events", "shop", ""),
+        ("watch", "", "services", "shop", ""),
         ("create", "", "services", "shop", ""),
         ("create", "apps", "deployments", "shop", ""),
         ("watch", "", "pods", "", ""),

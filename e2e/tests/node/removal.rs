@@ -17,6 +17,10 @@ pub(crate) async fn nothing_is_left(cluster: &Kubernetes) {
     let labelled = "--selector=app.kubernetes.io/name=headgate";
     let kinds = "namespaces,clusterroles,clusterrolebindings,statefulsets,deployments,services,leases,configmaps,pods";
     assert_eq!(left(&["get", kinds, "--all-namespaces", labelled]).await, "");
+    // Of any label: the cluster's controller could make one anew, without ours.
+    let roles = left(&["get", "clusterroles,clusterrolebindings"]).await;
+    let ours: Vec<&str> = roles.lines().filter(|role| role.contains("/headgate")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
     let services = left(&["get", "services,deployments", "-n", SHOP]).await;
     let mut services: Vec<&str> = services.lines().collect();
     services.sort_unstable();
