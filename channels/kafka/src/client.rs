@@ -142,13 +142,13 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// To be said of a record before it is handed over.
-    pub(crate) fn expect_one(&self) {
+    /// A record is about to be handed over.
+    pub(crate) fn one_more(&self) {
         self.under_way.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It was not taken.
-    pub(crate) fn expect_none(&self) {
+    pub(crate) fn one_less(&self) {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

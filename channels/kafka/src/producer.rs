@@ -290,9 +290,9 @@ impl Producer {
             out.key = record.key.as_deref();
             out.payload = record.value.as_deref();
             out.partition = partition;
-            client.context().expect_one();
+            client.context().one_more();
             if let Err((error, refused)) = client.send(out) {
-                client.context().expect_none();
+                client.context().one_less();
                 refused.delivery_opaque.report(Err(error));
             }
         }
