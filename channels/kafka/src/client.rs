@@ -1,7 +1,6 @@
 //! librdkafka's producer, the thread that hears what became of its records, and what that says about the cluster.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -69,8 +68,8 @@ pub(crate) struct Health {
 #[derive(Default)]
 struct State {
     outage: Option<Outage>,
-    /// The producers that have no connection.
-    down: HashSet<Sends>,
+    /// Which of the producers have no connection.
+    down: [bool; Sends::ALL.len()],
 }
 
 struct Outage {
@@ -93,7 +92,7 @@ impl State {
 impl Health {
     fn is_well(&self, client: Sends) {
         let mut state = self.state.lock();
-        state.down.remove(&client);
+        state.down[client as usize] = false;
         if state.outage.take().is_some() {
             tracing::info!("Kafka acknowledges again");
         }
@@ -103,8 +102,8 @@ impl Health {
     /// is well: that is no outage.
     fn is_down(&self, client: Sends, is_idle: bool, why: &str) {
         let mut state = self.state.lock();
-        state.down.insert(client);
-        if !is_idle || Sends::ALL.iter().all(|one| state.down.contains(one)) {
+        state.down[client as usize] = true;
+        if !is_idle || state.down == [true; Sends::ALL.len()] {
             state.failed(why);
         }
     }
@@ -147,7 +146,7 @@ impl Reports {
         self.under_way.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It was not taken.
+    /// It has its report, or was not taken.
     pub(crate) fn one_less(&self) {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -172,7 +171,7 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.one_less();
         let result = match delivery {
             Ok(message) => {
                 self.health.is_well(self.client);

@@ -30,7 +30,7 @@ const SMALL_GROUP: usize = 16;
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// When a producer sends what it was handed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub(crate) enum Sends {
     /// What it sees.
     AtOnce,
@@ -39,6 +39,7 @@ pub(crate) enum Sends {
 }
 
 impl Sends {
+    /// In the order of their numbers.
     pub(crate) const ALL: [Self; 2] = [Self::AtOnce, Self::Together];
 
     /// How a group of so many records is best sent.
@@ -73,50 +74,37 @@ impl Sends {
     }
 }
 
-struct Pair {
-    at_once: Arc<Client>,
-    together: Arc<Client>,
-}
-
 pub(crate) struct Clients {
     connection: Connection,
     health: Arc<Health>,
-    /// `None` in the end.
-    pair: Mutex<Option<Pair>>,
+    /// By [`Sends`]; `None` in the end.
+    both: Mutex<Option<[Arc<Client>; 2]>>,
 }
 
 impl Clients {
     pub(crate) fn new(connection: &Connection, health: &Arc<Health>) -> Result<Self, KafkaError> {
-        let pair = Pair {
-            at_once: Sends::AtOnce.client(connection, health)?,
-            together: Sends::Together.client(connection, health)?,
-        };
+        let both = [
+            Sends::AtOnce.client(connection, health)?,
+            Sends::Together.client(connection, health)?,
+        ];
         Ok(Self {
             connection: connection.clone(),
             health: health.clone(),
-            pair: Mutex::new(Some(pair)),
+            both: Mutex::new(Some(both)),
         })
     }
 
     /// `None` in the end.
     pub(crate) fn get(&self, sends: Sends) -> Option<Arc<Client>> {
-        let pair = self.pair.lock();
-        let pair = pair.as_ref()?;
-        Some(match sends {
-            Sends::AtOnce => pair.at_once.clone(),
-            Sends::Together => pair.together.clone(),
-        })
+        let both = self.both.lock();
+        Some(both.as_ref()?[sends as usize].clone())
     }
 
     /// An idempotent producer that lost track of what the broker has (its topic was deleted, records were lost) refuses
     /// everything from then on: a new one begins a new sequence.
     pub(crate) fn renew(&self) {
-        let mut pair = self.pair.lock();
-        let Some(pair) = pair.as_mut() else { return };
-        for (sends, client) in [
-            (Sends::AtOnce, &mut pair.at_once),
-            (Sends::Together, &mut pair.together),
-        ] {
+        let mut both = self.both.lock();
+        for (sends, client) in Sends::ALL.into_iter().zip(both.iter_mut().flatten()) {
             let Some(broken) = client.client().fatal_error() else {
                 continue;
             };
@@ -141,6 +129,6 @@ impl Clients {
 
     /// Lets go of both; what they were handed and is not acknowledged soon is given up.
     pub(crate) fn end(&self) {
-        drop(self.pair.lock().take());
+        drop(self.both.lock().take());
     }
 }

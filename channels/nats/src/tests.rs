@@ -90,6 +90,14 @@ mod shared_work {
         event.finish().expect("a valid event")
     }
 
+    /// Tasks that append at once, each its own batch.
+    const TASKS: usize = 40;
+    const BATCH: usize = 10;
+
+    fn batch(task: usize) -> Vec<Event> {
+        (task * BATCH..(task + 1) * BATCH).map(numbered).collect()
+    }
+
     async fn append(channel: &NatsChannel, numbers: std::ops::Range<usize>) {
         for number in numbers {
             let _ = channel.append(&[numbered(number)]).await.expect("a stored event");
@@ -281,11 +289,8 @@ mod shared_work {
     /// Proves: CH-6, IN-5
     #[tokio::test(flavor = "multi_thread")]
     async fn batches_that_go_together_stay_whole_and_a_repeated_one_is_stored_once() {
-        const TASKS: usize = 40;
-        const BATCH: usize = 10;
         let stream = server!();
         let channel = Arc::new(stream.channel(&stream.settings).await);
-        let batch = |task: usize| -> Vec<Event> { (task * BATCH..(task + 1) * BATCH).map(numbered).collect() };
         let append = |task: usize| {
             let channel = channel.clone();
             async move { channel.append(&batch(task)).await.expect("a stored batch").last() }
@@ -364,8 +369,6 @@ mod shared_work {
     /// Proves: IN-5
     #[tokio::test(flavor = "multi_thread")]
     async fn batches_on_a_stream_that_takes_no_atomic_ones_lie_next_to_each_other() {
-        const TASKS: usize = 40;
-        const BATCH: usize = 10;
         let stream = server!();
         let config = async_nats::jetstream::stream::Config {
             name: stream.settings.stream.clone(),
@@ -381,10 +384,7 @@ mod shared_work {
         let mut appending = tokio::task::JoinSet::new();
         for task in 0..TASKS {
             let channel = channel.clone();
-            appending.spawn(async move {
-                let batch: Vec<Event> = (task * BATCH..(task + 1) * BATCH).map(numbered).collect();
-                (task, channel.append(&batch).await.expect("a stored batch").last())
-            });
+            appending.spawn(async move { (task, channel.append(&batch(task)).await.expect("a stored batch").last()) });
         }
         let places = appending.join_all().await;
         let page = channel.read(Offset(0), TASKS * BATCH + 1).await.expect("a page");
@@ -395,10 +395,8 @@ mod shared_work {
                 .iter()
                 .map(|record| record.event.id())
                 .collect();
-            let batch: Vec<String> = (task * BATCH..(task + 1) * BATCH)
-                .map(|number| number.to_string())
-                .collect();
-            assert_eq!(found, batch);
+            let batch = batch(task);
+            assert_eq!(found, batch.iter().map(Event::id).collect::<Vec<_>>());
         }
         channel.close().await;
     }

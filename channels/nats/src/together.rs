@@ -42,7 +42,7 @@ pub(crate) type Turn<'a> = SemaphorePermit<'a>;
 pub(crate) enum Next<'a> {
     /// What came of it; `None` when nobody knows: whoever took it along has gone away, or wants it to go alone.
     Told(Option<Told>),
-    /// Ours is among these, or was taken along in this very moment: then there may be none.
+    /// These are to be sent, the oldest that wait: ours is among them, or behind them.
     Turn(Vec<Waiting>, Turn<'a>),
 }
 
