@@ -20,7 +20,7 @@ use crate::{
 /// One cluster, as one identity.
 pub struct Cluster {
     pub(crate) connection: Connection,
-    pub(crate) producer: Producer,
+    pub(crate) producer: Arc<Producer>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) follower: Follower,
     /// Taken when the cluster is dropped.
@@ -41,7 +41,7 @@ impl Cluster {
     pub fn new(connection: Connection) -> Result<Arc<Self>, OpenError> {
         let admin: ClientConfig = connection.config();
         Ok(Arc::new(Self {
-            producer: Producer::new(&connection).map_err(unusable)?,
+            producer: Arc::new(Producer::new(&connection).map_err(unusable)?),
             reader: Arc::new(Reader::new(&connection).map_err(unusable)?),
             follower: Follower::new(&connection).map_err(unusable)?,
             admin: Some(admin.create_with_context(Quiet).map_err(unusable)?),

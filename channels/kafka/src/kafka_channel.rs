@@ -120,9 +120,9 @@ impl KafkaChannel {
         let ends = ends(&cluster, &settings.topic, found.partitions).await?;
         let inner = Arc::new(Inner {
             letters: Arc::new(KafkaLetters::new(cluster.clone(), letters, found.durability)),
-            cluster,
             topic: settings.topic.clone(),
-            gather: Gather::new(&settings.topic),
+            gather: Gather::new(&settings.topic, &cluster.producer),
+            cluster,
             found,
             registry,
             ends: Mutex::new(ends),
@@ -345,7 +345,7 @@ impl Channel for KafkaChannel {
             return Ok(Stored::at(inner.found.durability, Offset(0)));
         }
         let records = events.iter().map(Outgoing::event).collect();
-        match inner.gather.write(&inner.cluster.producer, records).await {
+        match inner.gather.write(records).await {
             Ok(written) => {
                 inner.wrote(written);
                 Ok(Stored::at(

@@ -26,7 +26,7 @@ use crate::{
     client::Health,
     clients::{Clients, Sends},
     connection::Connection,
-    gather::Group,
+    gather::{Group, Told},
 };
 
 /// What is under way to the broker at most, in units of 1 KiB; a record costs at least one. librdkafka's queue holds more
@@ -102,7 +102,7 @@ pub(crate) struct Admitted {
     permit: OwnedSemaphorePermit,
 }
 
-type Done = oneshot::Sender<Result<Written, KafkaError>>;
+pub(crate) type Done = oneshot::Sender<Told>;
 
 impl Admitted {
     /// `done` is told when every record's report is in.
@@ -171,9 +171,11 @@ impl Batch {
             (Some(error), _) => Err(error),
             (None, None) => Err(KafkaError::Canceled),
         };
-        if let Some(done) = outcome.done.take() {
+        match (outcome.done.take(), &self.group) {
+            (Some(done), Some(group)) => group.tell(done, result),
             // The caller may have gone away.
-            let _ = done.send(result);
+            (Some(done), None) => drop(done.send(result)),
+            (None, _) => {}
         }
     }
 }
@@ -182,7 +184,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         if let Some(group) = &self.group {
-            group.done();
+            group.one_less();
         }
     }
 }
@@ -253,10 +255,7 @@ impl Producer {
     }
 
     /// What a batch was told. It is told nothing when the client is gone.
-    pub(crate) fn judged(
-        &self,
-        told: Result<Result<Written, KafkaError>, oneshot::error::RecvError>,
-    ) -> Result<Written, WriteError> {
+    pub(crate) fn judged(&self, told: Result<Told, oneshot::error::RecvError>) -> Result<Written, WriteError> {
         match told {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => {
