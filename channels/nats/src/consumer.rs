@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_nats::{
-    StatusCode, Subject, Subscriber,
+    HeaderName, HeaderValue, StatusCode, Subject, Subscriber,
     jetstream::consumer::{AckPolicy, Info, PriorityPolicy, pull},
 };
 use channel::{CursorName, Letters};
@@ -426,8 +426,9 @@ impl Member {
             }
         }
         if self.pins {
-            let pin = message.headers.as_ref().and_then(|headers| headers.get(PIN));
-            self.pinned(pin.map(|pin| pin.as_str().to_owned()));
+            let headers = message.headers.as_ref();
+            let pin = headers.and_then(|headers| headers.get(HeaderName::from_static(PIN)));
+            self.pinned(pin.map(HeaderValue::as_str));
         }
         let message = async_nats::jetstream::Message {
             message,
@@ -464,15 +465,15 @@ impl Member {
     }
 
     /// Every message says whom the consumer is pinned to: to us, or it would not have come.
-    fn pinned(&mut self, pin: Option<String>) {
-        if pin.is_none() || pin == self.pin {
+    fn pinned(&mut self, pin: Option<&str>) {
+        if pin.is_none() || pin == self.pin.as_deref() {
             return;
         }
         // Another may have had it between.
         if !self.shared.is_gathering() {
             self.shared.lost();
         }
-        self.pin = pin;
+        self.pin = pin.map(str::to_owned);
         self.gather = Some(Gather::new(GATHER_MAX));
     }
 

@@ -1,11 +1,12 @@
 //! Messages as they are written and read.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::{HeaderMap, HeaderName, header::IntoHeaderName as _};
 use bytes::Bytes;
 use event::{Event, nats_form};
 use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_64;
 
 /// JetStream's own header for a message's identity: a second one with it, within the stream's duplicate window, is not
 /// stored again.
@@ -30,9 +31,13 @@ impl<'a> Outgoing<'a> {
 
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static(MESSAGE_ID), &*self.id);
+        headers.insert(const { HeaderName::from_static(MESSAGE_ID) }, &*self.id);
         for (name, value) in nats_form::headers(self.event) {
-            headers.insert(&*name, &*value);
+            let name = match name {
+                Cow::Borrowed(known) => HeaderName::from_static(known),
+                Cow::Owned(name) => name.into_header_name(),
+            };
+            headers.insert(name, value.into_owned());
         }
         headers
     }
@@ -49,20 +54,31 @@ impl<'a> Outgoing<'a> {
 
 /// What makes an event the same: source and id, as CloudEvents has it, and everything else it says. A producer that uses an
 /// id twice for different events loses neither; an event that came around a loop counts its hops, so it is another.
+///
+/// Nobody finds another source and id with the same hash. What an event says beside them only tells apart what its
+/// own producer named alike, so for that a fast hash does: SHA-256 of all took 1.7 of 46 us an event
+/// (perf of `bench --only "nats: 64"`).
 fn identity(event: &Event) -> String {
-    let mut hash = Sha256::new();
-    let mut text = |text: &str| {
-        hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(text);
-    };
     let mut attributes: Vec<(&str, &str)> = event.attributes().map(|(name, value)| (name, value.text)).collect();
     attributes.sort_unstable();
+    let (mut named, mut said) = (Sha256::new(), Vec::with_capacity(512));
     for (name, value) in attributes {
-        text(name);
-        text(value);
+        let length = u64::try_from(value.len()).unwrap_or(u64::MAX).to_le_bytes();
+        if matches!(name, "id" | "source") {
+            named.update(length);
+            named.update(value);
+        } else {
+            // A name holds no zero.
+            said.extend_from_slice(name.as_bytes());
+            said.push(0);
+            said.extend_from_slice(&length);
+            said.extend_from_slice(value.as_bytes());
+        }
     }
-    hash.update(event.data());
-    hex::encode(&hash.finalize()[..16])
+    let said = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(&said), event.data());
+    let named = named.finalize();
+    let named = named.first_chunk().copied().unwrap_or_default();
+    format!("{:032x}{said:016x}", u128::from_be_bytes(named))
 }
 
 /// A message that was read from a stream.
@@ -118,6 +134,7 @@ mod tests {
         assert_eq!(one, event("1", "/s", "x", "data"));
         for other in [
             event("2", "/s", "x", "data"),
+            event("1/", "s", "x", "data"),
             event("1", "/t", "x", "data"),
             event("1", "/s", "y", "data"),
             event("1", "/s", "x", "other"),

@@ -25,7 +25,7 @@ const PREFIX: &str = "ce-";
 const STRUCTURED: &str = "application/cloudevents+json";
 
 /// A message's headers for an event, in the order of its attributes.
-pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_, str>)> {
     let named = event.attributes().map(|(name, value)| {
         let header = match name {
             "datacontenttype" if goes_as_it_is(value.text) => return (Cow::Borrowed(CONTENT_TYPE), value.text.into()),
