@@ -4,9 +4,12 @@
 //! while batches are under way are gathered, and go together in the next one. Where the larger batch is refused, each goes
 //! alone: nobody is refused for what another one wrote.
 
-use async_nats::jetstream::{
-    context::{PublishError, PublishErrorKind},
-    message::PublishMessage,
+use async_nats::{
+    Subject,
+    jetstream::{
+        context::{PublishError, PublishErrorKind},
+        message::PublishMessage,
+    },
 };
 use uuid::Uuid;
 
@@ -44,7 +47,7 @@ impl Batches {
     pub(crate) async fn store(
         &self,
         server: &Server,
-        subject: &str,
+        subject: &Subject,
         outgoing: &[Outgoing<'_>],
     ) -> Result<u64, Verdict> {
         let mut part = self.together.join(outgoing);
@@ -61,7 +64,7 @@ impl Batches {
 }
 
 /// Stores a group as one batch, and tells each append of it.
-async fn store_group(server: &Server, subject: &str, mut group: Vec<Waiting>, _turn: Turn<'_>) {
+async fn store_group(server: &Server, subject: &Subject, mut group: Vec<Waiting>, _turn: Turn<'_>) {
     let largest = group.iter().map(|one| one.largest).max().unwrap_or(0);
     let counts: Vec<usize> = group.iter().map(|one| one.messages.len()).collect();
     let messages = group.iter_mut().flat_map(|one| std::mem::take(&mut one.messages));
@@ -90,14 +93,14 @@ async fn store_group(server: &Server, subject: &str, mut group: Vec<Waiting>, _t
 }
 
 /// Publishes messages as one batch; the last one's sequence.
-async fn commit(server: &Server, subject: &str, messages: Vec<Message>, largest: usize) -> Result<u64, Verdict> {
+async fn commit(server: &Server, subject: &Subject, messages: Vec<Message>, largest: usize) -> Result<u64, Verdict> {
     let id = Uuid::now_v7().simple().to_string();
     let count = messages.len();
     for (index, (mut headers, payload)) in messages.into_iter().enumerate() {
         headers.insert("Nats-Batch-Id", &*id);
         headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
         if index + 1 < count {
-            let sent = server.client.publish_with_headers(subject.to_owned(), headers, payload);
+            let sent = server.client.publish_with_headers(subject.clone(), headers, payload);
             sent.await.map_err(|error| match error.kind() {
                 async_nats::client::PublishErrorKind::MaxPayloadExceeded => Verdict::Never(Fault::TooLarge(largest)),
                 _ => Verdict::Again(Fault::Unknown(PublishError::with_source(
@@ -109,7 +112,7 @@ async fn commit(server: &Server, subject: &str, messages: Vec<Message>, largest:
         }
         headers.insert("Nats-Batch-Commit", "1");
         let publish = PublishMessage::build().headers(headers).payload(payload);
-        let sent = server.context.send_publish(subject.to_owned(), publish).await;
+        let sent = server.context.send_publish(subject.clone(), publish).await;
         let ack = sent.map_err(|error| judge(error, largest))?;
         return Ok(ack.await.map_err(|error| judge(error, largest))?.sequence);
     }

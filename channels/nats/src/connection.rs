@@ -179,6 +179,8 @@ fn options(security: &Security) -> Result<ConnectOptions, OpenError> {
     }
     Ok(options
         .name(CLIENT_NAME)
+        // Every subject is made of names that were checked when a stream was opened, or comes from the server.
+        .skip_subject_validation(true)
         .connection_timeout(ANSWER_MAX)
         .request_timeout(Some(ANSWER_MAX))
         .ping_interval(PING_EVERY)

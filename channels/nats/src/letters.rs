@@ -36,7 +36,7 @@ pub(crate) struct NatsLetters {
 impl NatsLetters {
     pub(crate) fn new(server: Arc<Server>, stream: String, durability: Durability, count: u64) -> Self {
         Self {
-            publisher: Publisher::new(stream.clone(), false),
+            publisher: Publisher::new(stream.as_str().into(), false),
             server,
             stream,
             durability,

@@ -135,7 +135,7 @@ impl NatsChannel {
         let listed = server.consumers(&settings.stream).await;
         let listed = listed.map_err(|error| server.unreachable(error))?;
         let inner = Arc::new(Inner {
-            publisher: Publisher::new(found.subject.clone(), found.atomic),
+            publisher: Publisher::new(found.subject.as_str().into(), found.atomic),
             letters: Arc::new(NatsLetters::new(server.clone(), letters, found.durability, count)),
             attempts,
             ends: Mutex::new(Ends {

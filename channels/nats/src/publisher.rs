@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    ErrorCode,
-    context::{PublishError, PublishErrorKind},
+use async_nats::{
+    Subject,
+    jetstream::{
+        ErrorCode,
+        context::{PublishError, PublishErrorKind},
+    },
 };
 use tokio::time::Instant;
 
@@ -62,14 +65,14 @@ pub(crate) enum Verdict {
 
 /// Publishes to one stream.
 pub(crate) struct Publisher {
-    subject: String,
+    subject: Subject,
     atomic: AtomicBool,
     plain: Plain,
     batches: Batches,
 }
 
 impl Publisher {
-    pub(crate) fn new(subject: String, atomic: bool) -> Self {
+    pub(crate) fn new(subject: Subject, atomic: bool) -> Self {
         Self {
             subject,
             atomic: AtomicBool::new(atomic),
