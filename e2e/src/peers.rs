@@ -45,7 +45,7 @@ pub async fn run(peer: Peer, script: &str, arguments: &[&str]) -> String {
         .await
         .output()
         .await
-        .unwrap_or_else(|error| missing(peer, &error.to_string()));
+        .unwrap_or_else(|error| panic!("{}: {error}", missing(peer)));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
@@ -98,65 +98,52 @@ pub async fn installed(peer: Peer) -> &'static Path {
         Peer::Node => &NODE,
         Peer::Python => &PYTHON,
     };
-    cell.get_or_init(|| install(peer)).await
+    let install = async || {
+        let installed = tokio::task::spawn_blocking(move || install(peer)).await;
+        installed.expect("its packages are there")
+    };
+    cell.get_or_init(install).await
 }
 
-async fn install(peer: Peer) -> PathBuf {
+fn install(peer: Peer) -> PathBuf {
     let recipe = workspace().join("e2e/peers").join(peer.name());
-    let files: &[&str] = match peer {
-        Peer::Node => &["package.json", "package-lock.json"],
-        Peer::Python => &["requirements.txt"],
-    };
-    let files: Vec<PathBuf> = files.iter().map(|file| recipe.join(file)).collect();
-    let entry = Entry::of(peer.name(), &files);
+    match peer {
+        Peer::Node => packages(&recipe),
+        Peer::Python => servers::python::installed(peer.name(), &recipe.join("requirements.txt"), &missing(peer)),
+    }
+}
+
+/// Of npm.
+fn packages(recipe: &Path) -> PathBuf {
+    let files = ["package.json", "package-lock.json"].map(|file| recipe.join(file));
+    let entry = Entry::of(Peer::Node.name(), &files);
     let Some(draft) = &entry.draft else {
         return entry.folder;
     };
-    let mut command = match peer {
-        Peer::Node => {
-            for file in &files {
-                let name = file.file_name().expect("a file has a name");
-                fs::copy(file, draft.join(name)).expect("a recipe is copied");
-            }
-            let mut command = Command::new("npm");
-            command
-                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-                .current_dir(draft);
-            command
-        }
-        Peer::Python => {
-            let mut command = Command::new("python3");
-            command.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--require-hashes",
-                "--target",
-            ]);
-            command.arg(draft).arg("-r").arg(recipe.join("requirements.txt"));
-            command
-        }
-    };
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap_or_else(|error| missing(peer, &error.to_string()));
-    if !output.status.success() {
-        missing(peer, &String::from_utf8_lossy(&output.stderr));
+    for file in &files {
+        let name = file.file_name().expect("a file has a name");
+        fs::copy(file, draft.join(name)).expect("a recipe is copied");
     }
+    let mut install = std::process::Command::new("npm");
+    install
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(draft);
+    let output = install
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", missing(Peer::Node)));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", missing(Peer::Node));
     entry.publish()
 }
 
-fn missing(peer: Peer, why: &str) -> ! {
+/// What to do when it cannot be had.
+fn missing(peer: Peer) -> String {
     let package = match peer {
         Peer::Node => "nodejs and npm",
         Peer::Python => "python3 and python3-pip",
     };
-    panic!(
-        "{package} are needed for this test (HEADGATE_SKIP_PEERS={} goes without): {why}",
+    format!(
+        "{package} are needed for this test (HEADGATE_SKIP_PEERS={} goes without)",
         peer.name()
     )
 }

@@ -21,6 +21,7 @@ pub mod node;
 pub mod ports;
 mod process;
 pub mod pubsub;
+pub mod python;
 
 pub use docker::Docker;
 pub use github::GitHub;

