@@ -11,12 +11,14 @@ mod delivery;
 pub mod faulty;
 pub mod letters;
 pub mod progress;
+mod seat;
 #[cfg(feature = "suite")]
 pub mod suite;
 pub mod watermark;
 
 pub use delivery::{Attempts, Delivered, Delivery, Discard, Disposition, Passed, Settle, SettleError};
 pub use letters::{Letter, Letters};
+pub use seat::Seat;
 pub use watermark::Watermark;
 
 use std::{

@@ -7,19 +7,19 @@ use std::{
     ops::Range,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Settle, SettleError, Watermark,
+    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError, Watermark,
     progress::{Holder, Progress},
 };
 use event::Event;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     clock,
@@ -46,10 +46,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// A copy of the progress's own, read without its lock.
     settled_below: AtomicU64,
-    wake: Notify,
-    held: AtomicBool,
-    /// Forgotten, or the channel is closed.
-    ended: AtomicBool,
+    pub(crate) seat: Seat,
 }
 
 struct State {
@@ -88,15 +85,8 @@ impl Shared {
                 skipped: false,
                 tried: Vec::new(),
             }),
-            wake: Notify::new(),
-            held: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            seat: Seat::default(),
         }
-    }
-
-    /// Becomes its holder, unless there is one.
-    pub(crate) fn hold(&self) -> bool {
-        !self.held.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn owner(&self) -> Option<&str> {
@@ -127,27 +117,13 @@ impl Shared {
         )
     }
 
-    /// Cheap when the holder is awake: no lock, no system call.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
     /// Settles places that are gone.
     pub(crate) fn skip(&self, places: Range<Offset>) {
         let mut state = self.state.lock();
         state.skip(places);
         self.moved(&state);
         drop(state);
-        self.wake();
+        self.seat.wake();
     }
 
     fn moved(&self, state: &State) {
@@ -331,7 +307,7 @@ impl EmbeddedCursor {
 impl Cursor for EmbeddedCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
         loop {
-            if self.shared.ended() {
+            if self.shared.seat.has_ended() {
                 return Err(ReadError::Closed);
             }
             match self.take(max.max(1)) {
@@ -340,13 +316,7 @@ impl Cursor for EmbeddedCursor {
                 Taken::None(look_again) => {
                     // Nothing is behind: what was read from disk is not needed any more.
                     (self.ahead, self.again) = (Chunk::default(), Chunk::default());
-                    // Cancel safe: nothing has been taken yet, and a wake-up nobody consumed is kept for the next call.
-                    match look_again {
-                        None => self.shared.wake.notified().await,
-                        Some(time) => {
-                            let _ = tokio::time::timeout_at(time, self.shared.wake.notified()).await;
-                        }
-                    }
+                    self.shared.seat.woken(look_again).await;
                 }
             }
         }
@@ -355,7 +325,7 @@ impl Cursor for EmbeddedCursor {
 
 impl Drop for EmbeddedCursor {
     fn drop(&mut self) {
-        self.shared.held.store(false, Ordering::SeqCst);
+        self.shared.seat.leave();
     }
 }
 
@@ -367,7 +337,7 @@ struct Receipt {
 
 impl Settle for Receipt {
     fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.ended() {
+        if self.shared.seat.has_ended() {
             return Err(SettleError);
         }
         let mut state = self.shared.state.lock();
@@ -383,7 +353,7 @@ impl Settle for Receipt {
     fn release(self: Box<Self>, after: Duration) {
         let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
         if self.shared.state.lock().progress.release(self.holder, self.place, due) {
-            self.shared.wake();
+            self.shared.seat.wake();
         }
     }
 

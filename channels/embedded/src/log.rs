@@ -230,7 +230,7 @@ impl Log {
         self.committed.store(next, Ordering::Release);
         let batch = answer(batch, &Ok(()));
         for cursor in &*cursors {
-            cursor.wake();
+            cursor.seat.wake();
         }
         if let Some(cursor) = cursors.first() {
             // So that how far the log is good is in the state file within milliseconds: damage behind that point is taken for

@@ -302,7 +302,7 @@ impl Store {
             self.log.set_cursors(all);
             return Err(unavailable(error));
         }
-        cursor.end();
+        cursor.seat.end();
         Ok(())
     }
 
@@ -407,7 +407,7 @@ impl Store {
         self.log.close();
         self.letters.close();
         for cursor in &*self.log.cursors() {
-            cursor.end();
+            cursor.seat.end();
         }
         if let Err(error) = self.save(true) {
             tracing::error!(path = %self.log.dir().display(), %error, "cursors cannot be saved, events will be repeated");
@@ -417,7 +417,7 @@ impl Store {
 }
 
 fn hold(cursor: &Arc<Shared>) -> Result<Arc<Shared>, ReadError> {
-    if cursor.hold() {
+    if cursor.seat.take() {
         Ok(cursor.clone())
     } else {
         Err(ReadError::InUse {

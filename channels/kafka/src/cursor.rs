@@ -5,16 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Gap, GapReason, Offset, ReadError, Settle, SettleError, Watermark,
+    Attempts, Cursor, CursorName, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError, Watermark,
     progress::{Holder, Progress},
 };
 use event::Event;
@@ -39,10 +36,7 @@ const GAPS_MAX: usize = 100;
 pub(crate) struct Shared {
     pub(crate) name: CursorName,
     state: Mutex<State>,
-    wake: Notify,
-    held: AtomicBool,
-    /// Forgotten, or the channel is closed.
-    ended: AtomicBool,
+    pub(crate) seat: Seat,
     /// Told when something was settled that a commit would save.
     pub(crate) unsaved: Notify,
     /// Told when records may be asked for again.
@@ -106,9 +100,7 @@ impl Shared {
                 is_over: false,
                 gaps: Vec::new(),
             }),
-            wake: Notify::new(),
-            held: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            seat: Seat::default(),
             unsaved: Notify::new(),
             room: Notify::new(),
         }
@@ -116,22 +108,13 @@ impl Shared {
 
     /// Becomes its holder, unless there is one: what an earlier one took and did not settle comes again.
     pub(crate) fn hold(&self) -> bool {
-        if self.held.swap(true, Ordering::SeqCst) {
+        if !self.seat.take() {
             return false;
         }
         for partition in self.state.lock().partitions.values_mut() {
             partition.holder = partition.progress.take_over();
         }
         true
-    }
-
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
-    }
-
-    pub(crate) fn ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
     }
 
     /// Partitions are ours from now on, each settled so far.
@@ -227,7 +210,7 @@ impl Shared {
                 self.unsaved.notify_one();
             }
         }
-        self.wake.notify_one();
+        self.seat.wake();
         if state.holding >= HELD_MAX || state.holding_bytes >= HELD_BYTES_MAX {
             state.full = true;
             return Received::Full;
@@ -421,28 +404,14 @@ impl KafkaCursor {
 #[async_trait]
 impl Cursor for KafkaCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
-        loop {
-            if self.shared.ended() {
-                return Err(ReadError::Closed);
-            }
-            let look_again = match self.shared.take(max.max(1)) {
-                Ok(taken) => return Ok(taken),
-                Err(look_again) => look_again,
-            };
-            // Cancel safe: nothing has been taken yet, and a wake-up nobody consumed is kept for the next call.
-            match look_again {
-                None => self.shared.wake.notified().await,
-                Some(time) => {
-                    let _ = tokio::time::timeout_at(time, self.shared.wake.notified()).await;
-                }
-            }
-        }
+        let max = max.max(1);
+        self.shared.seat.wait_for(|| self.shared.take(max)).await
     }
 }
 
 impl Drop for KafkaCursor {
     fn drop(&mut self) {
-        self.shared.held.store(false, Ordering::SeqCst);
+        self.shared.seat.leave();
     }
 }
 
@@ -464,7 +433,7 @@ impl Receipt {
 
 impl Settle for Receipt {
     fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.ended() {
+        if self.shared.seat.has_ended() {
             return Err(SettleError);
         }
         let mut state = self.shared.state.lock();
@@ -491,7 +460,7 @@ impl Settle for Receipt {
         let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
         let released = self.with(|partition| partition.progress.release(self.holder, self.offset, due));
         if released == Some(true) {
-            self.shared.wake.notify_one();
+            self.shared.seat.wake();
         }
     }
 

@@ -3,18 +3,18 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Settle, SettleError,
+    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError,
     progress::{Holder, Progress},
 };
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{Inner, PAGE_BYTES};
 
@@ -28,29 +28,21 @@ pub(crate) struct Shared {
     progress: Mutex<Progress<Instant>>,
     /// A copy of the progress's own, read by the ring without this cursor's lock.
     settled_below: AtomicU64,
-    wake: Notify,
-    held: AtomicBool,
-    /// Forgotten, or the channel is closed.
-    ended: AtomicBool,
+    pub(crate) seat: Seat,
 }
 
 impl Shared {
     /// A new cursor, held by its maker.
     pub(crate) fn new(name: CursorName, start: Offset) -> Self {
+        let seat = Seat::default();
+        seat.take();
         Self {
             name,
             owner: OnceLock::new(),
             progress: Mutex::new(Progress::new(start)),
             settled_below: AtomicU64::new(start.0),
-            wake: Notify::new(),
-            held: AtomicBool::new(true),
-            ended: AtomicBool::new(false),
+            seat,
         }
-    }
-
-    /// Becomes its holder, unless there is one.
-    pub(crate) fn hold(&self) -> bool {
-        !self.held.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn owner(&self) -> Option<&str> {
@@ -72,20 +64,6 @@ impl Shared {
     pub(crate) fn status(&self, next: Offset) -> (Offset, u64) {
         let progress = self.progress.lock();
         (progress.settled().settled_below(), progress.settled().unsettled(next))
-    }
-
-    /// Cheap when the holder is awake: no lock, no system call.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
     }
 }
 
@@ -146,28 +124,14 @@ impl MemoryCursor {
 #[async_trait]
 impl Cursor for MemoryCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
-        loop {
-            if self.shared.ended() {
-                return Err(ReadError::Closed);
-            }
-            let look_again = match self.take(max.max(1)) {
-                Ok(taken) => return Ok(taken),
-                Err(look_again) => look_again,
-            };
-            // Cancel safe: nothing has been taken yet, and a wake-up nobody consumed is kept for the next call.
-            match look_again {
-                None => self.shared.wake.notified().await,
-                Some(time) => {
-                    let _ = tokio::time::timeout_at(time, self.shared.wake.notified()).await;
-                }
-            }
-        }
+        let max = max.max(1);
+        self.shared.seat.wait_for(|| self.take(max)).await
     }
 }
 
 impl Drop for MemoryCursor {
     fn drop(&mut self) {
-        self.shared.held.store(false, Ordering::SeqCst);
+        self.shared.seat.leave();
     }
 }
 
@@ -180,7 +144,7 @@ struct Receipt {
 
 impl Settle for Receipt {
     fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.ended() {
+        if self.shared.seat.has_ended() {
             return Err(SettleError);
         }
         let before = {
@@ -201,7 +165,7 @@ impl Settle for Receipt {
     fn release(self: Box<Self>, after: Duration) {
         let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
         if self.shared.progress.lock().release(self.holder, self.place, due) {
-            self.shared.wake();
+            self.shared.seat.wake();
         }
     }
 

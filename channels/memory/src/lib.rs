@@ -184,7 +184,7 @@ impl Inner {
         };
         // Outside the lock: waking a task may cost a system call.
         for cursor in &*cursors {
-            cursor.wake();
+            cursor.seat.wake();
         }
         if self.watching.load(Ordering::SeqCst) > 0 {
             self.grown.notify_waiters();
@@ -252,7 +252,7 @@ impl Channel for MemoryChannel {
     ) -> Result<Box<dyn Cursor>, ReadError> {
         let (shared, forgotten) = self.inner.ring.lock().subscribe(name, owner, start)?;
         if let Some(forgotten) = forgotten {
-            forgotten.end();
+            forgotten.seat.end();
             self.inner.pass_space_on();
         }
         Ok(Box::new(MemoryCursor::new(self.inner.clone(), shared)))
@@ -269,7 +269,7 @@ impl Channel for MemoryChannel {
             forgotten
         };
         if let Some(cursor) = forgotten {
-            cursor.end();
+            cursor.seat.end();
             self.inner.pass_space_on();
         }
         Ok(())
@@ -358,7 +358,7 @@ impl Channel for MemoryChannel {
             ring.cursors()
         };
         for cursor in &*cursors {
-            cursor.end();
+            cursor.seat.end();
         }
         self.letters.close();
         self.inner.space.notify_waiters();

@@ -196,7 +196,7 @@ impl Ring {
                 forgotten = self.forget(name, None);
                 self.trim();
             }
-            Some(cursor) if cursor.hold() => {
+            Some(cursor) if cursor.seat.take() => {
                 cursor.belongs_to(owner);
                 return Ok((cursor.clone(), None));
             }

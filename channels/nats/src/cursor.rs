@@ -5,17 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_nats::Subject;
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, CursorStatus, Delivery, Gap, GapReason, Offset, ReadError, Settle, SettleError,
+    Attempts, Cursor, CursorName, CursorStatus, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError,
     Watermark,
 };
 use event::Event;
@@ -47,10 +44,7 @@ const GAPS_MAX: usize = 100;
 pub(crate) struct Shared {
     pub(crate) name: CursorName,
     state: Mutex<State>,
-    wake: Notify,
-    held: AtomicBool,
-    /// Forgotten, or the channel is closed.
-    ended: AtomicBool,
+    pub(crate) seat: Seat,
     /// Told when there is something to tell the server, and when there is much of it: not of every acknowledgement.
     pub(crate) work: Notify,
     /// Told when messages may be asked for again.
@@ -139,9 +133,7 @@ impl Shared {
                 full: false,
                 gaps: Vec::new(),
             }),
-            wake: Notify::new(),
-            held: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            seat: Seat::default(),
             work: Notify::new(),
             room: Notify::new(),
         }
@@ -149,7 +141,7 @@ impl Shared {
 
     /// Becomes its holder, unless there is one: what an earlier one took and did not settle comes again.
     pub(crate) fn hold(&self) -> bool {
-        if self.held.swap(true, Ordering::SeqCst) {
+        if !self.seat.take() {
             return false;
         }
         let mut state = self.state.lock();
@@ -162,15 +154,6 @@ impl Shared {
             }
         }
         true
-    }
-
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
-    }
-
-    fn ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
     }
 
     /// A message came. `event` is `None` when it needs nothing of the subscription any more.
@@ -203,7 +186,7 @@ impl Shared {
                 );
                 state.ready.insert(sequence);
                 if !state.gathering {
-                    self.wake.notify_one();
+                    self.seat.wake();
                 }
             }
             _ => {
@@ -253,7 +236,7 @@ impl Shared {
         state.expected = state.expected.max(delivered + 1);
         let held = &state.held;
         state.attempts.retain(|sequence, _| held.contains_key(sequence));
-        self.wake.notify_one();
+        self.seat.wake();
     }
 
     /// Remembers what an earlier holder remembered of events, before they are handed out.
@@ -458,28 +441,14 @@ impl NatsCursor {
 #[async_trait]
 impl Cursor for NatsCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
-        loop {
-            if self.shared.ended() {
-                return Err(ReadError::Closed);
-            }
-            let look_again = match self.shared.take(max.max(1)) {
-                Ok(taken) => return Ok(taken),
-                Err(look_again) => look_again,
-            };
-            // Cancel safe: nothing has been taken yet, and a wake-up nobody consumed is kept for the next call.
-            match look_again {
-                None => self.shared.wake.notified().await,
-                Some(time) => {
-                    let _ = tokio::time::timeout_at(time, self.shared.wake.notified()).await;
-                }
-            }
-        }
+        let max = max.max(1);
+        self.shared.seat.wait_for(|| self.shared.take(max)).await
     }
 }
 
 impl Drop for NatsCursor {
     fn drop(&mut self) {
-        self.shared.held.store(false, Ordering::SeqCst);
+        self.shared.seat.leave();
     }
 }
 
@@ -492,7 +461,7 @@ struct Receipt {
 
 impl Settle for Receipt {
     fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.ended() {
+        if self.shared.seat.has_ended() {
             return Err(SettleError);
         }
         let mut state = self.shared.state.lock();
@@ -532,7 +501,7 @@ impl Settle for Receipt {
                 .waiting
                 .insert((Instant::now() + after.min(RELEASE_MAX), self.sequence));
         }
-        self.shared.wake.notify_one();
+        self.shared.seat.wake();
     }
 
     fn remember(&mut self, attempts: Attempts) {

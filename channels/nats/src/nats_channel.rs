@@ -114,7 +114,7 @@ struct Open {
 
 impl Open {
     async fn end(&self, stop: Stop) {
-        self.shared.end();
+        self.shared.seat.end();
         self.stop.send_replace(stop);
         let task = self.task.lock().take();
         if let Some(task) = task {
@@ -705,7 +705,7 @@ impl Drop for NatsChannel {
             task.abort();
         }
         for open in self.inner.open.lock().values() {
-            open.shared.end();
+            open.shared.seat.end();
             open.stop.send_if_modified(|stop| {
                 let runs = *stop == Stop::Runs;
                 *stop = if runs { Stop::AtOnce } else { *stop };
