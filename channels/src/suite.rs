@@ -53,6 +53,8 @@ macro_rules! cases {
             a_cursor_that_does_nothing_disturbs_no_other;
             /// Proves: CH-1
             concurrent_appends_all_arrive_in_the_order_of_their_places;
+            /// Proves: CH-1
+            of_many_appends_at_once_each_has_its_own_place_also_when_some_are_dropped;
             /// Proves: OP-1
             a_closed_channel_says_so_everywhere;
             /// Proves: CH-3

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Backend, kit::*};
-use crate::{AppendError, Channel, ReadError, Start};
+use crate::{AppendError, Channel, Offset, ReadError, Start};
 
 /// Every cursor gets every event once, in stored order, whatever the others do.
 pub async fn every_event_reaches_every_cursor_once(backend: &dyn Backend) {
@@ -137,6 +137,37 @@ pub async fn concurrent_appends_all_arrive_in_the_order_of_their_places(backend:
             .filter(|number| number / 25 == writer)
             .collect();
         assert_eq!(own, (writer * 25..writer * 25 + 25).collect::<Vec<_>>());
+    }
+}
+
+/// Each event lies where its publisher was told, and nobody else's does, whoever went away in between.
+pub async fn of_many_appends_at_once_each_has_its_own_place_also_when_some_are_dropped(backend: &dyn Backend) {
+    const ROUND: u64 = 64;
+    const ROUNDS: u64 = 4;
+    let channel = backend.open().await;
+    // For whom they are kept.
+    let _cursor = subscribe(&channel, "a", Start::Latest).await;
+    let mut places = Vec::new();
+    for round in 0..ROUNDS {
+        let (mut kept, mut dropped) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        for number in round * ROUND..(round + 1) * ROUND {
+            let channel = channel.clone();
+            let append = async move {
+                let stored = channel.append(&[event(number)]).await.expect("space for an event");
+                (number, stored.last())
+            };
+            // The first of each round often sends for others.
+            let tasks = if number % 8 == 0 { &mut dropped } else { &mut kept };
+            tasks.spawn(append);
+        }
+        tokio::task::yield_now().await;
+        dropped.abort_all();
+        places.extend(kept.join_all().await);
+    }
+    let page = channel.read(Offset(0), 1000).await.expect("a page");
+    for (appended, place) in places {
+        let record = page.iter().find(|record| record.offset == place).expect("its place");
+        assert_eq!(number(&record.event), appended);
     }
 }
 
