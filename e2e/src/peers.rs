@@ -128,11 +128,7 @@ fn packages(recipe: &Path) -> PathBuf {
     install
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(draft);
-    let output = install
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", missing(Peer::Node)));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", missing(Peer::Node));
+    servers::run(&mut install, &missing(Peer::Node));
     entry.publish()
 }
 

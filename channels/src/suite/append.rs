@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Backend, kit::*};
-use crate::{AppendError, Channel, Offset, ReadError, Start};
+use crate::{AppendError, Channel, Offset, ReadError, Record, Start};
 
 /// Every cursor gets every event once, in stored order, whatever the others do.
 pub async fn every_event_reaches_every_cursor_once(backend: &dyn Backend) {
@@ -142,33 +142,42 @@ pub async fn concurrent_appends_all_arrive_in_the_order_of_their_places(backend:
 
 /// Each event lies where its publisher was told, and nobody else's does, whoever went away in between.
 pub async fn of_many_appends_at_once_each_has_its_own_place_also_when_some_are_dropped(backend: &dyn Backend) {
-    const ROUND: u64 = 64;
-    const ROUNDS: u64 = 4;
     let channel = backend.open().await;
     // For whom they are kept.
     let _cursor = subscribe(&channel, "a", Start::Latest).await;
+    append_many_at_once(&channel, 4, 64).await;
+}
+
+/// Appends rounds of events, each in a task of its own, and drops some of the tasks. All that the channel has then, which must
+/// have been empty.
+///
+/// # Panics
+/// When an event that was not dropped is not where its task was told.
+pub async fn append_many_at_once(channel: &Arc<dyn Channel>, rounds: u64, at_once: u64) -> Vec<Record> {
     let mut places = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let (mut kept, mut dropped) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
-        for number in round * ROUND..(round + 1) * ROUND {
-            let channel = channel.clone();
+        for index in 0..at_once {
+            let (channel, appended) = (channel.clone(), round * at_once + index);
             let append = async move {
-                let stored = channel.append(&[event(number)]).await.expect("space for an event");
-                (number, stored.last())
+                let stored = channel.append(&[event(appended)]).await.expect("space for an event");
+                (appended, stored.last())
             };
             // The first of each round often sends for others.
-            let tasks = if number % 8 == 0 { &mut dropped } else { &mut kept };
+            let tasks = if index % 7 == 0 { &mut dropped } else { &mut kept };
             tasks.spawn(append);
         }
         tokio::task::yield_now().await;
         dropped.abort_all();
         places.extend(kept.join_all().await);
     }
-    let page = channel.read(Offset(0), 1000).await.expect("a page");
+    let max = usize::try_from(rounds * at_once).expect("a page's length") + 1;
+    let page = channel.read(Offset(0), max).await.expect("a page");
     for (appended, place) in places {
         let record = page.iter().find(|record| record.offset == place).expect("its place");
         assert_eq!(number(&record.event), appended);
     }
+    page
 }
 
 /// Appends, cursors, letters and waiting readers are told; what is in flight cannot be settled any more.

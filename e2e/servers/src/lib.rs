@@ -29,4 +29,5 @@ pub use kafka::Kafka;
 pub use kubernetes::Kubernetes;
 pub use nats::Nats;
 pub use node::Node;
+pub use process::run;
 pub use pubsub::PubSub;

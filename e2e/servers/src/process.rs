@@ -118,7 +118,7 @@ impl Drop for Server {
 ///
 /// # Panics
 /// When it cannot be run or fails, with `hint`.
-pub(crate) fn run(command: &mut Command, hint: &str) -> String {
+pub fn run(command: &mut Command, hint: &str) -> String {
     run_with(command, b"", hint)
 }
 
