@@ -88,9 +88,15 @@ impl World {
         list["items"].as_array().unwrap().clone()
     }
 
+    /// `null` when it is not there, as for the moment in which an object is made anew.
     pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
-        let object = self.kubectl(&["get", kind, name, "-o", "json"]).await;
-        serde_json::from_str(&object).unwrap()
+        let object = self
+            .kubectl(&["get", kind, name, "-o", "json", "--ignore-not-found"])
+            .await;
+        match object.trim() {
+            "" => Value::Null,
+            object => serde_json::from_str(object).unwrap(),
+        }
     }
 }
 
