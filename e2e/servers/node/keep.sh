@@ -37,7 +37,7 @@ ip link add name "$link" type veth peer name "${link}n" || exit 1
 
 trap 'kill -9 $node' TERM
 unshare --mount --propagation private --net --ipc --uts --pid --fork --kill-child --mount-proc \
-  sh "$script" "$folder" "${link}n" "$host" "$address" "/$link" &
+  sh "$script" "$folder" "${link}n" "$host" "$address" "/$link" "$services" &
 node=$!
 # The process that becomes the node is in its network at once.
 until [ "$(readlink /proc/$node/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done

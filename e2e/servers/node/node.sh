@@ -1,6 +1,6 @@
 # The node itself, as the first process of its namespaces: a network with one way out (to this machine), a container engine, and,
 # once the API server answers, kubelet, kube-proxy and the names of the cluster.
-folder=$1 link=$2 host=$3 address=$4 group=$5
+folder=$1 link=$2 host=$3 address=$4 group=$5 services=$6
 set -e
 cd "$folder"
 
@@ -23,6 +23,9 @@ ip address add "$address/24" dev eth0
 ip link set eth0 up
 ip route add default via "$host"
 echo 1 >/proc/sys/net/ipv4/ip_forward
+# A Service that kube-proxy does not know yet refuses connections, as one without pods does. Sent out, a packet for it would come
+# back; and whoever connects sends it again along the way of the first one, in vain for two minutes, whatever kube-proxy learns.
+iptables --append FORWARD --destination "$services" --jump REJECT
 
 containerd --config containerd.toml >>containerd.log 2>&1 &
 until [ -e served ]; do sleep 0.05; done
