@@ -121,7 +121,7 @@ impl KafkaChannel {
         let inner = Arc::new(Inner {
             letters: Arc::new(KafkaLetters::new(cluster.clone(), letters, found.durability)),
             topic: settings.topic.clone(),
-            gather: Gather::new(&settings.topic, &cluster.producer),
+            gather: Gather::new(&settings.topic, found.partitions, &cluster.producer),
             cluster,
             found,
             registry,

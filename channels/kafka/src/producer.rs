@@ -34,6 +34,9 @@ use crate::{
 const UNDER_WAY_MAX: u32 = 64 << 10;
 const UNIT: usize = 1 << 10;
 
+/// What a record has besides its event: lengths, and prefixes of its headers' names. Some 40 bytes, and 5 for each attribute.
+const FRAME: usize = 256;
+
 /// A record to write.
 pub(crate) struct Outgoing {
     key: Option<Bytes>,
@@ -68,6 +71,11 @@ impl Outgoing {
             headers: OwnedHeaders::new_with_capacity(0),
             bytes: key.len() + value.map_or(0, <[u8]>::len),
         }
+    }
+
+    /// What it takes of a request, as a rule at most, bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + FRAME
     }
 
     #[must_use]
