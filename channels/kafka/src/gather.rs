@@ -50,7 +50,7 @@ pub(crate) struct Gather(Arc<Shared>);
 
 struct Shared {
     topic: String,
-    /// Bytes of a group: of a full request to each partition.
+    /// Bytes of a group while the one before is done in time: of a full request to each partition.
     room: usize,
     producer: Arc<Producer>,
     queue: Mutex<Queue>,
@@ -120,7 +120,7 @@ impl Shared {
         queue.waiting.push_back(append);
         if !queue.is_busy {
             queue.is_busy = true;
-            let group = self.hand_over(&mut queue);
+            let group = self.hand_over(&mut queue, self.room);
             drop(queue);
             tokio::spawn(self.clone().go_on(group));
         }
@@ -129,8 +129,11 @@ impl Shared {
     /// Until nothing waits.
     async fn go_on(self: Arc<Self>, mut group: Arc<Group>) {
         loop {
+            let mut room = self.room;
             if tokio::time::timeout(GROUP_MAX, group.hear()).await.is_err() {
                 tokio::spawn(async move { group.hear().await });
+                // Nobody waits for more than this one, however much there is.
+                room = usize::MAX;
             }
             let mut queue = self.queue.lock();
             queue.open = None;
@@ -138,13 +141,13 @@ impl Shared {
                 queue.is_busy = false;
                 return;
             }
-            group = self.hand_over(&mut queue);
+            group = self.hand_over(&mut queue, room);
         }
     }
 
-    /// Of what waits, as much as a group has room for.
-    fn hand_over(&self, queue: &mut Queue) -> Arc<Group> {
-        let count = of_one_group(self.room, queue.waiting.iter().map(|append| append.bytes));
+    /// Of what waits, as much as there is room for.
+    fn hand_over(&self, queue: &mut Queue, room: usize) -> Arc<Group> {
+        let count = of_one_group(room, queue.waiting.iter().map(|append| append.bytes));
         let appends: Vec<Append> = queue.waiting.drain(..count).collect();
         let (mut records, mut bytes) = (0, 0);
         for append in &appends {
@@ -152,7 +155,7 @@ impl Shared {
             bytes += append.bytes;
         }
         let now = Instant::now();
-        let group = Arc::new(Group::of(count, self.room.saturating_sub(bytes)));
+        let group = Arc::new(Group::of(count, room.saturating_sub(bytes)));
         let mut sends = Sends::group_of(records);
         match sends {
             Sends::Together => queue.crowd_until = Some(now + CROWD),
