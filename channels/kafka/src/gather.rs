@@ -68,16 +68,19 @@ struct Queue {
     crowd_until: Option<Instant>,
 }
 
-/// How many of those that wait, oldest first, go in one group with room for so many bytes: one, though it may be larger.
-fn of_one_group(mut room: usize, bytes: impl Iterator<Item = usize>) -> usize {
-    let fits = |bytes: &usize| match room.checked_sub(*bytes) {
-        Some(left) => {
-            room = left;
-            true
-        }
-        None => false,
-    };
-    bytes.take_while(fits).count().max(1)
+/// How many of those that wait, oldest first, go in one group with room for so many bytes, and what is left of it: one goes,
+/// though it may be larger.
+fn of_one_group(mut room: usize, bytes: impl Iterator<Item = usize>) -> (usize, usize) {
+    let mut count = 0;
+    for bytes in bytes {
+        room = match room.checked_sub(bytes) {
+            Some(left) => left,
+            None if count == 0 => 0,
+            None => break,
+        };
+        count += 1;
+    }
+    (count, room)
 }
 
 impl Gather {
@@ -147,16 +150,11 @@ impl Shared {
 
     /// Of what waits, as much as there is room for.
     fn hand_over(&self, queue: &mut Queue, room: usize) -> Arc<Group> {
-        let count = of_one_group(room, queue.waiting.iter().map(|append| append.bytes));
+        let (count, room) = of_one_group(room, queue.waiting.iter().map(|append| append.bytes));
         let appends: Vec<Append> = queue.waiting.drain(..count).collect();
-        let (mut records, mut bytes) = (0, 0);
-        for append in &appends {
-            records += append.records.len();
-            bytes += append.bytes;
-        }
         let now = Instant::now();
-        let group = Arc::new(Group::of(count, room.saturating_sub(bytes)));
-        let mut sends = Sends::group_of(records);
+        let group = Arc::new(Group::of(count, room));
+        let mut sends = Sends::group_of(appends.iter().map(|append| append.records.len()).sum());
         match sends {
             Sends::Together => queue.crowd_until = Some(now + CROWD),
             Sends::AtOnce if queue.crowd_until.is_some_and(|until| now < until) => sends = Sends::Together,
@@ -286,8 +284,13 @@ mod tests {
 
     #[test]
     fn a_group_is_what_there_is_room_for_or_one() {
-        for (waiting, count) in [([5, 5, 1], 2), ([5, 6, 1], 1), ([1, 2, 3], 3), ([11, 1, 1], 1)] {
-            assert_eq!(of_one_group(10, waiting.into_iter()), count, "{waiting:?}");
+        for (waiting, count, room) in [
+            ([5, 5, 1], 2, 0),
+            ([5, 6, 1], 1, 5),
+            ([1, 2, 3], 3, 4),
+            ([11, 1, 1], 1, 0),
+        ] {
+            assert_eq!(of_one_group(10, waiting.into_iter()), (count, room), "{waiting:?}");
         }
     }
 
