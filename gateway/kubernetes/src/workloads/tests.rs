@@ -284,13 +284,11 @@ async fn a_deployment_that_is_not_wanted_any_more_goes_before_its_adapter_runs_e
 async fn companions(world: &World, wanted: &Wanted) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     for companion in &wanted.companions {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let place = format!("{}/{}", text(&companion["kind"]), text(&companion["metadata"]["name"]));
-        let version = "jsonpath={.metadata.resourceVersion}";
-        let version = world
-            .kubectl(&["get", &place, "-o", version, "--ignore-not-found"])
-            .await;
-        found.push((place, Some(version).filter(|version| !version.is_empty())));
+        let kind = companion["kind"].as_str().unwrap();
+        let name = companion["metadata"]["name"].as_str().unwrap();
+        let object = world.get(kind, name).await;
+        let version = object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        found.push((format!("{kind}/{name}"), version));
     }
     found
 }
