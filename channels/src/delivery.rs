@@ -44,12 +44,19 @@ pub struct SettleError;
 
 /// Proof that a subscriber took the event. The data plane's table makes it from a 2xx answer.
 #[derive(Debug)]
-pub struct Delivered(());
+pub struct Delivered {
+    status: u16,
+}
 
 impl Delivered {
     /// `None` unless the status is 2xx.
     pub fn by_status(status: u16) -> Option<Self> {
-        (200..300).contains(&status).then_some(Self(()))
+        (200..300).contains(&status).then_some(Self { status })
+    }
+
+    /// The answer's HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
     }
 }
 

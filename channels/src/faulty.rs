@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::{
     AppendError, Channel, Cursor, CursorName, Delivery, Depth, Letter, Letters, Offset, Promises, ReadError, Record,
-    Start, Stored,
+    Standing, Start, Stored,
 };
 
 /// What a scripted append answers with.
@@ -157,6 +157,10 @@ impl Channel for FaultyChannel {
 
     async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
         self.inner.stretches(start).await
+    }
+
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
+        self.inner.standing(cursor, place)
     }
 
     async fn grown(&self, from: Offset) {

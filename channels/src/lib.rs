@@ -220,6 +220,15 @@ pub struct CursorStatus {
     pub oldest: Option<SystemTime>,
 }
 
+/// How far a cursor is with one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It will not be handed out again.
+    Settled,
+    /// It waits, is in somebody's hands, or comes again; with what is remembered of its tries.
+    Open(Attempts),
+}
+
 /// Why events are missing from a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
@@ -319,6 +328,10 @@ pub trait Channel: Send + Sync + 'static {
     /// Both ends are where they were when this was asked; [`Start::Latest`] gives empty stretches at the end. Two of these
     /// bound what was stored between two times.
     async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError>;
+
+    /// How far the cursor of that name is with the event at a place. `None` where this process cannot say: it has no such cursor
+    /// open, or another process has it, or that part of it. For people, as [`Self::read`] is.
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing>;
 
     /// Returns when an event at or after `from` may be readable, or the channel is closed. Cancel safe.
     async fn grown(&self, from: Offset);

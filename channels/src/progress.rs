@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Attempts, Offset, Watermark};
+use crate::{Attempts, Offset, Standing, Watermark};
 
 /// Places handed out and not settled, those waiting out a release included. Beyond it nothing new is handed out until
 /// some settle: this bounds what a cursor remembers (about 200 bytes each, 26 MB) even when every event is in backoff.
@@ -144,6 +144,15 @@ impl<T: Ord + Copy> Progress<T> {
             return Attempts::default();
         }
         self.attempts.get(&place).copied().unwrap_or_default()
+    }
+
+    /// How far this is with one place.
+    pub fn standing(&self, place: Offset) -> Standing {
+        if self.settled.is_settled(place) {
+            Standing::Settled
+        } else {
+            Standing::Open(self.attempts_of(place))
+        }
     }
 
     /// The places tried and not settled.

@@ -96,6 +96,8 @@ macro_rules! cases {
             /// Proves: CH-2
             depth_counts_what_each_cursor_has_to_do;
             /// Proves: CH-7
+            standing_tells_of_one_event_what_a_cursor_did_with_it;
+            /// Proves: CH-7
             reading_shows_what_is_kept_and_settles_nothing;
             /// Proves: CH-7
             growth_is_announced;

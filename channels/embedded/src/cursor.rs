@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError, Watermark,
+    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError, Standing, Watermark,
     progress::{Holder, Progress},
 };
 use event::Event;
@@ -115,6 +115,10 @@ impl Shared {
             state.progress.settled().settled_below(),
             state.progress.settled().unsettled(next),
         )
+    }
+
+    pub(crate) fn standing(&self, place: Offset) -> Standing {
+        self.state.lock().progress.standing(place)
     }
 
     /// Settles places that are gone.

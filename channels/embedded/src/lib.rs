@@ -39,7 +39,7 @@ use std::{io, ops::Range, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use channel::{
     AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Durability, Gap, Letters, Offset, Promises,
-    ReadError, Record, Start, Stored,
+    ReadError, Record, Standing, Start, Stored,
 };
 use event::Event;
 
@@ -211,6 +211,14 @@ impl Channel for EmbeddedChannel {
         let begin = blocking(move || store.place(start)).await?;
         let end = self.store.log.committed();
         Ok(vec![Offset(begin)..Offset(end.max(begin))])
+    }
+
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
+        let cursors = self.store.log.cursors();
+        cursors
+            .iter()
+            .find(|shared| shared.name == *cursor)
+            .map(|shared| shared.standing(place))
     }
 
     async fn grown(&self, from: Offset) {

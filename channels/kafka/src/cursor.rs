@@ -11,14 +11,19 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError, Watermark,
+    Attempts, Cursor, CursorName, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError, Standing,
+    Watermark,
     progress::{Holder, Progress},
 };
 use event::Event;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{PAGE_BYTES, place::place, reader::Ends};
+use crate::{
+    PAGE_BYTES,
+    place::{parts, place},
+    reader::Ends,
+};
 
 /// Records received and not settled beyond which no more are asked for: twice what the data plane keeps in backoff for one
 /// subscription, so that others go on while that is full.
@@ -284,6 +289,17 @@ impl Shared {
             .iter()
             .map(|(id, ours)| (*id, ours.progress.settled().settled_below()));
         elsewhere.chain(ours).collect()
+    }
+
+    /// Of another member's partition only what was settled when it went away from here is known.
+    pub(crate) fn standing(&self, place: Offset) -> Option<Standing> {
+        let (partition, offset) = parts(place);
+        let (state, offset) = (self.state.lock(), Offset(offset));
+        if let Some(ours) = state.partitions.get(&partition) {
+            return Some(ours.progress.standing(offset));
+        }
+        let known = state.elsewhere.get(&partition)?;
+        known.is_settled(offset).then_some(Standing::Settled)
     }
 
     /// The lowest place not settled, how many are not, and when the oldest of those that are held was stored.

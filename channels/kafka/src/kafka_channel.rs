@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record, Start,
-    Stored, Watermark,
+    AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record,
+    Standing, Start, Stored, Watermark,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -468,6 +468,11 @@ impl Channel for KafkaChannel {
             place(partition, begin)..place(partition, end.map_or(begin, |end| end.high.max(begin)))
         };
         Ok(begins.into_iter().map(stretch).collect())
+    }
+
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
+        let shared = self.inner.open.lock().get(cursor).map(|open| open.shared.clone())?;
+        shared.standing(place)
     }
 
     async fn grown(&self, from: Offset) {

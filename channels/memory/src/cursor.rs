@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError,
+    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError, Standing,
     progress::{Holder, Progress},
 };
 use parking_lot::Mutex;
@@ -64,6 +64,10 @@ impl Shared {
     pub(crate) fn status(&self, next: Offset) -> (Offset, u64) {
         let progress = self.progress.lock();
         (progress.settled().settled_below(), progress.settled().unsettled(next))
+    }
+
+    pub(crate) fn standing(&self, place: Offset) -> Standing {
+        self.progress.lock().standing(place)
     }
 }
 

@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use channel::{
     AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Durability, Letters, Offset, Promises, ReadError,
-    Record, Start, Stored,
+    Record, Standing, Start, Stored,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -299,6 +299,14 @@ impl Channel for MemoryChannel {
         }
         let begin = ring.place(start);
         Ok(vec![begin..ring.next().max(begin)])
+    }
+
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
+        let cursors = self.inner.ring.lock().cursors();
+        cursors
+            .iter()
+            .find(|shared| shared.name == *cursor)
+            .map(|shared| shared.standing(place))
     }
 
     async fn grown(&self, from: Offset) {

@@ -13,7 +13,7 @@ use async_nats::Subject;
 use async_trait::async_trait;
 use channel::{
     Attempts, Cursor, CursorName, CursorStatus, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError,
-    Watermark,
+    Standing, Watermark,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -327,6 +327,23 @@ impl Shared {
     /// Everything below this sequence is settled.
     pub(crate) fn settled_below(&self) -> u64 {
         self.state.lock().settled_below()
+    }
+
+    /// Until everything that was handed out before is here, only what the server said is known; and where others pull from the
+    /// consumer, too (not `alone`), only what came here.
+    pub(crate) fn standing(&self, sequence: u64, alone: bool) -> Option<Standing> {
+        let state = self.state.lock();
+        if state.held.contains_key(&sequence) {
+            let attempts = state.attempts.get(&sequence).copied();
+            return Some(Standing::Open(attempts.unwrap_or_default()));
+        }
+        let is_settled = state.settled.is_settled(Offset(sequence)) || alone && sequence < state.settled_below();
+        match is_settled {
+            true => Some(Standing::Settled),
+            false if state.gathering || !alone => None,
+            false if sequence < state.expected => Some(Standing::Settled),
+            false => Some(Standing::Open(Attempts::default())),
+        }
     }
 
     pub(crate) fn status(&self, owner: Option<&str>, last: u64) -> CursorStatus {

@@ -13,8 +13,8 @@ use std::{
 use async_nats::jetstream::consumer::Info;
 use async_trait::async_trait;
 use channel::{
-    AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record, Start,
-    Stored, is_anothers,
+    AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Letters, Offset, Promises, ReadError, Record,
+    Standing, Start, Stored, is_anothers,
 };
 use event::Event;
 use parking_lot::Mutex;
@@ -616,6 +616,11 @@ impl Channel for NatsChannel {
         let begin = inner.start(start).await?;
         let end = inner.ends.lock().last + 1;
         Ok(vec![Offset(begin)..Offset(end.max(begin))])
+    }
+
+    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
+        let open = self.inner.open.lock().get(cursor).cloned()?;
+        open.shared.standing(place.0, consumer::pins(&self.inner.server))
     }
 
     async fn grown(&self, from: Offset) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Backend, kit::*};
-use crate::{Channel, Offset, ReadError, Start};
+use crate::{Attempts, Channel, Delivery, Offset, ReadError, Standing, Start};
 
 /// What was there before the cursor is not its business.
 pub async fn a_cursor_from_latest_gets_only_what_comes_after(backend: &dyn Backend) {
@@ -214,6 +214,37 @@ pub async fn depth_counts_what_each_cursor_has_to_do(backend: &dyn Backend) {
     assert_eq!(quick.settled_below.0, slow.settled_below.0 + 3);
     assert!(slow.oldest.is_some_and(|oldest| oldest <= SystemTime::now()));
     assert!(depth.bytes.is_none_or(|bytes| bytes > 0) && depth.next.0 >= 10 && depth.refusing.is_none());
+}
+
+/// One event, one cursor: settled, tried, or not looked at yet.
+pub async fn standing_tells_of_one_event_what_a_cursor_did_with_it(backend: &dyn Backend) {
+    let channel = backend.open().await;
+    let mut quick = subscribe(&channel, "quick", Start::Latest).await;
+    let mut slow = subscribe(&channel, "slow", Start::Latest).await;
+    append(&channel, 0..3).await;
+    let mut taken = take(&mut quick, 3).await;
+    let _held = take(&mut slow, 1).await;
+    let places: Vec<Offset> = taken.iter().map(Delivery::offset).collect();
+    let tried = Attempts {
+        failed: 2,
+        last_status: Some(503),
+        ..Attempts::default()
+    };
+    taken[1].remember(tried);
+    ack(taken.remove(2));
+    let standing = |cursor: &str| {
+        let of = |place: &Offset| channel.standing(&name(cursor), *place);
+        places.iter().map(of).collect::<Vec<_>>()
+    };
+    let untouched = Some(Standing::Open(Attempts::default()));
+    let settled = Some(Standing::Settled);
+    assert_eq!(standing("quick"), [untouched, Some(Standing::Open(tried)), settled]);
+    assert_eq!(standing("slow"), [untouched; 3]);
+    assert_eq!(standing("nobody"), [None; 3]);
+    ack(taken.remove(1));
+    assert_eq!(standing("quick"), [untouched, settled, settled]);
+    let next = channel.depth().next;
+    assert_ne!(channel.standing(&name("quick"), next), settled, "it is not stored yet");
 }
 
 /// Pages of the log for people: bounded, repeatable, without effect.
