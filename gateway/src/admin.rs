@@ -5,6 +5,7 @@
 //! have made its browser send here.
 
 mod events;
+mod explain;
 mod letters;
 mod objects;
 mod replay;
@@ -121,6 +122,7 @@ fn router(state: State) -> Router {
         .route("/objects", get(objects::list))
         .route("/channels/{namespace}/{name}/events", get(events::tail))
         .route("/channels/{namespace}/{name}/filter", get(trial::trial))
+        .route("/explain", get(explain::explain))
         .route("/deadletters", get(letters::list));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -176,6 +178,15 @@ impl Refusal {
             message: message.into(),
         }
     }
+}
+
+/// `NAMESPACE/NAME`, as the value of a parameter.
+fn object(parameter: &str, text: &str) -> Result<ObjectName, Refusal> {
+    let Some((namespace, name)) = text.split_once('/') else {
+        let message = format!("{parameter} {text:?} is not NAMESPACE/NAME");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+    };
+    Ok(ObjectName::new(namespace, name))
 }
 
 impl IntoResponse for Refusal {

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Try a filter expression (CESQL) on an event, or on the last events of a channel.
     Filter(Filter),
+    /// Say where an event is stored, and what each subscription did with it.
+    Explain(Explain),
     /// Look at dead letters, deliver them again, drop them.
     #[command(subcommand)]
     Dead(Dead),
@@ -356,6 +358,24 @@ pub(crate) struct Filter {
         requires = "against",
         value_name = "N"
     )]
+    pub(crate) last: u64,
+    #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: TextOrJson,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// The event's id.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) id: String,
+    /// The event's source: ids are unique per source only.
+    #[arg(long, env = "HEADGATE_SOURCE", value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Look in this channel alone: [NAMESPACE/]CHANNEL.
+    #[arg(long, env = "HEADGATE_CHANNEL", value_name = "CHANNEL")]
+    pub(crate) channel: Option<String>,
+    /// How many of the newest places of each channel are looked at, of each partition where it has several.
+    #[arg(long, env = "HEADGATE_LAST", default_value_t = 10_000, value_name = "N")]
     pub(crate) last: u64,
     #[arg(short, long, env = "HEADGATE_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub(crate) output: TextOrJson,

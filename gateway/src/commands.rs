@@ -4,6 +4,7 @@ mod adapter;
 mod crds;
 mod dead;
 mod demo;
+mod explain;
 mod filter;
 mod get;
 mod log;
@@ -42,6 +43,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Send(args) => send::send(&gateway(admin_token)?, args).await,
         Command::Tail(args) => tail::tail(&gateway(admin_token)?, args).await,
         Command::Filter(args) => filter::filter(|| gateway(admin_token), args).await,
+        Command::Explain(args) => explain::explain(&gateway(admin_token)?, &args).await,
         Command::Dead(args) => dead::dead(&gateway(admin_token)?, args).await,
         Command::Replay(args) => replay::replay(&gateway(admin_token)?, &args).await,
         Command::Log(args) => log::log(args),

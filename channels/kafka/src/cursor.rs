@@ -502,4 +502,17 @@ mod tests {
         shared.over();
         assert_eq!(shared.to_leave(None), []);
     }
+    /// Proves: CH-7
+    #[test]
+    fn of_another_members_partition_only_what_was_settled_before_is_known() {
+        let shared = Shared::new(CursorName::new("a"), BTreeMap::new());
+        let settled = |below| Watermark::new(Offset(below));
+        shared.assign([(0, settled(5)), (1, settled(9))].into());
+        let open = Some(Standing::Open(Attempts::default()));
+        let standing = |partition, offset| shared.standing(place(partition, offset));
+        assert_eq!([standing(1, 8), standing(1, 9)], [Some(Standing::Settled), open]);
+        shared.revoke(&[1]);
+        assert_eq!([standing(1, 8), standing(1, 9)], [Some(Standing::Settled), None]);
+        assert_eq!([standing(0, 5), standing(2, 0)], [open, None]);
+    }
 }

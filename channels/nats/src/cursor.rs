@@ -530,3 +530,34 @@ impl Settle for Receipt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves: CH-7
+    #[test]
+    fn what_another_gateway_may_have_is_not_said_to_be_settled() {
+        let said = Said {
+            settled_below: 3,
+            ..Said::default()
+        };
+        let shared = Shared::new(CursorName::new("a"), said);
+        let (open, settled) = (Some(Standing::Open(Attempts::default())), Some(Standing::Settled));
+        let event = Event::builder("1", "/s", "t").finish().expect("a valid event");
+        shared.received(4, Some((event, SystemTime::now())), "reply".into(), true);
+        let standing = |alone| [2, 3, 4, 6].map(|sequence| shared.standing(sequence, alone));
+        assert_eq!(
+            standing(true),
+            [settled, None, open, None],
+            "what others had may still come"
+        );
+        shared.begin(1, 5);
+        assert_eq!(standing(true), [settled, settled, open, open]);
+        assert_eq!(
+            standing(false),
+            [None, None, open, None],
+            "others pull from the consumer, too"
+        );
+    }
+}

@@ -452,3 +452,32 @@ async fn an_event_larger_than_the_broker_takes_is_413_and_holds_nothing_up(#[cas
     gateway.accept("orders", ["small"]).await;
     assert_eq!(sink.wait_for_one().await.id(), "small");
 }
+
+/// Proves: CH-7, DL-6
+#[rstest]
+#[tokio::test]
+async fn what_became_of_an_event_on_a_broker_is_told(#[values("kafka", "nats")] kind: &str) {
+    let Some(broker) = Brokers::start(kind, 1).await else {
+        return;
+    };
+    let (good, dead) = (Sink::start().await, Sink::start().await);
+    dead.always(Response::status(400));
+    let filtered = json!({ "filters": [ { "exact": { "type": "another" } } ] });
+    let gateway = Gateway::with([
+        broker.provisioner(&json!({})),
+        channel("orders", "events"),
+        subscription("dead", "orders", &dead.url(), json!({})),
+        subscription("filtered", "orders", &good.url(), filtered),
+        subscription("good", "orders", &good.url(), json!({})),
+    ])
+    .await;
+    gateway.settled().await;
+    gateway.accept("orders", ["1", "2"]).await;
+    let expected = ["dead-lettered", "left out", "delivered"];
+    eventually("each subscription says what it did", || async {
+        let answer = gateway.cli(&["explain", "2", "-o", "json"]).await.exits(0).json();
+        let rows = answer["found"][0]["subscriptions"].as_array()?;
+        (rows.iter().map(|row| &row["stage"]).collect::<Vec<_>>() == expected).then_some(())
+    })
+    .await;
+}

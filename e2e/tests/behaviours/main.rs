@@ -16,6 +16,7 @@ mod deploy;
 mod disk;
 mod draining;
 mod event_forms;
+mod explain;
 mod fan_out;
 mod foreign_clients;
 mod gcp_pubsub;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use channel::{AppendError, Channel, Offset};
+use channel::{AppendError, Channel, Delivery};
 use event::Event;
 use parking_lot::Mutex;
 use spec::ObjectName;
@@ -21,15 +21,17 @@ use crate::{
     failure::Failure,
     metrics::SubscriptionMetrics,
     route::{Channels, Route},
+    tries::Tries,
 };
 
 pub(crate) struct Context {
-    pub(crate) name: ObjectName,
+    pub(crate) name: Arc<ObjectName>,
     pub(crate) channel_name: ObjectName,
     pub(crate) channel: Arc<dyn Channel>,
     pub(crate) channels: Channels,
     pub(crate) max_hops: u32,
     pub(crate) metrics: SubscriptionMetrics,
+    pub(crate) tries: Arc<Tries>,
     pub(crate) breaker: Mutex<Breaker>,
     /// The dispatcher holds so many events that those which wait go back to the channel until their time comes.
     pub(crate) crowded: AtomicBool,
@@ -46,15 +48,17 @@ impl Context {
         channels: Channels,
         max_hops: u32,
         metrics: SubscriptionMetrics,
+        tries: Arc<Tries>,
         route: Arc<Route>,
     ) -> Self {
         Self {
-            name: route.subscription.name.clone(),
+            name: Arc::new(route.subscription.name.clone()),
             channel_name: route.subscription.channel.clone(),
             channel,
             channels,
             max_hops,
             metrics,
+            tries,
             breaker: Mutex::default(),
             crowded: AtomicBool::new(false),
             changed: Notify::new(),
@@ -84,7 +88,9 @@ impl Context {
             .or_else(|| Some("deliveries fail".into()))
     }
 
-    pub(crate) fn succeeded(&self) {
+    /// The subscriber took the event, with this status where it has one.
+    pub(crate) fn succeeded(&self, event: &Event, status: Option<u16>, took: Duration) {
+        self.tries.taken(&self.name, event, status, took);
         let mut breaker = self.breaker.lock();
         if breaker.is_calm() {
             return;
@@ -96,7 +102,15 @@ impl Context {
     }
 
     /// A try failed: one line, one count, and the breaker hears of it. `wait` is the time to the next try, if there is one.
-    pub(crate) fn failed(&self, offset: Offset, failure: &Failure, wait: Option<Duration>) {
+    pub(crate) fn failed(
+        &self,
+        delivery: &Delivery,
+        failure: &Failure,
+        took: Option<Duration>,
+        wait: Option<Duration>,
+    ) {
+        let offset = delivery.offset();
+        self.tries.failed(&self.name, delivery.event(), failure, took, wait);
         self.metrics.attempt_failed(failure.reason);
         tracing::debug!(
             subscription = %self.name, %offset, reason = failure.reason.as_str(), destination = failure.destination,
@@ -122,6 +136,7 @@ impl Context {
 
     /// A dead letter is where it belongs: one line, one count.
     pub(crate) fn buried(&self, failure: &Failure, attempts: u32, event: &Event) {
+        self.tries.buried(&self.name, event, failure);
         self.metrics.dead_lettered(failure.reason);
         tracing::warn!(
             subscription = %self.name, id = event.id(), source = event.source(), reason = failure.reason.as_str(),

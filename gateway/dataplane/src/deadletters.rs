@@ -24,6 +24,9 @@ use crate::{
 /// Letters are read in pages of this many; with whole answers a page is 23 MiB at the very worst.
 const PAGE: usize = 256;
 
+/// Letters about events of one id in one channel at most; with whole answers 9 MiB at the very worst.
+const ABOUT_ONE_MAX: usize = 100;
+
 /// A redrive must not crowd out the subscription's own deliveries.
 const REDRIVE_IN_FLIGHT: usize = 8;
 
@@ -169,6 +172,24 @@ impl Plane {
             .filter(|(name, _)| only.is_none_or(|only| only == *name));
         open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
     }
+}
+
+/// A channel's letters about events that are meant, oldest first; the newest [`ABOUT_ONE_MAX`].
+pub(crate) async fn letters_about(
+    channel: &dyn Channel,
+    is_meant: impl Fn(&Event) -> bool,
+) -> Result<VecDeque<DeadLetter>, LetterError> {
+    let mut found = VecDeque::new();
+    each_letter(channel, |letter| {
+        if is_meant(&letter.event) {
+            found.push_back(letter);
+        }
+        if found.len() > ABOUT_ONE_MAX {
+            found.pop_front();
+        }
+    })
+    .await?;
+    Ok(found)
 }
 
 /// Calls `see` for each letter, oldest first, page by page.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use channel::{AppendError, Attempts, Delivered, Delivery, Stored};
 use event::Event;
 use spec::ObjectName;
+use tokio::time::Instant;
 
 use crate::{
     classify::{Reply, Verdict, classify},
@@ -42,13 +43,23 @@ pub(crate) enum Taken {
     Nobody,
 }
 
+impl Taken {
+    /// Of the subscriber's answer.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Subscriber(proof) => Some(proof.status()),
+            Self::Channel(_) | Self::Nobody => None,
+        }
+    }
+}
+
 /// Tries until there is an outcome. `failed` is a try that settlement found to have failed after all (its reply could not be
 /// stored): it counts as any other (RP-2).
 ///
 /// Not cancel safe: dropped during a try, the subscriber may have the event; the delivery is then released by its own drop.
 pub(crate) async fn deliver(
     delivery: &mut Delivery,
-    mut failed: Option<Failure>,
+    failed: Option<Failure>,
     context: &Context,
     slot: &mut Slot,
 ) -> Outcome {
@@ -58,21 +69,22 @@ pub(crate) async fn deliver(
             return outcome;
         }
     }
+    let mut failed = failed.map(|failure| (failure, None));
     loop {
-        if let Some(failure) = failed.take() {
+        if let Some((failure, took)) = failed.take() {
             let attempts = count(delivery, &failure);
             let route = context.route();
             let policy = &route.subscription.delivery.backoff;
             let Some(wait) = policy.wait(attempts.failed, failure.retry_after, rand::random()) else {
                 delivery.remember(attempts);
-                context.failed(delivery.offset(), &failure, None);
+                context.failed(delivery, &failure, took, None);
                 return Outcome::Exhausted(failure);
             };
             delivery.remember(Attempts {
                 next_at: SystemTime::now().checked_add(wait),
                 ..attempts
             });
-            context.failed(delivery.offset(), &failure, Some(wait));
+            context.failed(delivery, &failure, took, Some(wait));
             if slot.parks() {
                 return Outcome::Parked(wait);
             }
@@ -80,17 +92,17 @@ pub(crate) async fn deliver(
                 return Outcome::Interrupted;
             }
         }
-        let route = context.route();
+        let (route, began) = (context.route(), Instant::now());
         match attempt(delivery.event(), &route, context).await {
             Attempt::Taken { taken, reply } => {
-                context.succeeded();
+                context.succeeded(delivery.event(), taken.status(), began.elapsed());
                 return Outcome::Delivered { taken, reply };
             }
-            Attempt::Retry(failure) => failed = Some(failure),
+            Attempt::Retry(failure) => failed = Some((failure, Some(began.elapsed()))),
             Attempt::Refused(failure) => {
                 let attempts = count(delivery, &failure);
                 delivery.remember(attempts);
-                context.failed(delivery.offset(), &failure, None);
+                context.failed(delivery, &failure, Some(began.elapsed()), None);
                 return Outcome::Exhausted(failure);
             }
         }
@@ -154,7 +166,7 @@ enum Attempt {
 async fn attempt(event: &Event, route: &Route, context: &Context) -> Attempt {
     match &route.subscriber {
         Some(Outbound::Http(sink)) => {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let answer = sink.send(event, route.manner).await;
             context.metrics.attempt_seconds.observe(began.elapsed().as_secs_f64());
             match classify(answer, sink.display()) {

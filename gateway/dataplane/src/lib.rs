@@ -13,6 +13,7 @@ mod context;
 mod deadletters;
 mod delivery;
 mod dispatcher;
+mod explain;
 mod failure;
 mod ingress;
 mod lanes;
@@ -31,9 +32,12 @@ mod source_states;
 mod switches;
 #[cfg(test)]
 mod tests;
+mod tries;
 
 pub use adapter::chain;
 pub use deadletters::{DeadLetter, LetterError, Redrive, Redriven};
+pub use explain::{Explain, Explained, Found, Looked, Row, Stage};
 pub use plane::{Backends, Built, Plane, Readiness, Settings, SwitchError, Way};
 pub use replay::{Progress, Replay, ReplayError, Replayed, Until};
 pub use source_states::Identity;
+pub use tries::{FailedTry, Try, TryEnd};

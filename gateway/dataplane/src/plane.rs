@@ -41,7 +41,9 @@ use crate::{
     route::Channels,
     source_states::{Identity, SourceStates},
     switches::Switches,
+    tries::Tries,
 };
+pub(crate) use apply::cursor_name;
 use sources::RunningSource;
 
 /// What could not be opened or started is tried again after this, doubling up to the second.
@@ -142,6 +144,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) backends: Arc<dyn Backends>,
     pub(crate) metrics: Metrics,
+    pub(crate) tries: Arc<Tries>,
     pub(crate) ingress: Arc<Ingress>,
     /// For forwarding from channel to channel.
     pub(crate) channels: Channels,
@@ -206,6 +209,7 @@ impl Plane {
             settings,
             backends,
             metrics,
+            tries: Arc::default(),
             channels: Channels::default(),
             state: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use spec::ObjectName;
 use std::collections::BTreeMap;
 
-use super::{Refusal, State};
+use super::{Refusal, State, object};
 
 /// Letters of one answer at most: each may carry its event and 64 KiB of an answer.
 const LIMIT_MAX: usize = 10_000;
@@ -30,17 +30,10 @@ pub(super) struct Which {
 
 /// `GET /api/v1/deadletters`: an array, newest first.
 pub(super) async fn list(Extract(state): Extract<State>, Query(which): Query<Which>) -> Response {
-    let subscription = match which
-        .subscription
-        .as_deref()
-        .map(|text| text.split_once('/').ok_or(text))
-    {
-        None => None,
-        Some(Ok((namespace, name))) => Some(ObjectName::new(namespace, name)),
-        Some(Err(text)) => {
-            let message = format!("subscription {text:?} is not NAMESPACE/NAME");
-            return Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message).into_response();
-        }
+    let named = which.subscription.as_deref().map(|text| object("subscription", text));
+    let subscription = match named.transpose() {
+        Ok(subscription) => subscription,
+        Err(refusal) => return refusal.into_response(),
     };
     let max = which.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
     // Looking for one event means looking through all letters.
@@ -57,7 +50,7 @@ pub(super) async fn list(Extract(state): Extract<State>, Query(which): Query<Whi
     }
 }
 
-fn shown(letter: &DeadLetter, whole: bool) -> Value {
+pub(super) fn shown(letter: &DeadLetter, whole: bool) -> Value {
     let mut shown = json!({
         "subscription": letter.subscription.to_string(),
         "event": letter.event.id(),

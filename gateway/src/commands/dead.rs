@@ -176,7 +176,7 @@ fn full(subscription: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -196,6 +196,7 @@ impl Plane {
             self.0.channels.clone(),
             self.0.settings.max_hops,
             metrics,
+            self.0.tries.clone(),
             route,
         ));
         let switch = self.0.switches.of(&name);
