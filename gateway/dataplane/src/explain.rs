@@ -214,15 +214,14 @@ impl Plane {
             }
             Ok((context, is_paused)) => match channel.standing(&cursor_name(name), record.offset) {
                 Some(Standing::Open(attempts)) => open(&context, is_paused, record, attempts),
-                Some(Standing::Settled) => {
+                standing => {
                     let known = delivered(&context, &tries).or_else(|| dead(letter, &tries));
-                    known.unwrap_or_else(|| settled(&context.route(), &record.event))
-                }
-                None => {
-                    let known = delivered(&context, &tries).or_else(|| dead(letter, &tries));
-                    known.unwrap_or_else(|| {
-                        let why = "another replica has this part of the channel, or this one has not got it yet";
-                        (Stage::Elsewhere, why.into())
+                    known.unwrap_or_else(|| match standing {
+                        Some(_) => settled(&context.route(), &record.event),
+                        None => {
+                            let why = "another replica has this part of the channel, or this one has not got it yet";
+                            (Stage::Elsewhere, why.into())
+                        }
                     })
                 }
             },
