@@ -4,6 +4,7 @@ use e2e::{
     Gateway, Response, Sink,
     documents::{channel, subscription},
     eventually,
+    gateway::is_ready,
 };
 use serde_json::{Value, json};
 
@@ -106,4 +107,32 @@ async fn what_is_not_known_is_said_with_where_was_looked() {
         "{}",
         absent.stderr
     );
+}
+
+/// Proves: CH-7, OP-3
+#[tokio::test]
+async fn a_channel_whose_servers_are_away_is_named_and_the_others_are_told_of() {
+    let provisioner = json!({
+        "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "ClusterChannelProvisioner", "metadata": { "name": "away" },
+        "spec": { "backend": "nats", "config": { "servers": "127.0.0.1:1" } },
+    });
+    let documents = [provisioner, channel("away", "away"), channel("orders", "embedded")];
+    let mut gateway = Gateway::set_up().documents(documents).prepare();
+    gateway.start_again().await;
+    gateway.wait_object("channel", "orders", is_ready).await;
+    gateway.accept("orders", ["1"]).await;
+    let known = gateway.cli(&["explain", "1"]).await.exits(0);
+    let unknown = gateway.cli(&["explain", "2"]).await.exits(1);
+    assert!(known.stdout.contains("stored in default/orders"), "{}", known.stdout);
+    assert!(
+        known.stdout.contains("the channel has no subscription"),
+        "{}",
+        known.stdout
+    );
+    for said in [known.stderr, unknown.stderr] {
+        assert!(
+            said.contains("channel default/away could not be looked through: "),
+            "{said}"
+        );
+    }
 }

@@ -57,7 +57,7 @@ pub struct Explained {
     pub tries: BTreeMap<ObjectName, Vec<Try>>,
 }
 
-/// What was looked through.
+/// What was looked through, or should have been.
 #[derive(Debug)]
 pub struct Looked {
     pub channel: ObjectName,
@@ -145,6 +145,7 @@ impl Plane {
             explained.letters.extend(letters);
             records.push(found);
         }
+        explained.looked.extend(self.not_open(what.channel.as_ref()));
         explained
             .letters
             .sort_by_key(|letter| std::cmp::Reverse(letter.stored_at));
@@ -165,6 +166,26 @@ impl Plane {
             .iter()
             .filter(|(name, _)| only.is_none_or(|only| only == *name));
         open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
+    }
+
+    /// Channels that there should be, and that cannot be looked through.
+    fn not_open(&self, only: Option<&ObjectName>) -> Vec<Looked> {
+        let state = self.0.state.lock();
+        let wanted = state
+            .spec
+            .channels
+            .keys()
+            .filter(|name| only.is_none_or(|only| only == *name));
+        let missing = wanted.filter(|name| !state.channels.contains_key(*name));
+        let looked = missing.map(|name| {
+            let why = state.channel_failures.get(name).map(|why| why.message.as_str());
+            Looked {
+                channel: name.clone(),
+                events: 0,
+                error: Some(why.unwrap_or("it is being opened").to_owned()),
+            }
+        });
+        looked.collect()
     }
 
     fn found(&self, name: &ObjectName, channel: &dyn Channel, record: &Record, letters: &[DeadLetter]) -> Found {
