@@ -68,3 +68,9 @@ fn name(text: &str) -> (String, String) {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     (namespace.to_owned(), name.to_owned())
 }
+
+/// `NAMESPACE/NAME` of the same.
+fn full(text: &str) -> String {
+    let (namespace, name) = name(text);
+    format!("{namespace}/{name}")
+}

@@ -214,11 +214,7 @@ impl Channel for EmbeddedChannel {
     }
 
     fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
-        let cursors = self.store.log.cursors();
-        cursors
-            .iter()
-            .find(|shared| shared.name == *cursor)
-            .map(|shared| shared.standing(place))
+        Some(self.store.existing(cursor)?.standing(place))
     }
 
     async fn grown(&self, from: Offset) {

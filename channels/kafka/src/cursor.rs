@@ -502,6 +502,7 @@ mod tests {
         shared.over();
         assert_eq!(shared.to_leave(None), []);
     }
+
     /// Proves: CH-7
     #[test]
     fn of_another_members_partition_only_what_was_settled_before_is_known() {

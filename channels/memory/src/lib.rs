@@ -302,11 +302,9 @@ impl Channel for MemoryChannel {
     }
 
     fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
-        let cursors = self.inner.ring.lock().cursors();
-        cursors
-            .iter()
-            .find(|shared| shared.name == *cursor)
-            .map(|shared| shared.standing(place))
+        // Cloned, so that the ring is free when the cursor locks itself.
+        let shared = self.inner.ring.lock().cursor(cursor).cloned()?;
+        Some(shared.standing(place))
     }
 
     async fn grown(&self, from: Offset) {

@@ -77,6 +77,10 @@ impl Ring {
         self.cursors.clone()
     }
 
+    pub(crate) fn cursor(&self, name: &CursorName) -> Option<&Arc<Shared>> {
+        self.cursors.iter().find(|cursor| cursor.name == *name)
+    }
+
     /// Publishers are held up briefly while that helps (a subscriber that is a little slower paces them), and refused
     /// at once after it did not (a stuck subscriber must not cost every publisher the wait). An empty ring takes any
     /// batch: refusing one that never fits would refuse it for ever.
@@ -191,7 +195,7 @@ impl Ring {
             return Err(ReadError::Closed);
         }
         let mut forgotten = None;
-        match self.cursors.iter().find(|cursor| cursor.name == *name) {
+        match self.cursor(name) {
             Some(cursor) if is_anothers(cursor.owner(), owner) => {
                 forgotten = self.forget(name, None);
                 self.trim();
@@ -210,7 +214,7 @@ impl Ring {
     }
 
     pub(crate) fn forget(&mut self, name: &CursorName, owner: Option<&str>) -> Option<Arc<Shared>> {
-        let cursor = self.cursors.iter().find(|cursor| cursor.name == *name)?.clone();
+        let cursor = self.cursor(name)?.clone();
         if is_anothers(cursor.owner(), owner) {
             return None;
         }

@@ -337,12 +337,14 @@ impl Shared {
             let attempts = state.attempts.get(&sequence).copied();
             return Some(Standing::Open(attempts.unwrap_or_default()));
         }
-        let is_settled = state.settled.is_settled(Offset(sequence)) || alone && sequence < state.settled_below();
-        match is_settled {
-            true => Some(Standing::Settled),
-            false if state.gathering || !alone => None,
-            false if sequence < state.expected => Some(Standing::Settled),
-            false => Some(Standing::Open(Attempts::default())),
+        if state.settled.is_settled(Offset(sequence)) {
+            return Some(Standing::Settled);
+        }
+        match (alone, state.gathering) {
+            (false, _) => None,
+            (true, true) => (sequence < state.said.settled_below).then_some(Standing::Settled),
+            (true, false) if sequence < state.expected => Some(Standing::Settled),
+            (true, false) => Some(Standing::Open(Attempts::default())),
         }
     }
 

@@ -24,9 +24,6 @@ use crate::{
 /// Letters are read in pages of this many; with whole answers a page is 23 MiB at the very worst.
 const PAGE: usize = 256;
 
-/// Letters about events of one id in one channel at most; with whole answers 9 MiB at the very worst.
-const ABOUT_ONE_MAX: usize = 100;
-
 /// A redrive must not crowd out the subscription's own deliveries.
 const REDRIVE_IN_FLIGHT: usize = 8;
 
@@ -90,17 +87,8 @@ impl Plane {
     ) -> Result<Vec<DeadLetter>, LetterError> {
         let mut newest = VecDeque::new();
         for (_, channel) in self.channels_of(subscription) {
-            let mut kept = VecDeque::new();
-            each_letter(&*channel, |letter| {
-                if subscription.is_none_or(|name| *name == letter.subscription) {
-                    kept.push_back(letter);
-                    if kept.len() > max {
-                        kept.pop_front();
-                    }
-                }
-            })
-            .await?;
-            newest.extend(kept);
+            let is_wanted = |letter: &DeadLetter| subscription.is_none_or(|name| *name == letter.subscription);
+            newest.extend(newest_letters(&*channel, max, is_wanted).await?);
         }
         let mut all: Vec<DeadLetter> = newest.into();
         all.sort_by_key(|letter| std::cmp::Reverse(letter.stored_at));
@@ -162,29 +150,24 @@ impl Plane {
 
     /// Where letters of that subscription may be: in its channel; in any, when it is gone.
     fn channels_of(&self, subscription: Option<&ObjectName>) -> Vec<(ObjectName, Arc<dyn Channel>)> {
-        let state = self.0.state.lock();
-        let only = subscription
-            .and_then(|name| state.spec.subscriptions.get(name))
-            .map(|found| &found.channel);
-        let open = state
-            .channels
-            .iter()
-            .filter(|(name, _)| only.is_none_or(|only| only == *name));
-        open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
+        let spec = self.spec();
+        let found = subscription.and_then(|name| spec.subscriptions.get(name));
+        self.open_channels(found.map(|found| &found.channel))
     }
 }
 
-/// A channel's letters about events that are meant, oldest first; the newest [`ABOUT_ONE_MAX`].
-pub(crate) async fn letters_about(
+/// The newest `max` letters of a channel that are wanted, oldest first.
+pub(crate) async fn newest_letters(
     channel: &dyn Channel,
-    is_meant: impl Fn(&Event) -> bool,
+    max: usize,
+    is_wanted: impl Fn(&DeadLetter) -> bool,
 ) -> Result<VecDeque<DeadLetter>, LetterError> {
     let mut found = VecDeque::new();
     each_letter(channel, |letter| {
-        if is_meant(&letter.event) {
+        if is_wanted(&letter) {
             found.push_back(letter);
         }
-        if found.len() > ABOUT_ONE_MAX {
+        if found.len() > max {
             found.pop_front();
         }
     })

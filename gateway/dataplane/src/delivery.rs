@@ -93,16 +93,18 @@ pub(crate) async fn deliver(
             }
         }
         let (route, began) = (context.route(), Instant::now());
-        match attempt(delivery.event(), &route, context).await {
+        let tried = attempt(delivery.event(), &route, context).await;
+        let took = began.elapsed();
+        match tried {
             Attempt::Taken { taken, reply } => {
-                context.succeeded(delivery.event(), taken.status(), began.elapsed());
+                context.succeeded(delivery.event(), taken.status(), took);
                 return Outcome::Delivered { taken, reply };
             }
-            Attempt::Retry(failure) => failed = Some((failure, Some(began.elapsed()))),
+            Attempt::Retry(failure) => failed = Some((failure, Some(took))),
             Attempt::Refused(failure) => {
                 let attempts = count(delivery, &failure);
                 delivery.remember(attempts);
-                context.failed(delivery, &failure, Some(began.elapsed()), None);
+                context.failed(delivery, &failure, Some(took), None);
                 return Outcome::Exhausted(failure);
             }
         }
@@ -114,18 +116,16 @@ async fn resume(delivery: &Delivery, context: &Context, slot: &mut Slot) -> Opti
     let route = context.route();
     if attempts.failed > route.subscription.delivery.backoff.retry {
         // The letter was due when the process ended; the answer's body went with it, its status did not.
-        let destination = route
-            .subscriber
-            .as_ref()
-            .or(route.reply.as_ref())
-            .map(Outbound::display)
-            .unwrap_or_default();
         let reason = if attempts.last_status.is_some() {
             Reason::SinkError
         } else {
             Reason::SinkUnreachable
         };
-        let mut failure = Failure::new(reason, &destination, "no attempt was left when the process ended");
+        let mut failure = Failure::new(
+            reason,
+            &route.destination(),
+            "no attempt was left when the process ended",
+        );
         failure.code = attempts.last_status;
         return Some(Outcome::Exhausted(failure));
     }

@@ -22,7 +22,7 @@ use crate::{
     failure::{Failure, Reason},
     lanes::{Lane, Lanes},
     lineage,
-    route::{Outbound, Route},
+    route::Route,
     settlement::{Again, bury, discard, settle},
 };
 
@@ -213,14 +213,14 @@ impl Dispatcher {
                 "it passed {hops} channels, more than {} allowed: {chain}",
                 self.context.max_hops
             );
-            return self.bury(delivery, Failure::new(Reason::Loop, &destination(route), detail));
+            return self.bury(delivery, Failure::new(Reason::Loop, &route.destination(), detail));
         }
         match route.admits(delivery.event()) {
             Ok(true) => self.lanes.admit(delivery, route.subscription.ordering),
             Ok(false) => discard(delivery, &self.context),
             Err(error) => self.bury(
                 delivery,
-                Failure::new(Reason::FilterError, &destination(route), error.to_string()),
+                Failure::new(Reason::FilterError, &route.destination(), error.to_string()),
             ),
         }
     }
@@ -298,13 +298,4 @@ pub(crate) async fn journey(mut delivery: Delivery, context: Arc<Context>, mut s
             }
         }
     }
-}
-
-fn destination(route: &Route) -> String {
-    route
-        .subscriber
-        .as_ref()
-        .or(route.reply.as_ref())
-        .map(Outbound::display)
-        .unwrap_or_default()
 }

@@ -4,10 +4,7 @@
 //! settled, dead letters say what failed, and filters are evaluated once more; each is said as what it is, and what nobody
 //! knows any more is said, too.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use cesql::explain;
 use channel::{Attempts, Channel, Durability, ReadError, Record, Standing, Start};
@@ -17,12 +14,8 @@ use jiff::Timestamp;
 use spec::{ObjectName, model};
 
 use crate::{
-    DeadLetter, Plane, Try, TryEnd, chain,
-    context::Context,
-    deadletters::letters_about,
-    lineage,
-    plane::cursor_name,
-    route::{Outbound, Route},
+    DeadLetter, Plane, Try, TryEnd, chain, context::Context, deadletters::newest_letters, lineage, plane::cursor_name,
+    replay::is_paused, route::Route,
 };
 
 /// Events read at once; the channel bounds their bytes.
@@ -30,6 +23,9 @@ const PAGE: usize = 256;
 
 /// Places of one event shown of each channel, the newest: an id that more events share tells nobody anything.
 const FOUND_MAX: usize = 20;
+
+/// Letters about events of one id in one channel at most; with whole answers 9 MiB at the very worst.
+const LETTERS_MAX: usize = 100;
 
 /// Channels looked through at once: one whose servers do not answer takes its time.
 const AT_ONCE: usize = 8;
@@ -159,15 +155,6 @@ impl Plane {
         explained
     }
 
-    fn open_channels(&self, only: Option<&ObjectName>) -> Vec<(ObjectName, Arc<dyn Channel>)> {
-        let state = self.0.state.lock();
-        let open = state
-            .channels
-            .iter()
-            .filter(|(name, _)| only.is_none_or(|only| only == *name));
-        open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
-    }
-
     /// Channels that there should be, and that cannot be looked through.
     fn not_open(&self, only: Option<&ObjectName>) -> Vec<Looked> {
         let state = self.0.state.lock();
@@ -225,7 +212,7 @@ impl Plane {
             let running = state.subscriptions.get(name);
             let failure = state.subscription_failures.get(name).map(|why| why.message.clone());
             running
-                .map(|running| (running.context.clone(), running.switch.is_paused()))
+                .map(|running| (running.context.clone(), is_paused(&running.context, &running.switch)))
                 .ok_or(failure)
         };
         let (stage, message) = match running {
@@ -269,10 +256,10 @@ async fn look(
     what: &Explain,
 ) -> (Looked, VecDeque<Record>, VecDeque<DeadLetter>) {
     let (mut events, mut found) = (0, VecDeque::new());
-    let is_meant = |event: &Event| what.means(event);
+    let is_meant = |letter: &DeadLetter| what.means(&letter.event);
     let (looked_into, letters) = tokio::join!(
         look_into(channel, what, &mut events, &mut found),
-        letters_about(channel, is_meant)
+        newest_letters(channel, LETTERS_MAX, is_meant)
     );
     let (letters, no_letters) = match letters {
         Ok(letters) => (letters, None),
@@ -315,7 +302,7 @@ async fn look_into(
 /// What is still to be done.
 fn open(context: &Context, is_paused: bool, record: &Record, attempts: Attempts) -> (Stage, String) {
     let route = context.route();
-    let held = match (&route.blocked, is_paused || route.subscription.paused) {
+    let held = match (&route.blocked, is_paused) {
         (Some(why), _) => Some(why.message.clone()),
         (None, true) => Some("the subscription is paused".into()),
         (None, false) => context.outage().map(|why| format!("the sink is failing: {why}")),
@@ -362,13 +349,7 @@ fn delivered(context: &Context, tries: &[Try]) -> Option<(Stage, String)> {
         return None;
     }
     let at = Timestamp::try_from(at).unwrap_or_default();
-    let route = context.route();
-    let to = route
-        .subscriber
-        .as_ref()
-        .or(route.reply.as_ref())
-        .map(Outbound::display);
-    let to = to.unwrap_or_default();
+    let to = context.route().destination();
     let message = match status {
         Some(status) => format!("{to} answered {status} at {at:.3}"),
         None => format!("passed to {to} at {at:.3}"),

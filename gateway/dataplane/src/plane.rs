@@ -353,6 +353,16 @@ impl Plane {
         self.0.state.lock().channels.get(name).map(|open| open.channel.clone())
     }
 
+    /// All open channels, or the one of that name.
+    pub(crate) fn open_channels(&self, only: Option<&ObjectName>) -> Vec<(ObjectName, Arc<dyn Channel>)> {
+        let state = self.0.state.lock();
+        let open = state
+            .channels
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only == *name));
+        open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
+    }
+
     /// The persisted switch of `headgate pause`.
     pub async fn pause(&self, subscription: &ObjectName) -> Result<(), SwitchError> {
         self.switch(subscription, true).await

@@ -122,7 +122,8 @@ impl Plane {
     }
 }
 
-fn is_paused(context: &Context, switch: &Switch) -> bool {
+/// By its document or by a person.
+pub(crate) fn is_paused(context: &Context, switch: &Switch) -> bool {
     context.route().subscription.paused || switch.is_paused()
 }
 

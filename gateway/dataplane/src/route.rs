@@ -114,6 +114,12 @@ impl Route {
         }
     }
 
+    /// Where events go first, as it is shown.
+    pub(crate) fn destination(&self) -> String {
+        let first = self.subscriber.as_ref().or(self.reply.as_ref());
+        first.map(Outbound::display).unwrap_or_default()
+    }
+
     /// Whether the filters let the event through.
     pub(crate) fn admits(&self, event: &event::Event) -> Result<bool, cesql::FilterError> {
         for filter in &self.subscription.filters {

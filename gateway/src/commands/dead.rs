@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::name;
+use super::{full, name};
 use crate::{
     Failure,
     args::{Dead, TextOrJson},
@@ -169,11 +169,6 @@ fn confirmed(subscription: &str) -> Result<bool, Failure> {
 fn path(subscription: &str, verb: &str) -> String {
     let (namespace, name) = name(subscription);
     format!("/api/v1/subscriptions/{namespace}/{name}/deadletters/{verb}")
-}
-
-fn full(subscription: &str) -> String {
-    let (namespace, name) = name(subscription);
-    format!("{namespace}/{name}")
 }
 
 pub(super) fn text(value: &Value) -> String {

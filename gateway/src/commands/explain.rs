@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{dead::text, name};
+use super::{dead::text, full};
 use crate::{
     Failure,
     args::{Explain, TextOrJson},
@@ -12,8 +12,7 @@ use crate::{
 };
 
 pub(super) async fn explain(gateway: &Gateway, args: &Explain) -> Result<(), Failure> {
-    let channel = args.channel.as_deref().map(name);
-    let channel = channel.map(|(namespace, name)| format!("{namespace}/{name}"));
+    let channel = args.channel.as_deref().map(full);
     let last = args.last.to_string();
     let mut query = vec![("id", &*args.id), ("last", &*last)];
     query.extend(args.source.as_deref().map(|source| ("source", source)));
