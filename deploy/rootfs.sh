@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Lays out the root folder of Headgate's image: the binary, the libraries it links, certificates of authorities, and nothing else;
-# no shell, no package manager.
-#   deploy/rootfs.sh target/release/headgate target/image
-#   docker build -f deploy/Dockerfile -t headgate:0.1.0 target/image
+# Lays out the root folder of Headgate's image: the binary, the libraries it links, certificates of authorities, an empty
+# /tmp, an empty /data, and nothing else; no shell, no package manager.
+#   deploy/rootfs.sh target/dist/headgate target/image
+#   docker build -f deploy/Dockerfile.binary -t headgate:0.1.0 target/image
 # The libraries are this machine's: what is built on one distribution runs in the image with that distribution's glibc.
 set -euo pipefail
 if [ $# != 2 ]; then
@@ -10,7 +10,7 @@ if [ $# != 2 ]; then
   exit 2
 fi
 binary=$1 root=$2
-[ -x "$binary" ] || { echo "$binary is no program: cargo build --release -p headgate" >&2; exit 1; }
+[ -x "$binary" ] || { echo "$binary is no program: cargo build --profile dist -p headgate" >&2; exit 1; }
 [ ! -e "$root" ] || { echo "$root is there already: remove it, or name another" >&2; exit 1; }
 
 authorities=
@@ -36,3 +36,5 @@ install -m 644 "$authorities" "$root/etc/ssl/certs/ca-certificates.crt"
 echo 'headgate:x:65532:65532:headgate:/:/sbin/nologin' >"$root/etc/passwd"
 echo 'headgate:x:65532:' >"$root/etc/group"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
+# For `headgate demo`, and for a volume: a new one takes the mode of the folder that it is mounted on.
+install -d -m 1777 "$root/tmp" "$root/data"

@@ -44,7 +44,7 @@ impl StateError {
 /// One source's state.
 #[async_trait]
 pub trait Checkpoint: Send + Sync {
-    /// What was saved last; `None` before the first time.
+    /// Reads the last saved mark; `None` if none was saved yet.
     async fn mark(&self) -> Result<Option<Vec<u8>>, StateError>;
 
     /// A longer mark is not taken.
@@ -113,7 +113,7 @@ impl FileCheckpoint {
         }
         let _alone = self.writing.lock().await;
         let folder = self.folder.clone();
-        let written = blocking(move || replace(&folder, name, &bytes));
+        let written = blocking(move || replace_file(&folder, name, &bytes));
         written.await.map_err(|source| self.error("write", name, source))
     }
 
@@ -173,13 +173,14 @@ impl Checkpoint for MemoryCheckpoint {
     }
 }
 
-/// Files are read and written where waiting holds up nobody.
+/// Reads and writes files on the blocking pool.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// A reader sees the old text or the new one, whatever happens meanwhile: written beside, synced, renamed, folder synced.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file so that a reader sees the old content or the new one, also after a crash. The content is on disk when this
+/// returns. Blocks; one caller at a time in a folder.
+pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let (new, path) = (folder.join("new"), folder.join(name));
     let mut file = fs::File::create(&new)?;

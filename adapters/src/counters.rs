@@ -1,10 +1,6 @@
-//! What all sources count alike: `headgate_source_events_total` by result, and `headgate_source_lag_seconds`.
-//!
-//! A source's series live as long as its counters are in use: an edited source goes on counting, a deleted one takes its
-//! series along.
+//! The metrics of all sources: `headgate_source_events_total` by result, and `headgate_source_lag_seconds`.
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -12,26 +8,24 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+use prometheus_client::registry::Registry;
+
+use crate::{
+    PerSource,
+    per_source::{Family, Measured, Sample},
 };
 
-use crate::PerSource;
-
-/// No lag is known: a source that is called cannot know it.
+/// The lag is not known: a source that upstream calls cannot know it.
 const UNKNOWN: i64 = -1;
 
-/// What can become of an upstream fact.
+/// The outcomes of an upstream fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Result {
     Received,
     Stored,
     Refused,
     Recovered,
-    NotWanted,
+    Filtered,
     Invalid,
 }
 
@@ -40,7 +34,7 @@ const RESULTS: [(Result, &str); 6] = [
     (Result::Stored, "stored"),
     (Result::Refused, "refused"),
     (Result::Recovered, "recovered"),
-    (Result::NotWanted, "not_wanted"),
+    (Result::Filtered, "not_wanted"),
     (Result::Invalid, "invalid"),
 ];
 
@@ -61,37 +55,37 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Came from upstream and are to be stored.
+    /// Counts events that came from upstream and are to be stored.
     pub fn received(&self, events: u64) {
         self.add(Result::Received, events);
     }
 
-    /// Are in the sink's channel.
+    /// Counts events that the sink's channel stored.
     pub fn stored(&self, events: u64) {
         self.add(Result::Stored, events);
     }
 
-    /// Were refused by the sink's channel; what is offered again and refused again counts again.
+    /// Counts events that the sink's channel refused; each refused attempt counts.
     pub fn refused(&self, events: u64) {
         self.add(Result::Refused, events);
     }
 
-    /// Would have been missed: found by looking upstream for what did not arrive.
+    /// Counts events that did not arrive by themselves and were found upstream.
     pub fn recovered(&self, events: u64) {
         self.add(Result::Recovered, events);
     }
 
-    /// Filtered out by the source's own fields.
-    pub fn not_wanted(&self, events: u64) {
-        self.add(Result::NotWanted, events);
+    /// Counts facts that the source's own fields filter out.
+    pub fn filtered(&self, events: u64) {
+        self.add(Result::Filtered, events);
     }
 
-    /// Could not become events.
+    /// Counts facts that could not become events.
     pub fn invalid(&self, events: u64) {
         self.add(Result::Invalid, events);
     }
 
-    /// How old the newest stored upstream fact was when it was stored.
+    /// Sets how old the newest stored upstream fact was when it was stored.
     pub fn lag(&self, age: Duration) {
         self.lag_ms
             .store(i64::try_from(age.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -106,77 +100,52 @@ impl Counters {
     }
 }
 
-/// A source's kind, namespace and name.
-type Labels = (String, String, String);
-
-/// Counters of all sources. A handle: clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct SourceMetrics(PerSource<Labels, Counters>);
-
-impl SourceMetrics {
-    /// Counters that are shown with the registry's.
-    pub fn registered(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register_collector(Box::new(metrics.clone()));
-        metrics
-    }
-
-    /// The counters of a source: those in use, or new ones.
-    pub fn counters(&self, kind: &str, namespace: &str, name: &str) -> Arc<Counters> {
-        let labels = (kind.to_owned(), namespace.to_owned(), name.to_owned());
-        self.0.get_or_make(labels, |_| true, Counters::default)
-    }
+impl Measured for Counters {
+    const FAMILIES: &'static [Family<Self>] = &[
+        Family {
+            name: "headgate_source_events",
+            help: "Upstream facts of each source by what became of them",
+            samples: |counters| {
+                let counts = RESULTS.into_iter();
+                counts
+                    .map(|(result, word)| (Some(word), Sample::Count(counters.count(result))))
+                    .collect()
+            },
+        },
+        Family {
+            name: "headgate_source_lag_seconds",
+            help: "Age of the newest upstream fact of each source when it was stored, in seconds",
+            samples: |counters| {
+                let lag_ms = counters.lag_ms.load(Ordering::Relaxed);
+                let lag = (lag_ms != UNKNOWN).then(|| Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64());
+                lag.map(|lag| (None, Sample::Seconds(lag))).into_iter().collect()
+            },
+        },
+    ];
 }
 
-impl Collector for SourceMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
-        let sources = self.0.in_use();
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let help = "Upstream facts of each source by what became of them";
-        let mut events = encoder.encode_descriptor("headgate_source_events", help, None, kind)?;
-        for ((kind, namespace, name), counters) in &sources {
-            for (result, word) in RESULTS {
-                let labels = [
-                    ("kind", kind.as_str()),
-                    ("namespace", namespace),
-                    ("name", name),
-                    ("result", word),
-                ];
-                ConstCounter::new(counters.count(result)).encode(events.encode_family(&labels)?)?;
-            }
-        }
-        let known = |counters: &Counters| {
-            let lag_ms = counters.lag_ms.load(Ordering::Relaxed);
-            (lag_ms != UNKNOWN).then(|| Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64())
-        };
-        let lags = sources
-            .iter()
-            .filter_map(|(labels, counters)| Some((labels, known(counters)?)));
-        let lags: Vec<(&Labels, f64)> = lags.collect();
-        if lags.is_empty() {
-            return Ok(());
-        }
-        let kind = ConstGauge::new(0.0_f64).metric_type();
-        let help = "Age of the newest upstream fact of each source when it was stored, in seconds";
-        let mut family = encoder.encode_descriptor("headgate_source_lag_seconds", help, None, kind)?;
-        for ((kind, namespace, name), lag) in lags {
-            let labels = [("kind", kind.as_str()), ("namespace", namespace), ("name", name)];
-            ConstGauge::new(lag).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+/// The counters of all sources. A handle: clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMetrics(PerSource<Counters>);
+
+impl SourceMetrics {
+    /// Makes counters that are shown in scrapes of `registry`.
+    pub fn registered(registry: &mut Registry) -> Self {
+        Self(PerSource::registered(registry))
+    }
+
+    /// Returns the counters of a source: those in use, or new ones.
+    pub fn counters(&self, kind: &str, namespace: &str, name: &str) -> Arc<Counters> {
+        let labels = [("kind", kind), ("namespace", namespace), ("name", name)];
+        let labels = labels.map(|(label, value)| (label, value.to_owned()));
+        self.0.get_or_make(labels.into(), |_| true, Counters::default)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-
-    fn shown(registry: &Registry) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-        text
-    }
+    use crate::suite::shown;
 
     #[test]
     fn a_sources_series_live_as_long_as_the_source() {
@@ -188,7 +157,7 @@ mod tests {
         assert!(shown(&registry).contains(&format!(r#"headgate_source_events_total{labels},result="stored"}} 2"#)));
         assert!(
             !shown(&registry).contains(&format!("lag_seconds{labels}")),
-            "a lag that nobody knows is not shown"
+            "an unknown lag is not shown"
         );
         metrics
             .counters("GitHubSource", "default", "hello")

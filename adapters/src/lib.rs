@@ -1,4 +1,4 @@
-//! The adapter contract: how what happens elsewhere enters the gateway.
+//! The adapter contract: how events from upstream enter the gateway.
 //!
 //! An adapter turns upstream facts into events and offers them to its outlet. The outlet's [`Accepted`] is the only thing
 //! that lets it acknowledge upstream or save a checkpoint (CONTRACT SR-1). A refusal says when to try again; an adapter
@@ -6,7 +6,6 @@
 //!
 //! Two shapes: an [`Adapter`] runs and pulls; a [`Hook`] is called by an HTTP request that the gateway's listener received.
 
-mod chain;
 mod checkpoint;
 mod counters;
 mod per_source;
@@ -24,12 +23,12 @@ use channel::Stored;
 use event::Event;
 use tokio_util::sync::CancellationToken;
 
-pub use chain::chain;
-pub use checkpoint::{Checkpoint, FileCheckpoint, MARK_MAX_BYTES, MemoryCheckpoint, StateError};
+pub use checkpoint::{Checkpoint, FileCheckpoint, MARK_MAX_BYTES, MemoryCheckpoint, StateError, replace_file};
 pub use counters::{Counters, SourceMetrics};
-pub use per_source::PerSource;
-pub use report::{Condition, Report, Said, Truth, Weight};
+pub use per_source::{Family, Labels, Measured, PerSource, Sample, Samples, labels};
+pub use report::{CONDITIONS, FIELDS, Report, ReportedState};
 pub use source::{ACCEPTED, Source, Unstored};
+pub use status::{Cause, Condition, Reason, Severity, Truth, chain};
 pub use unready::Unready;
 
 /// Proof that events passed the ingress and are stored.
@@ -38,11 +37,12 @@ pub use unready::Unready;
 pub struct Accepted(Stored);
 
 impl Accepted {
-    /// For the ingress alone.
+    /// Makes the proof; for the ingress alone.
     pub fn stored(stored: Stored) -> Self {
         Self(stored)
     }
 
+    /// Returns the channel's proof of storage.
     pub fn stored_proof(&self) -> Stored {
         self.0
     }
@@ -66,7 +66,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// When to offer the events again; `None` when nobody can say, or waiting cannot help.
+    /// When to offer the events again; `None` when that is unknown, or waiting cannot help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full { retry_after }
@@ -78,50 +78,43 @@ impl Refused {
     }
 
     /// The refusal's name in conditions, metrics and docs/reasons.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Full { .. } => "Full",
-            Self::DiskFull { .. } => "DiskFull",
-            Self::Unavailable { .. } => "Unavailable",
-            Self::TooLarge { .. } => "TooLarge",
-            Self::Draining { .. } => "Draining",
-            Self::NoChannel => "NoChannel",
+            Self::Full { .. } => Reason::Full,
+            Self::DiskFull { .. } => Reason::DiskFull,
+            Self::Unavailable { .. } => Reason::Unavailable,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Draining { .. } => Reason::Draining,
+            Self::NoChannel => Reason::NoChannel,
         }
     }
 }
 
-/// The way in.
+/// Stores a source's events.
 #[async_trait]
 pub trait Accept: Send + Sync {
-    /// Returns once the events are stored, all or none.
+    /// Stores the events, all or none; returns once they are stored.
+    ///
+    /// # Errors
+    /// None of the events is stored.
     async fn accept(&self, events: Vec<Event>) -> Result<Accepted, Refused>;
 }
 
 /// Where one adapter's events go: its sink, resolved.
 pub type Outlet = Arc<dyn Accept>;
 
-/// Why an adapter ended although nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}: {message}")]
-pub struct AdapterError {
-    /// CamelCase, stable, listed in docs/reasons.
-    pub reason: &'static str,
-    /// What is wrong, where, and what to do. No secrets (CONTRACT SR-6).
-    pub message: String,
-}
-
-/// A source that pulls, or looks after what is upstream. Made from a [`Source`], which it keeps.
+/// A source that pulls, or manages resources upstream. Made from a [`Source`], which it keeps.
 ///
-/// What can be waited out (an upstream that is down, a missing right) is a condition in the source's report and tried again
-/// inside; an error or a panic ends the run, is shown as the condition `Deployed`, and the adapter is run again with backoff.
+/// A fault that may pass (an upstream that is down, a missing right) is a condition in the source's report, and the adapter
+/// retries; an error or a panic ends the run, shows as the condition `Deployed`, and the gateway runs the adapter again with backoff.
 #[async_trait]
 pub trait Adapter: Send + Sync {
     /// Runs until `stop`, then ends within seconds. One run at a time; what is to outlive it is in the checkpoint.
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError>;
+    async fn run(&self, stop: CancellationToken) -> Result<(), Cause>;
 
-    /// The source was deleted and its run has ended: takes away what was made upstream for it. Tried once, under a deadline;
-    /// an error is logged and holds up nobody.
-    async fn delete(&self) -> Result<(), AdapterError> {
+    /// The source was deleted and its run has ended: deletes what was created upstream for it. Called once, under a deadline;
+    /// the gateway logs an error and goes on.
+    async fn delete(&self) -> Result<(), Cause> {
         Ok(())
     }
 }
@@ -129,16 +122,20 @@ pub trait Adapter: Send + Sync {
 /// One HTTP request to a source that is called, its body already read and bounded.
 #[derive(Debug)]
 pub struct HookRequest {
+    /// Its headers.
     pub headers: http::HeaderMap,
+    /// Its body, whole and within the hook's limit.
     pub body: Bytes,
 }
 
-/// What the caller is told.
+/// The answer to the caller.
 #[derive(Debug)]
 pub struct HookAnswer {
+    /// The status of the answer.
     pub status: http::StatusCode,
     /// A phrase for the caller; sent as `text/plain`.
     pub message: String,
+    /// The `Retry-After` of the answer.
     pub retry_after: Option<Duration>,
     /// Where the caller is to learn how durably its events are stored (CONTRACT IN-2): the proof that they are.
     pub accepted: Option<Accepted>,

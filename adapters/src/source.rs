@@ -1,11 +1,12 @@
-//! What an adapter is given for its source: the way in, its durable state, and where to say how it is.
+//! The resources of one source: its outlet, its durable state, its counters, and its report.
 
 use std::{sync::Arc, time::Duration};
 
 use event::Event;
+use status::Cause;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Accepted, Checkpoint, Counters, Outlet, Refused, Report, Truth, Weight};
+use crate::{Accepted, Checkpoint, Counters, Outlet, Refused, Report, Severity, Truth};
 
 /// Condition of a source whose sink refuses: nothing is lost, upstream waits (CONTRACT SR-5).
 pub const ACCEPTED: &str = "Accepted";
@@ -18,13 +19,17 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub struct Source {
     /// `NAMESPACE/NAME`.
     pub name: String,
-    /// Of this source of this gateway and of no other, also after it was deleted and made again: for what is made upstream.
+    /// Unique to this source on this gateway; changes when the source is recreated. Tags resources created upstream.
     pub uid: String,
-    /// Of this gateway: marks what it made upstream, so that it can find all of it.
+    /// The gateway's id. Tags resources created upstream, so that the gateway can find all of them.
     pub gateway: String,
+    /// Where its events go.
     pub outlet: Outlet,
+    /// Where it keeps its position upstream.
     pub checkpoint: Arc<dyn Checkpoint>,
+    /// Where it reports its conditions.
     pub report: Report,
+    /// Its counters, shown as metrics.
     pub counters: Arc<Counters>,
 }
 
@@ -43,7 +48,8 @@ impl Source {
     /// Stores the events, all or none, however long the sink refuses them (CONTRACT SR-5): meanwhile the condition
     /// `Accepted` is a warning. An empty list is stored at once.
     ///
-    /// Cancel safe: dropped, the events are stored or not, and nobody has proof.
+    /// # Cancel safety
+    /// Cancel safe: dropped, the events may be stored or not, and the caller has no proof.
     pub async fn store(&self, events: Vec<Event>, stop: &CancellationToken) -> Result<Accepted, Unstored> {
         let count = events.len() as u64;
         self.counters.received(count);
@@ -73,13 +79,16 @@ impl Source {
     }
 
     fn accepts(&self) {
-        self.report.note(ACCEPTED, (Truth::True, Weight::Warning), "", "");
+        self.report.note(ACCEPTED, (Truth::True, Severity::Warning), None);
     }
 
     fn refuses(&self, refused: &Refused) {
         let message = format!("{refused}: upstream keeps the events and they are offered again");
-        self.report
-            .note(ACCEPTED, (Truth::False, Weight::Warning), refused.reason(), message);
+        self.report.note(
+            ACCEPTED,
+            (Truth::False, Severity::Warning),
+            Cause::new(refused.reason(), message),
+        );
     }
 }
 
@@ -107,12 +116,12 @@ mod tests {
                 continue;
             }
             assert!(early.is_err(), "{:?}", refusal());
-            let said = source.report.said();
-            assert_eq!(said.conditions[ACCEPTED].reason, refusal().reason());
+            let reported = source.report.state();
+            assert_eq!(reported.conditions[ACCEPTED].reason(), refusal().reason().as_str());
             outlet.accept_from_now_on();
             let _ = storing.await.unwrap();
             assert_eq!(outlet.stored().len(), 1);
-            assert_eq!(source.report.said().conditions[ACCEPTED].truth, Truth::True);
+            assert_eq!(source.report.state().conditions[ACCEPTED].truth, Truth::True);
         }
     }
 

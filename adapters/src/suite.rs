@@ -1,4 +1,4 @@
-//! What every [`Hook`] must do, as cases that each implementation runs: a hook is finished when they pass.
+//! The contract suite of [`Hook`]: cases that every implementation must pass.
 //!
 //! An implementation describes itself with [`Sample`]: how it is made over an outlet, and a delivery it takes. Time is paused
 //! where a case waits.
@@ -56,6 +56,7 @@ impl Scripted {
         })
     }
 
+    /// Lets the appends that are held go on.
     pub fn open(&self) {
         self.permits.add_permits(1);
     }
@@ -65,6 +66,7 @@ impl Scripted {
         *self.refusal.lock() = Some(refusal);
     }
 
+    /// Stores every later event.
     pub fn accept_from_now_on(&self) {
         *self.refusal.lock() = None;
     }
@@ -86,6 +88,13 @@ impl Accept for Scripted {
         self.stored.lock().extend(events);
         Ok(Accepted::stored(Stored::at(Durability::Process, Offset(0))))
     }
+}
+
+/// The metrics of `registry` as a scrape shows them.
+pub fn shown(registry: &prometheus_client::registry::Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).expect("metrics are text");
+    text
 }
 
 /// A source `default/test` over an outlet, its state in memory.

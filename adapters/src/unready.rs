@@ -1,7 +1,7 @@
 //! A source that is known and cannot take deliveries now: its secret or its sink is missing.
 //!
-//! Whoever calls is told to come again, so that an upstream that records failures can deliver later. What is missing is said
-//! in the source's conditions only: the caller is a stranger (CONTRACT SR-6).
+//! The caller is asked to retry, so that an upstream that records failures can deliver later. Only the source's conditions
+//! report what is missing: the caller is a stranger (CONTRACT SR-6).
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! It is consumed by [`Delivery::ack`] or [`Delivery::release`]; dropped, it is released. There is no third way, so
 //! nothing is settled by time or by default (CONTRACT CH-3). `ack` takes a [`Disposition`], which can only be made from
-//! evidence: a 2xx answer, or the proof that a reply or a letter is stored.
+//! evidence: a 2xx answer, or the proof that a reply or a dead letter is stored.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use event::Event;
 
 use crate::{Offset, Stored};
 
-/// What is remembered of the tries so far; all zero for an event that was never tried.
+/// The recorded attempts so far; all zero for an event that was never tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// Tries that failed.
@@ -21,6 +21,9 @@ pub struct Attempts {
     pub first_at: Option<SystemTime>,
     /// When the next try is due.
     pub next_at: Option<SystemTime>,
+    /// The `Retry-After` of the last answer. With the policy it bounds the wait after a restart:
+    /// `next_at` alone may be hours ahead when the clock was set back meanwhile.
+    pub retry_after: Option<Duration>,
 }
 
 /// The channel's side of a delivery.
@@ -37,7 +40,7 @@ pub trait Settle: Send + Sync {
     fn remember(&mut self, attempts: Attempts);
 }
 
-/// The cursor this delivery came from is gone (closed, forgotten, or taken by another replica): the event will come back.
+/// The cursor this delivery came from is gone (closed, deleted, or taken by another replica): the event will come back.
 #[derive(Debug, thiserror::Error)]
 #[error("cursor is gone")]
 pub struct SettleError;
@@ -78,13 +81,13 @@ pub enum Disposition {
     Forwarded(Stored),
     /// The subscriber took it and its reply is stored, or was taken by the reply's target.
     Replied(Passed),
-    /// A letter about it is stored, or was taken by the dead-letter sink.
+    /// A dead letter about it is stored, or was taken by the dead-letter sink.
     DeadLettered(Passed),
     /// Nothing was to be done.
     Discarded(Discard),
 }
 
-/// Proof that a consequence (a reply, a letter) is where it belongs.
+/// Proof that a consequence (a reply, a dead letter) is where it belongs.
 #[derive(Debug)]
 pub enum Passed {
     Stored(Stored),
@@ -119,18 +122,22 @@ impl Delivery {
         }
     }
 
+    /// Returns the event.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
+    /// Returns the offset of the event in its channel.
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
+    /// Returns when the channel stored the event.
     pub fn stored_at(&self) -> SystemTime {
         self.stored_at
     }
 
+    /// Returns the attempts that were recorded before this delivery.
     pub fn attempts(&self) -> Attempts {
         self.attempts
     }

@@ -15,15 +15,16 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use event::Event;
 use parking_lot::Mutex;
 
 use crate::{
-    AppendError, Channel, Cursor, CursorName, Delivery, Depth, Letter, Letters, Offset, Promises, ReadError, Record,
-    Standing, Start, Stored,
+    AppendError, Channel, Cursor, CursorName, DeadLetterLog, Delivery, Depth, Offset, Promises, ReadError, Record,
+    SettlementState, Start, Stored, StoredDeadLetter, Watch,
 };
 
-/// What a scripted append answers with.
+/// The answer of a scripted append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Full,
@@ -33,6 +34,8 @@ pub enum Fault {
     /// Stores, and then says it could not tell: the case [`Channel::append`] allows.
     StoredButUnavailable,
     Closed,
+    /// No other try will help.
+    TooLarge,
 }
 
 /// The retry hint of every scripted refusal.
@@ -52,6 +55,7 @@ impl Fault {
                 source: io::Error::other("scripted fault").into(),
             },
             Self::Closed => AppendError::Closed,
+            Self::TooLarge => AppendError::TooLarge { bytes: 1, limit: 0 },
         }
     }
 }
@@ -70,7 +74,7 @@ fn extend(script: &Script, faults: impl IntoIterator<Item = Option<Fault>>) {
 pub struct FaultyChannel {
     inner: Arc<dyn Channel>,
     appends: Script,
-    letters: FaultyLetters,
+    dead_letters: FaultyDeadLetters,
     reads: Script,
     replays: AtomicBool,
 }
@@ -78,14 +82,14 @@ pub struct FaultyChannel {
 impl FaultyChannel {
     /// Wraps a channel; nothing fails until told to.
     pub fn new(inner: Arc<dyn Channel>) -> Self {
-        let letters = FaultyLetters {
+        let dead_letters = FaultyDeadLetters {
             inner: inner.clone(),
             script: Script::default(),
         };
         Self {
             inner,
             appends: Script::default(),
-            letters,
+            dead_letters,
             reads: Script::default(),
             replays: AtomicBool::new(false),
         }
@@ -101,14 +105,20 @@ impl FaultyChannel {
         extend(&self.appends, faults);
     }
 
-    /// Adds to the script of `letters().store`.
-    pub fn fail_letters(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
-        extend(&self.letters.script, faults);
+    /// Adds to the script of `dead_letters().store`.
+    pub fn fail_dead_letters(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        extend(&self.dead_letters.script, faults);
     }
 
     /// The next `count` calls of `Cursor::next`, by whichever cursor, fail with `Unavailable`.
     pub fn fail_reads(&self, count: usize) {
         extend(&self.reads, std::iter::repeat_n(Some(Fault::Unavailable), count));
+    }
+
+    /// The next `count` calls of `Cursor::next` fail with `Closed` although the channel is open: as when a task that serves a
+    /// cursor has died.
+    pub fn end_reads(&self, count: usize) {
+        extend(&self.reads, std::iter::repeat_n(Some(Fault::Closed), count));
     }
 }
 
@@ -147,28 +157,32 @@ impl Channel for FaultyChannel {
         }))
     }
 
-    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
-        self.inner.forget(name, owner).await
+    async fn delete(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
+        self.inner.delete(name, owner).await
     }
 
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError> {
         self.inner.read(from, max).await
     }
 
-    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
-        self.inner.stretches(start).await
+    async fn ranges(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+        self.inner.ranges(start).await
     }
 
-    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
-        self.inner.standing(cursor, place)
+    fn settlement_state(&self, cursor: &CursorName, offset: Offset) -> Option<SettlementState> {
+        self.inner.settlement_state(cursor, offset)
     }
 
     async fn grown(&self, from: Offset) {
         self.inner.grown(from).await;
     }
 
-    fn letters(&self) -> &dyn Letters {
-        &self.letters
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        self.inner.watch()
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetterLog {
+        &self.dead_letters
     }
 
     fn depth(&self) -> Depth {
@@ -190,39 +204,44 @@ impl Cursor for FaultyCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
         match take(&self.script) {
             None => self.inner.next(max).await,
+            Some(Fault::Closed) => Err(ReadError::Closed),
             Some(_) => Err(ReadError::Unavailable(io::Error::other("scripted fault").into())),
         }
     }
 }
 
-struct FaultyLetters {
+struct FaultyDeadLetters {
     inner: Arc<dyn Channel>,
     script: Script,
 }
 
 #[async_trait]
-impl Letters for FaultyLetters {
-    async fn store(&self, letter: &Event) -> Result<Stored, AppendError> {
+impl DeadLetterLog for FaultyDeadLetters {
+    async fn store(&self, event: &Event, facts: &Bytes) -> Result<Stored, AppendError> {
         match take(&self.script) {
-            None => self.inner.letters().store(letter).await,
+            None => self.inner.dead_letters().store(event, facts).await,
             Some(fault) => {
                 if fault == Fault::StoredButUnavailable {
-                    let _ = self.inner.letters().store(letter).await?;
+                    let _ = self.inner.dead_letters().store(event, facts).await?;
                 }
                 Err(fault.error())
             }
         }
     }
 
-    async fn list(&self, from: Offset, max: usize) -> Result<Vec<Letter>, ReadError> {
-        self.inner.letters().list(from, max).await
+    async fn list(&self, from: Offset, max: usize) -> Result<Vec<StoredDeadLetter>, ReadError> {
+        self.inner.dead_letters().list(from, max).await
     }
 
     async fn remove(&self, offsets: &[Offset]) -> Result<usize, ReadError> {
-        self.inner.letters().remove(offsets).await
+        self.inner.dead_letters().remove(offsets).await
+    }
+
+    async fn end(&self) -> Result<Offset, ReadError> {
+        self.inner.dead_letters().end().await
     }
 
     fn count(&self) -> u64 {
-        self.inner.letters().count()
+        self.inner.dead_letters().count()
     }
 }

@@ -7,18 +7,27 @@
 //! It deliberately knows nothing of subscribers, retries, filters or HTTP: those are the data plane's. What every
 //! implementation must do is written as [`suite`], which each one runs.
 
+pub mod dead_letters;
 mod delivery;
+mod depth;
+mod facts;
 pub mod faulty;
-pub mod letters;
+mod lease;
 pub mod progress;
-mod seat;
 #[cfg(feature = "suite")]
 pub mod suite;
+pub mod supervised;
+mod tail;
 pub mod watermark;
 
+pub use dead_letters::{DeadLetterLog, StoredDeadLetter};
 pub use delivery::{Attempts, Delivered, Delivery, Discard, Disposition, Passed, Settle, SettleError};
-pub use letters::{Letter, Letters};
-pub use seat::Seat;
+pub use depth::{CursorStatus, Depth, DiskTrouble, Gap, GapReason};
+pub use facts::{
+    ANSWER_MAX_BYTES, DeadLetterFacts, FACTS_MAX_BYTES, NOT_AN_EVENT, TEXT_MAX_BYTES, UnreadableFacts, not_an_event,
+};
+pub use lease::CursorLease;
+pub use tail::{PageLimit, Tail, TailPage, Watch};
 pub use watermark::Watermark;
 
 use std::{
@@ -30,13 +39,12 @@ use std::{
 use async_trait::async_trait;
 use event::Event;
 
-/// The place of an event in its channel: counts up from 0, never reused, survives restarts where the channel does.
+/// The position of an event in its channel. Counts up from 0, is never reused, and survives restarts where the channel does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// The place right after this one. The highest has none after it, and no channel keeps anything there: only somebody who asks
-    /// for "all" names it.
+    /// The offset right after this one. `u64::MAX` is never a stored offset: callers use it to mean "everything".
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -48,7 +56,7 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Names one subscription's place in a channel; the data plane makes it from the subscription's namespace and name.
+/// Names the cursor of one subscription. The data plane makes it from the subscription's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CursorName(String);
 
@@ -58,6 +66,7 @@ impl CursorName {
         Self(name.into())
     }
 
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,15 +78,15 @@ impl fmt::Display for CursorName {
     }
 }
 
-/// Whether a cursor is somebody else's than who asks for it.
+/// Whether a cursor belongs to another owner than the one that asks for it.
 ///
-/// Its owner is what its subscription is told apart by from one of the same name that was before it or comes after it: the uid
-/// of an object. Documents in files have none, so `None` on either side is no difference.
+/// The owner is the uid of the Subscription that the cursor serves. It keeps a Subscription that was deleted and recreated
+/// under the same name from resuming its predecessor's cursor. Documents in files have no uid, so `None` matches any owner.
 pub fn is_anothers(owner: Option<&str>, asks: Option<&str>) -> bool {
     matches!((owner, asks), (Some(owner), Some(asks)) if owner != asks)
 }
 
-/// What survives what, weakest first: the order is meant to be compared.
+/// The failures that a stored event survives, weakest first: the order is meant to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
     /// Lives as long as this process.
@@ -108,15 +117,15 @@ impl fmt::Display for Durability {
     }
 }
 
-/// What a channel promises. The suite tests exactly this.
+/// The promises of a channel. The suite tests exactly these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promises {
     /// How durable an event is once `append` returned.
     pub durability: Durability,
-    /// Events, cursors and letters are still there for the next process. A broker keeps them even where it promises no
+    /// Events, cursors and dead letters are still there for the next process. A broker keeps them even where it promises no
     /// more than `Process` about its own machine.
     pub survives_restart: bool,
-    /// Places are one order, and every cursor follows it. Where it is not, events of one `partitionkey` keep theirs.
+    /// Offsets are one order, and every cursor follows it. Otherwise only events of one `partitionkey` keep their order.
     pub total_order: bool,
     /// Settled events can be read again (`Start::Earliest`, `Start::Time`, `Start::Offset`) while they are retained.
     pub replay: bool,
@@ -135,15 +144,17 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// For implementations of [`Channel`] and [`Letters`] alone: `last` is the place of the batch's last event.
+    /// For implementations of [`Channel`] and [`DeadLetterLog`] alone: `last` is the offset of the batch's last event.
     pub fn at(durability: Durability, last: Offset) -> Self {
         Self { durability, last }
     }
 
+    /// Returns how durable the events are.
     pub fn durability(&self) -> Durability {
         self.durability
     }
 
+    /// Returns the offset of the batch's last event.
     pub fn last(&self) -> Offset {
         self.last
     }
@@ -178,7 +189,7 @@ pub enum AppendError {
 pub enum ReadError {
     #[error("channel is closed")]
     Closed,
-    /// Somebody holds a cursor of that name already.
+    /// Another caller holds a cursor of that name already.
     #[error("cursor {name} is in use")]
     InUse { name: String },
     #[error("channel cannot be read")]
@@ -194,94 +205,34 @@ pub enum Start {
     Earliest,
     /// The first kept event stored at or after this time.
     Time(SystemTime),
-    /// The first kept event at or after this place; a place not reached yet means `Latest`.
+    /// The first kept event at or after this offset; an offset not reached yet means `Latest`.
     Offset(Offset),
 }
 
-/// One event read without a cursor: for people looking, never for delivering.
+/// One event read without a cursor: shown to people, never delivered.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// The event's offset.
     pub offset: Offset,
+    /// When the channel stored it.
     pub stored_at: SystemTime,
+    /// The event.
     pub event: Event,
 }
 
-/// What one cursor still has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CursorStatus {
-    pub name: CursorName,
-    /// Whose it is, where that is known.
-    pub owner: Option<String>,
-    /// Every event below this place is settled.
-    pub settled_below: Offset,
-    /// Events not yet settled: those in flight and those not yet handed out.
-    pub unsettled: u64,
-    /// When the oldest unsettled event was stored.
-    pub oldest: Option<SystemTime>,
-}
-
-/// How far a cursor is with one event.
+/// Whether one cursor has settled one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It will not be handed out again.
+pub enum SettlementState {
+    /// The event will not be handed out again.
     Settled,
-    /// It waits, is in somebody's hands, or comes again; with what is remembered of its tries.
+    /// The event waits, is in flight, or will be handed out again; with its recorded attempts.
     Open(Attempts),
-}
-
-/// Why events are missing from a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapReason {
-    /// The limit the user set was reached before every subscription was done with them.
-    Limit,
-    /// They could not be read back.
-    Damage,
-}
-
-impl GapReason {
-    /// The word used in logs and status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Limit => "limit",
-            Self::Damage => "damage",
-        }
-    }
-}
-
-/// Places whose events are gone although not every subscription had settled them: recorded, never silent (CH-9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The first missing place.
-    pub from: Offset,
-    /// The place after the last missing one.
-    pub to: Offset,
-    pub found_at: SystemTime,
-    pub reason: GapReason,
-}
-
-/// How much a channel holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// The place of the oldest event kept, and the place the next one will get.
-    pub earliest: Offset,
-    pub next: Offset,
-    /// Events that at least one cursor has not settled.
-    pub unsettled: u64,
-    /// Bytes held in memory or on disk, settled ones that are retained included. `None` where the backend does not say.
-    pub bytes: Option<u64>,
-    pub cursors: Vec<CursorStatus>,
-    /// Known gaps, oldest first.
-    pub gaps: Vec<Gap>,
-    /// Why the channel refuses appends now, if it does: a phrase for a condition's message.
-    pub refusing: Option<String>,
-    /// Why storing takes longer than it should, if it does and that is known here: a phrase for a condition's message.
-    pub slow: Option<String>,
 }
 
 /// A channel. Shared as `Arc<dyn Channel>`; every method may be called from many tasks at once.
 #[async_trait]
 pub trait Channel: Send + Sync + 'static {
-    /// What is promised. Constant while the channel is open.
+    /// The promises. Constant while the channel is open.
     fn promises(&self) -> Promises;
 
     /// Stores the events, all or none, next to each other and in this order.
@@ -295,15 +246,22 @@ pub trait Channel: Send + Sync + 'static {
     /// Not cancel safe: a dropped call may or may not have stored the events; all or none of them.
     async fn append(&self, events: &[Event]) -> Result<Stored, AppendError>;
 
-    /// Opens the cursor of that name for its owner, creating it at `start` when it does not exist yet. One of nobody becomes
-    /// the owner's; `None` takes it whoever's it is. Of one name each owner has a cursor of its own: where one process alone
-    /// has the channel, another's is forgotten; where several have it, another's stays until it is forgotten as that one's,
-    /// for who is behind takes a former owner for the present one.
+    /// Opens the cursor `name`, creating it at `start` if it does not exist.
+    ///
+    /// # Ownership
+    /// The owner is the uid of the Subscription that the cursor serves; see [`is_anothers`].
+    ///
+    /// | existing cursor | `owner`   | result |
+    /// |-----------------|-----------|--------|
+    /// | any             | `None`    | opened as it is |
+    /// | unowned         | `Some(a)` | opened; `a` becomes its owner |
+    /// | owned by `a`    | `Some(a)` | opened |
+    /// | owned by `b`    | `Some(a)` | memory, embedded: `b`'s cursor is deleted, a new one is created at `start`. Kafka, NATS: a new one is created beside it, because another replica may still serve `b`; `delete(name, Some(b))` removes `b`'s. |
     ///
     /// # Guarantees
     /// When this returns, every event appended afterwards will be handed to this cursor, also after a restart where
-    /// [`Promises::durability`] is more than `Process`: a new cursor is itself stored first. One holder at a time;
-    /// dropping the cursor gives it back, with what was handed out and not settled.
+    /// [`Promises::durability`] is more than `Process`: a new cursor is itself stored first. A cursor has one holder at a
+    /// time. Dropping it releases the cursor and every delivery that was not settled.
     async fn subscribe(
         &self,
         name: &CursorName,
@@ -311,38 +269,51 @@ pub trait Channel: Send + Sync + 'static {
         start: Start,
     ) -> Result<Box<dyn Cursor>, ReadError>;
 
-    /// Deletes the owner's cursor and frees what only it held; `None` means what was opened here by that name, and else what is
-    /// nobody's. Nothing happens when there is none, or it is another's.
+    /// Deletes the cursor `name` of this owner and frees what only it held. `None` means the cursor that this process opened
+    /// under that name, or else the unowned one. Does nothing when there is no such cursor, or it has another owner.
     ///
     /// # Guarantees
-    /// No cursor of another owner is touched, also not one that another process makes at the same time.
-    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError>;
+    /// Never touches a cursor of another owner, even one that another process creates at the same time.
+    async fn delete(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError>;
 
     /// Up to `max` kept events from `from` on, oldest first, with no effect on any cursor. Stops early rather than
     /// read more than a few MiB; an empty page means there is nothing at or after `from` yet.
     async fn read(&self, from: Offset, max: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// Where what is kept from `start` on lies now, in the order to read it in: a stretch of places for each partition, and
-    /// one where there are none. Kept for people, as [`Self::read`] is.
+    /// The ranges of offsets that hold the events kept from `start` on, in reading order: one range for each partition, one
+    /// where the channel has no partitions. Shown to people, as [`Self::read`] is.
     ///
-    /// Both ends are where they were when this was asked; [`Start::Latest`] gives empty stretches at the end. Two of these
-    /// bound what was stored between two times.
-    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError>;
+    /// Both ends are those of the moment of the call; [`Start::Latest`] gives empty ranges at the end. Two calls bound what
+    /// was stored between two times.
+    async fn ranges(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError>;
 
-    /// How far the cursor of that name is with the event at a place. `None` where this process cannot say: it has no such cursor
-    /// open, or another process has it, or that part of it. For people, as [`Self::read`] is.
-    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing>;
+    /// Whether the cursor has settled the event at `offset`. `None` where this process does not know: it has no such cursor
+    /// open, or another process serves it or that partition of it. Shown to people, as [`Self::read`] is.
+    fn settlement_state(&self, cursor: &CursorName, offset: Offset) -> Option<SettlementState>;
 
     /// Returns when an event at or after `from` may be readable, or the channel is closed. Cancel safe.
+    ///
+    /// Waits while [`Self::read`] would find nothing, also where events were stored that no cursor keeps.
     async fn grown(&self, from: Offset);
 
-    /// The log of letters that could not be delivered from this channel, as durable as the channel itself.
-    fn letters(&self) -> &dyn Letters;
+    /// A reader that receives the events stored from now on. `None` where settled events stay readable for a while: there
+    /// [`Tail`] reads them.
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        None
+    }
 
-    /// Where the backend's promise falls short of what it could be, or differs from what was asked for: each names what
-    /// to change (CONTRACT CH-8).
+    /// The dead letters of this channel, as durable as the channel itself.
+    fn dead_letters(&self) -> &dyn DeadLetterLog;
+
+    /// Shortcomings of the backend's settings, one sentence each that names what to change (CONTRACT CH-8).
     fn findings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Why events that are stored are not delivered yet although the backend is well, if that is so for long: a phrase for a
+    /// condition's message.
+    fn held_back(&self) -> Option<String> {
+        None
     }
 
     /// Cheap enough to be asked once a second.
@@ -353,7 +324,7 @@ pub trait Channel: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// One subscription's place in a channel.
+/// One subscription's reader of a channel.
 #[async_trait]
 pub trait Cursor: Send {
     /// Waits until there is something, then hands out at most `max` deliveries (never none), in stored order;

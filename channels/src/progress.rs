@@ -1,21 +1,21 @@
-//! What one cursor has handed out, what came back, and what is settled.
+//! The progress of one cursor: the offsets handed out, released and settled.
 //!
 //! A pure state machine that implementations keeping their cursors in this process share: `memory`, `embedded` and `kafka`. It
-//! decides which place is handed out next; where the events are, how places become durable and how waiting is done are
-//! theirs. Time is whatever the caller counts in (`T`): it is only compared.
+//! decides which offset is handed out next. The implementation decides where events are, how offsets become durable and how
+//! to wait. Time is whatever the caller counts in (`T`): it is only compared.
 //!
-//! Rules it keeps: a place is in one holder's hands at most once at a time; what was released comes again before what
-//! was never handed out, not before its time, lowest place first; a settled place never comes again.
+//! Rules it keeps: an offset is in flight at most once at a time. A released offset comes again before one that was never
+//! handed out, not before its time, lowest first. A settled offset never comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Attempts, Offset, Standing, Watermark};
+use crate::{Attempts, Offset, SettlementState, Watermark};
 
-/// Places handed out and not settled, those waiting out a release included. Beyond it nothing new is handed out until
+/// The largest number of offsets handed out and not settled, those waiting out a release included. Beyond it nothing new is handed out until
 /// some settle: this bounds what a cursor remembers (about 200 bytes each, 26 MB) even when every event is in backoff.
 pub const UNSETTLED_MAX: u64 = 131_072;
 
-/// The number of a cursor's holder: what an earlier one gives back does not concern the present one.
+/// The number of a cursor's holder. A release by an earlier holder is ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holder(u64);
 
@@ -23,26 +23,26 @@ pub struct Holder(u64);
 #[derive(Clone, Debug)]
 pub struct Progress<T> {
     settled: Watermark,
-    /// The next place that was never handed out; everything below is settled, due, waiting or in flight.
+    /// The next offset that was never handed out; every offset below is settled, due, waiting or in flight.
     position: Offset,
-    /// Given back, to be handed out now.
+    /// Released, to be handed out now.
     due: BTreeSet<Offset>,
-    /// Given back, to be handed out at a time. May name settled places, which are skipped when their time comes.
+    /// Released, to be handed out at a time. May hold settled offsets, which are skipped when their time comes.
     waiting: BTreeSet<(T, Offset)>,
     attempts: BTreeMap<Offset, Attempts>,
     holder: Holder,
 }
 
 impl<T: Ord + Copy> Progress<T> {
-    /// A new cursor: nothing below `start` concerns it.
+    /// A new cursor that begins at `start`.
     pub fn new(start: Offset) -> Self {
         Self::restore(Watermark::new(start), BTreeMap::new())
     }
 
-    /// A cursor as it was stored: whatever was in flight, in backoff or given back is due again, in stored order. The wait
-    /// of a tried event is its holder's to keep, who alone knows which others must wait behind it (CH-6).
+    /// A cursor as it was stored. Every unsettled offset is due again, in stored order. The holder itself keeps the wait of an
+    /// event that was tried, because only the holder knows which other events must wait behind it (CH-6).
     pub fn restore(settled: Watermark, attempts: BTreeMap<Offset, Attempts>) -> Self {
-        let tried = attempts.last_key_value().map_or(Offset(0), |(place, _)| place.next());
+        let tried = attempts.last_key_value().map_or(Offset(0), |(offset, _)| offset.next());
         let mut progress = Self {
             position: settled.top().max(tried),
             settled,
@@ -51,150 +51,152 @@ impl<T: Ord + Copy> Progress<T> {
             attempts: BTreeMap::new(),
             holder: Holder::default(),
         };
-        for (place, attempts) in attempts {
-            if progress.settled.is_settled(place) {
+        for (offset, attempts) in attempts {
+            if progress.settled.is_settled(offset) {
                 continue;
             }
-            progress.attempts.insert(place, attempts);
+            progress.attempts.insert(offset, attempts);
         }
-        progress.everything_is_due();
+        progress.make_all_due();
         progress
     }
 
-    /// A new holder begins: what earlier ones took and did not settle is due again.
+    /// Begins a new holder: offsets that earlier holders took and did not settle are due again.
     pub fn take_over(&mut self) -> Holder {
         self.holder.0 += 1;
-        self.everything_is_due();
+        self.make_all_due();
         self.holder
     }
 
-    /// Takes the next place below `end` to hand out, released ones first. `None`: nothing before
-    /// [`Self::next_due`] or something new. `end` may lie below what is due, when a restored cursor's events are only
-    /// on their way to the caller.
+    /// Takes the next offset below `end` to hand out, released ones first. `None`: nothing before
+    /// [`Self::next_due`] or a new event. `end` may lie below a due offset, while the events of a restored cursor are still
+    /// being read.
     pub fn take(&mut self, now: impl FnOnce() -> T, end: Offset) -> Option<Offset> {
         if !self.waiting.is_empty() {
-            self.come_due(now());
+            self.make_due(now());
         }
-        while let Some(place) = self.due.first().copied().filter(|place| *place < end) {
+        while let Some(offset) = self.due.first().copied().filter(|offset| *offset < end) {
             self.due.pop_first();
-            if !self.settled.is_settled(place) {
-                return Some(place);
+            if !self.settled.is_settled(offset) {
+                return Some(offset);
             }
         }
-        let place = self.settled.next_unsettled(self.position);
-        if place >= end || self.settled.unsettled(self.position.max(self.settled.top())) >= UNSETTLED_MAX {
+        let offset = self.settled.next_unsettled(self.position);
+        if offset >= end || self.settled.unsettled(self.position.max(self.settled.top())) >= UNSETTLED_MAX {
             return None;
         }
-        self.position = place.next();
-        Some(place)
+        self.position = offset.next();
+        Some(offset)
     }
 
-    /// Takes back places that were taken and then could not be read: as if they had never been handed out.
-    pub fn put_back(&mut self, place: Offset) {
-        self.due.insert(place);
+    /// Makes an offset due again that was taken and could not be read.
+    pub fn put_back(&mut self, offset: Offset) {
+        self.due.insert(offset);
     }
 
-    /// When the next released place comes due, if one waits.
+    /// The time when the next released offset is due, if one waits.
     pub fn next_due(&self) -> Option<T> {
         self.waiting.first().map(|(time, _)| *time)
     }
 
-    /// Settles a place, whoever holds it now. `true` when the prefix moved.
-    pub fn settle(&mut self, place: Offset) -> bool {
+    /// Settles an offset, also one that an earlier holder took. `true` when the settled prefix grew.
+    pub fn settle(&mut self, offset: Offset) -> bool {
         let before = self.settled.settled_below();
-        if self.settled.settle(place) && !self.attempts.is_empty() {
-            self.attempts.remove(&place);
+        if self.settled.settle(offset) && !self.attempts.is_empty() {
+            self.attempts.remove(&offset);
         }
         self.settled.settled_below() > before
     }
 
-    /// Settles a range at once: places that are no longer there (a gap).
-    pub fn skip(&mut self, places: std::ops::Range<Offset>) {
-        self.settled.settle_range(places.clone());
-        let gone: Vec<Offset> = self.attempts.range(places).map(|(place, _)| *place).collect();
-        for place in gone {
-            self.attempts.remove(&place);
+    /// Settles a range whose events no longer exist (a gap).
+    pub fn skip(&mut self, offsets: std::ops::Range<Offset>) {
+        self.settled.settle_range(offsets.clone());
+        let gone: Vec<Offset> = self.attempts.range(offsets).map(|(offset, _)| *offset).collect();
+        for offset in gone {
+            self.attempts.remove(&offset);
         }
     }
 
-    /// Gives a place back, to be handed out at `due` (`None`: now). `false`: it concerns nobody, because it is settled
-    /// or a later holder has it.
-    pub fn release(&mut self, holder: Holder, place: Offset, due: Option<T>) -> bool {
-        if holder != self.holder || self.settled.is_settled(place) {
+    /// Releases an offset, to be handed out at `due` (`None`: now). `false`: ignored, because it is settled or a later holder
+    /// has it.
+    pub fn release(&mut self, holder: Holder, offset: Offset, due: Option<T>) -> bool {
+        if holder != self.holder || self.settled.is_settled(offset) {
             return false;
         }
         match due {
-            Some(time) => self.waiting.insert((time, place)),
-            None => self.due.insert(place),
+            Some(time) => self.waiting.insert((time, offset)),
+            None => self.due.insert(offset),
         };
         true
     }
 
-    /// Remembers the tries of a place that is not settled. `false`: it is.
-    pub fn remember(&mut self, place: Offset, attempts: Attempts) -> bool {
-        if self.settled.is_settled(place) {
+    /// Records the attempts of an offset that is not settled. `false`: it is settled.
+    pub fn remember(&mut self, offset: Offset, attempts: Attempts) -> bool {
+        if self.settled.is_settled(offset) {
             return false;
         }
-        self.attempts.insert(place, attempts);
+        self.attempts.insert(offset, attempts);
         true
     }
 
-    pub fn attempts_of(&self, place: Offset) -> Attempts {
+    /// Returns the attempts that were recorded for an event.
+    pub fn attempts_of(&self, offset: Offset) -> Attempts {
         if self.attempts.is_empty() {
             return Attempts::default();
         }
-        self.attempts.get(&place).copied().unwrap_or_default()
+        self.attempts.get(&offset).copied().unwrap_or_default()
     }
 
-    /// How far this is with one place.
-    pub fn standing(&self, place: Offset) -> Standing {
-        if self.settled.is_settled(place) {
-            Standing::Settled
+    /// Whether one offset is settled.
+    pub fn settlement_state(&self, offset: Offset) -> SettlementState {
+        if self.settled.is_settled(offset) {
+            SettlementState::Settled
         } else {
-            Standing::Open(self.attempts_of(place))
+            SettlementState::Open(self.attempts_of(offset))
         }
     }
 
-    /// The places tried and not settled.
+    /// The attempts of every offset that was tried and is not settled.
     pub fn attempts(&self) -> &BTreeMap<Offset, Attempts> {
         &self.attempts
     }
 
+    /// Returns which offsets are settled.
     pub fn settled(&self) -> &Watermark {
         &self.settled
     }
 
-    /// The next place that was never handed out.
+    /// The next offset that was never handed out.
     pub fn position(&self) -> Offset {
         self.position.max(self.settled.settled_below())
     }
 
-    /// The lowest place that will be handed out again or for the first time before `end`, in flight ones included.
+    /// The lowest unsettled offset below `end`, those in flight included.
     pub fn oldest(&self, end: Offset) -> Option<Offset> {
-        Some(self.settled.settled_below()).filter(|place| *place < end)
+        Some(self.settled.settled_below()).filter(|offset| *offset < end)
     }
 
-    fn come_due(&mut self, now: T) {
-        while let Some((time, place)) = self.waiting.first().copied()
+    fn make_due(&mut self, now: T) {
+        while let Some((time, offset)) = self.waiting.first().copied()
             && time <= now
         {
             self.waiting.pop_first();
-            self.due.insert(place);
+            self.due.insert(offset);
         }
     }
 
-    fn everything_is_due(&mut self) {
-        let waiting: BTreeSet<Offset> = self.waiting.iter().map(|(_, place)| *place).collect();
-        let mut place = self.settled.settled_below();
+    fn make_all_due(&mut self) {
+        let waiting: BTreeSet<Offset> = self.waiting.iter().map(|(_, offset)| *offset).collect();
+        let mut offset = self.settled.settled_below();
         loop {
-            place = self.settled.next_unsettled(place);
-            if place >= self.position {
+            offset = self.settled.next_unsettled(offset);
+            if offset >= self.position {
                 return;
             }
-            if !waiting.contains(&place) {
-                self.due.insert(place);
+            if !waiting.contains(&offset) {
+                self.due.insert(offset);
             }
-            place = place.next();
+            offset = offset.next();
         }
     }
 }
@@ -207,7 +209,7 @@ mod tests {
 
     fn take_all(progress: &mut Progress<u32>, now: u32, end: u64) -> Vec<u64> {
         std::iter::from_fn(|| progress.take(|| now, Offset(end)))
-            .map(|place| place.0)
+            .map(|offset| offset.0)
             .collect()
     }
 
@@ -217,9 +219,9 @@ mod tests {
         let mut settled = Watermark::new(Offset(2));
         settled.settle_range(Offset(4)..Offset(6));
         let attempts = [3, 7]
-            .map(|place| {
+            .map(|offset| {
                 (
-                    Offset(place),
+                    Offset(offset),
                     Attempts {
                         failed: 1,
                         ..Attempts::default()
@@ -298,48 +300,48 @@ mod tests {
     }
 
     proptest! {
-        /// Every place is in one hand, or waiting, or due, or settled: never in two hands, never lost.
+        /// Every offset is in flight once, waiting, due or settled: never twice in flight, never lost.
         ///
         /// Proves: CH-3
         #[test]
-        fn every_place_comes_until_it_is_settled(steps in prop::collection::vec(step(), 0..120)) {
+        fn every_offset_comes_until_it_is_settled(steps in prop::collection::vec(step(), 0..120)) {
             let mut progress = Progress::<u32>::new(Offset(0));
             let mut holder = progress.take_over();
-            let (mut end, mut now, mut hands, mut settled) = (0u64, 0u32, Vec::new(), BTreeSet::new());
+            let (mut end, mut now, mut in_flight, mut settled) = (0u64, 0u32, Vec::new(), BTreeSet::new());
             let mut not_before: BTreeMap<u64, u32> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Grow => end += 1,
                     Step::Pass => now += 1,
                     Step::Take => {
-                        if let Some(place) = progress.take(|| now, Offset(end)) {
-                            prop_assert!(!hands.contains(&place) && !settled.contains(&place));
-                            prop_assert!(not_before.remove(&place.0).is_none_or(|time| time <= now));
-                            hands.push(place);
+                        if let Some(offset) = progress.take(|| now, Offset(end)) {
+                            prop_assert!(!in_flight.contains(&offset) && !settled.contains(&offset));
+                            prop_assert!(not_before.remove(&offset.0).is_none_or(|time| time <= now));
+                            in_flight.push(offset);
                         }
                     }
                     Step::TakeOver => {
                         holder = progress.take_over();
-                        hands.clear();
+                        in_flight.clear();
                     }
-                    Step::Settle(which) if !hands.is_empty() => {
-                        let place = hands.swap_remove(which % hands.len());
-                        progress.settle(place);
-                        settled.insert(place);
+                    Step::Settle(which) if !in_flight.is_empty() => {
+                        let offset = in_flight.swap_remove(which % in_flight.len());
+                        progress.settle(offset);
+                        settled.insert(offset);
                     }
-                    Step::Release(which, after) if !hands.is_empty() => {
-                        let place = hands.swap_remove(which % hands.len());
-                        prop_assert!(progress.release(holder, place, Some(now + after)));
-                        not_before.insert(place.0, now + after);
+                    Step::Release(which, after) if !in_flight.is_empty() => {
+                        let offset = in_flight.swap_remove(which % in_flight.len());
+                        prop_assert!(progress.release(holder, offset, Some(now + after)));
+                        not_before.insert(offset.0, now + after);
                     }
-                    Step::Drop(which) if !hands.is_empty() => {
-                        let place = hands.swap_remove(which % hands.len());
-                        prop_assert!(progress.release(holder, place, None));
+                    Step::Drop(which) if !in_flight.is_empty() => {
+                        let offset = in_flight.swap_remove(which % in_flight.len());
+                        prop_assert!(progress.release(holder, offset, None));
                     }
                     Step::Settle(_) | Step::Release(..) | Step::Drop(_) => {}
                 }
             }
-            let mut came: BTreeSet<Offset> = hands.into_iter().collect();
+            let mut came: BTreeSet<Offset> = in_flight.into_iter().collect();
             came.extend(std::iter::from_fn(|| progress.take(|| u32::MAX, Offset(end))));
             came.extend(&settled);
             prop_assert_eq!(came, (0..end).map(Offset).collect::<BTreeSet<_>>());

@@ -1,24 +1,24 @@
-//! Settlements arrive in any order; what may be forgotten is a prefix. This turns the one into the other.
+//! Settlements arrive in any order; only a prefix may be forgotten. This module turns one into the other.
 //!
 //! A [`Watermark`] knows a prefix in which everything is settled and, above it, the settled ranges that do not touch
-//! it yet. The prefix moves only over places that were settled one by one: an open place holds it back for ever
+//! it yet. The prefix moves only over offsets that were settled one by one: an open offset holds it back for ever
 //! (CONTRACT CH-3, nothing is settled by default).
 //!
-//! It is pure: no clock, no lock, no I/O. Its memory is one range per gap, so whoever uses it bounds it by bounding how
-//! many places are handed out and not settled ([`crate::progress::UNSETTLED_MAX`]).
+//! It is pure: no clock, no lock, no I/O. Its memory is one range per gap, so callers bound it by bounding how
+//! many offsets are handed out and not settled ([`crate::progress::UNSETTLED_MAX`]).
 
 use std::{collections::BTreeMap, ops::Range};
 
 use crate::Offset;
 
-/// Which places of a log are settled.
+/// Which offsets of a log are settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watermark {
     /// Everything below is settled.
     below: u64,
     /// Settled ranges above `below`, start to end (exclusive): disjoint, not touching each other or `below`.
     above: BTreeMap<u64, u64>,
-    /// How many places the ranges hold together.
+    /// How many offsets the ranges hold together.
     count: u64,
 }
 
@@ -32,37 +32,38 @@ impl Watermark {
         }
     }
 
-    /// Everything below this place is settled; the place itself is not.
+    /// Everything below this offset is settled; the offset itself is not.
     pub fn settled_below(&self) -> Offset {
         Offset(self.below)
     }
 
-    pub fn is_settled(&self, place: Offset) -> bool {
-        place.0 < self.below
+    /// Whether the event at `offset` is settled.
+    pub fn is_settled(&self, offset: Offset) -> bool {
+        offset.0 < self.below
             || self
                 .above
-                .range(..=place.0)
+                .range(..=offset.0)
                 .next_back()
-                .is_some_and(|(_, end)| place.0 < *end)
+                .is_some_and(|(_, end)| offset.0 < *end)
     }
 
-    /// Settles one place; `false` when it was settled already.
-    pub fn settle(&mut self, place: Offset) -> bool {
+    /// Settles one offset; `false` when it was settled already.
+    pub fn settle(&mut self, offset: Offset) -> bool {
         // The usual case, settled in order with nothing above, touches no tree.
-        if place.0 == self.below && self.above.is_empty() {
+        if offset.0 == self.below && self.above.is_empty() {
             self.below += 1;
             return true;
         }
-        if self.is_settled(place) {
+        if self.is_settled(offset) {
             return false;
         }
-        self.insert(place.0, place.0 + 1);
+        self.insert(offset.0, offset.0 + 1);
         true
     }
 
-    /// Settles every place of the range, whether or not some of it was settled before.
-    pub fn settle_range(&mut self, places: Range<Offset>) {
-        let (mut start, mut end) = (places.start.0.max(self.below), places.end.0);
+    /// Settles every offset of the range, whether or not some of it was settled before.
+    pub fn settle_range(&mut self, offsets: Range<Offset>) {
+        let (mut start, mut end) = (offsets.start.0.max(self.below), offsets.end.0);
         if start >= end {
             return;
         }
@@ -92,18 +93,30 @@ impl Watermark {
         self.above.len()
     }
 
-    /// One past the highest settled place.
+    /// One past the highest settled offset.
     pub fn top(&self) -> Offset {
         Offset(self.above.last_key_value().map_or(self.below, |(_, &end)| end))
     }
 
-    /// How many places below `end` are not settled. `end` must not lie below [`Self::top`]: callers ask about the end
+    /// How many offsets below `end` are not settled. `end` must not lie below [`Self::top`]: callers ask about the end
     /// of the log, which is above everything settled.
     pub fn unsettled(&self, end: Offset) -> u64 {
         end.0.saturating_sub(self.below).saturating_sub(self.count)
     }
 
-    /// The lowest place at or after `from` that is not settled.
+    /// The ranges below `end` that are not settled, lowest first.
+    pub fn open_ranges(&self, end: Offset) -> Vec<Range<Offset>> {
+        let (mut open, mut at) = (Vec::new(), self.below);
+        for (&start, &settled) in &self.above {
+            open.push(at..start.min(end.0));
+            at = settled;
+        }
+        open.push(at..end.0);
+        let open = open.into_iter().filter(|range| range.start < range.end);
+        open.map(|range| Offset(range.start)..Offset(range.end)).collect()
+    }
+
+    /// The lowest offset at or after `from` that is not settled.
     pub fn next_unsettled(&self, from: Offset) -> Offset {
         let from = from.0.max(self.below);
         match self.above.range(..=from).next_back() {
@@ -144,8 +157,8 @@ mod tests {
 
     fn watermark(start: u64, settled: &[u64]) -> Watermark {
         let mut watermark = Watermark::new(Offset(start));
-        for &place in settled {
-            watermark.settle(Offset(place));
+        for &offset in settled {
+            watermark.settle(Offset(offset));
         }
         watermark
     }
@@ -156,7 +169,22 @@ mod tests {
 
     /// Proves: CH-3
     #[test]
-    fn an_open_place_holds_the_prefix_back_until_it_is_settled() {
+    fn open_ranges_are_what_is_not_settled() {
+        let open = |settled: &[u64], end| {
+            let ranges = watermark(3, settled).open_ranges(Offset(end));
+            ranges
+                .into_iter()
+                .map(|range| range.start.0..range.end.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(open(&[5, 6, 9], 11), [3..5, 7..9, 10..11]);
+        assert_eq!(open(&[5, 6, 9], 8), [3..5, 7..8]);
+        assert_eq!(open(&[5], 4), std::slice::from_ref(&(3..4)));
+        assert!(open(&[], 3).is_empty() && open(&[5], 0).is_empty());
+    }
+
+    #[test]
+    fn an_open_offset_holds_the_prefix_back() {
         let mut watermark = watermark(5, &[6, 7, 9]);
         assert_eq!(
             (watermark.settled_below(), above(&watermark)),
@@ -181,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_unsettled_place_is_found_across_a_settled_range() {
+    fn the_next_unsettled_offset_skips_settled_ranges() {
         let watermark = watermark(3, &[5, 6]);
         let next = |from| watermark.next_unsettled(Offset(from)).0;
         assert_eq!(
@@ -204,32 +232,32 @@ mod tests {
     }
 
     proptest! {
-        /// Against the naive model: a set of settled places.
+        /// Against the naive model: a set of settled offsets.
         ///
         /// Proves: CH-3
         #[test]
-        fn it_agrees_with_a_set_of_settled_places(start in 0u64..8, steps in prop::collection::vec(step(), 0..80)) {
+        fn it_agrees_with_a_set_of_settled_offsets(start in 0u64..8, steps in prop::collection::vec(step(), 0..80)) {
             let mut watermark = Watermark::new(Offset(start));
             let mut model: BTreeSet<u64> = (0..start).collect();
             for step in steps {
                 match step {
-                    Step::One(place) => {
-                        prop_assert_eq!(watermark.settle(Offset(place)), model.insert(place));
+                    Step::One(offset) => {
+                        prop_assert_eq!(watermark.settle(Offset(offset)), model.insert(offset));
                     }
                     Step::Range(from, to) => {
                         watermark.settle_range(Offset(from)..Offset(to));
                         model.extend(from..to);
                     }
                 }
-                let below = (0..).find(|place| !model.contains(place)).unwrap();
+                let below = (0..).find(|offset| !model.contains(offset)).unwrap();
                 prop_assert_eq!(watermark.settled_below().0, below);
                 let listed: BTreeSet<u64> = (0..below).chain(above(&watermark).into_iter().flat_map(|(a, b)| a..b)).collect();
                 prop_assert_eq!(&listed, &model);
                 prop_assert!(above(&watermark).windows(2).all(|pair| pair[0].1 < pair[1].0));
-                for place in 0..90 {
-                    prop_assert_eq!(watermark.is_settled(Offset(place)), model.contains(&place));
-                    let next = (place..).find(|place| !model.contains(place)).unwrap();
-                    prop_assert_eq!(watermark.next_unsettled(Offset(place)).0, next);
+                for offset in 0..90 {
+                    prop_assert_eq!(watermark.is_settled(Offset(offset)), model.contains(&offset));
+                    let next = (offset..).find(|offset| !model.contains(offset)).unwrap();
+                    prop_assert_eq!(watermark.next_unsettled(Offset(offset)).0, next);
                 }
                 prop_assert_eq!(watermark.unsettled(Offset(100)), 100 - model.len() as u64);
                 prop_assert_eq!(watermark.top().0, model.last().map_or(0, |last| last + 1).max(below));

@@ -25,10 +25,10 @@ pub fn headgate() -> &'static Path {
 /// compile again but the binary. cargo's own lock makes this safe beside other builds.
 fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo told this test about its package would make build scripts that look at it (ring's) run again.
+    // Cargo's variables about this test's package would make build scripts that read them (ring's) run again.
     for (name, _) in env::vars_os() {
-        let told = name.to_string_lossy();
-        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+        let set_by_cargo = name.to_string_lossy();
+        if set_by_cargo.starts_with("CARGO_PKG_") || set_by_cargo.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
         }
     }

@@ -14,7 +14,7 @@ use crate::binary::headgate;
 /// No command of these tests works longer than this on its own.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a finished command left behind.
+/// The result of a finished command.
 #[derive(Debug)]
 pub struct Finished {
     pub code: i32,
@@ -42,7 +42,7 @@ impl Finished {
     }
 }
 
-/// `headgate` with an environment free of settings of whoever runs the tests.
+/// `headgate` with an environment free of the settings of the user who runs the tests.
 pub fn command() -> Command {
     let mut command = Command::new(headgate());
     for (name, _) in std::env::vars_os() {

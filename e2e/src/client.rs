@@ -3,12 +3,16 @@
 //! A real client library would repair or refuse what these tests need to send, hence this one. It reads answers by
 //! length, chunks or end of stream.
 
-use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -144,7 +148,17 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(to: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(to).await?;
+        Self::over(TcpStream::connect(to).await?)
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2: another peer.
+    pub async fn open_from(from: IpAddr, to: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        Self::over(socket.connect(to).await?)
+    }
+
+    fn over(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,

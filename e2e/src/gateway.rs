@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -41,6 +41,8 @@ pub struct Setup {
     is_public: bool,
     /// Its documents are no files.
     is_in_cluster: bool,
+    opens_admin: bool,
+    opens_ingress: bool,
 }
 
 impl Setup {
@@ -90,6 +92,18 @@ impl Setup {
         self
     }
 
+    /// The admin listener listens at all addresses.
+    pub fn admin_everywhere(mut self) -> Self {
+        self.opens_admin = true;
+        self
+    }
+
+    /// The ingress listens at all addresses.
+    pub fn ingress_everywhere(mut self) -> Self {
+        self.opens_ingress = true;
+        self
+    }
+
     /// A data folder outside the gateway's own temporary folder.
     pub fn data(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
@@ -112,7 +126,7 @@ impl Setup {
         }
         let mut environment = self.environment;
         if self.is_in_cluster {
-            // What is started again goes on as the same pod would; a test may say otherwise.
+            // A restart continues as the same pod would; a test may say otherwise.
             let pod = home
                 .path()
                 .file_name()
@@ -130,11 +144,14 @@ impl Setup {
             arguments,
             environment,
             wrapper: self.wrapper,
-            subcommand: match self.subcommand.is_empty() {
-                true => vec!["run".to_owned()],
-                false => self.subcommand,
+            subcommand: if self.subcommand.is_empty() {
+                vec!["run".to_owned()]
+            } else {
+                self.subcommand
             },
             is_in_cluster: self.is_in_cluster,
+            opens_admin: self.opens_admin,
+            opens_ingress: self.opens_ingress,
             child: None,
         };
         for document in &self.documents {
@@ -165,6 +182,8 @@ pub struct Gateway {
     wrapper: Vec<String>,
     subcommand: Vec<String>,
     is_in_cluster: bool,
+    opens_admin: bool,
+    opens_ingress: bool,
     child: Option<Child>,
 }
 
@@ -220,7 +239,14 @@ impl Gateway {
         if !self.is_in_cluster {
             command.arg(&self.documents);
         }
-        command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
+        let at = |mut address: SocketAddr, everywhere: bool| {
+            if everywhere {
+                address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            }
+            address.to_string()
+        };
+        command.args(["--listen", &at(self.listen, self.opens_ingress)]);
+        command.args(["--admin", &at(self.admin, self.opens_admin)]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(self.home.path());
         command
@@ -231,6 +257,27 @@ impl Gateway {
     /// # Panics
     /// When it ends instead, or is not ready in time.
     pub async fn start_again(&mut self) -> Duration {
+        let admin = self.admin;
+        self.launch("the gateway is ready (/readyz)", || async move {
+            ready(admin).await.then_some(())
+        })
+        .await
+    }
+
+    /// Starts the process, which must not run, and waits until `/readyz` is 503 for this reason.
+    ///
+    /// # Panics
+    /// When it ends instead, or never says so.
+    pub async fn start_unready(&mut self, reason: &str) {
+        let admin = self.admin;
+        let says_so = || async move {
+            let answer = Request::new("GET", "/readyz").try_send(admin).await.ok()?;
+            (answer.status == 503 && answer.text().contains(reason)).then_some(())
+        };
+        self.launch(&format!("/readyz is 503 with {reason}"), says_so).await;
+    }
+
+    async fn launch<F: Future<Output = Option<()>>>(&mut self, what: &str, mut is_up: impl FnMut() -> F) -> Duration {
         assert!(self.child.is_none(), "the gateway runs already");
         let log = fs::OpenOptions::new()
             .create(true)
@@ -244,15 +291,14 @@ impl Gateway {
             .stderr(log)
             .spawn();
         let mut child = child.expect("the gateway's binary starts");
-        let admin = self.admin;
-        within(PATIENCE, "the gateway is ready (/readyz)", || {
+        within(PATIENCE, what, || {
             let ended = child.try_wait().expect("its state can be asked");
             assert!(
                 ended.is_none(),
                 "the gateway ended at start with {ended:?}:\n{}",
                 self.log()
             );
-            async move { ready(admin).await.then_some(()) }
+            is_up()
         })
         .await;
         self.child = Some(child);
@@ -269,17 +315,17 @@ impl Gateway {
         .await;
     }
 
-    /// Waits until an object is as `wanted`, and gives it.
+    /// Waits until an object is as `expected`, and gives it.
     ///
     /// # Panics
     /// When it never is; the message holds its last state.
-    pub async fn wait_object(&self, kind: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn wait_object(&self, kind: &str, name: &str, expected: impl Fn(&Value) -> bool) -> Value {
         let last = parking_lot::Mutex::new(String::new());
         let probe = || async {
             let output = self.cli(&["get", kind, name, "-o", "json"]).await;
             let object: Option<Value> = serde_json::from_str(&output.stdout).ok();
             *last.lock() = format!("{}\n{}", output.stdout, output.stderr);
-            object.filter(|object| wanted(object))
+            object.filter(|object| expected(object))
         };
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -410,7 +456,7 @@ impl Gateway {
         }
     }
 
-    /// What it has logged so far, over all its starts.
+    /// Its log so far, over all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }

@@ -113,7 +113,7 @@ fn install(peer: Peer) -> PathBuf {
     }
 }
 
-/// Of npm.
+/// The packages that npm installed.
 fn packages(recipe: &Path) -> PathBuf {
     let files = ["package.json", "package-lock.json"].map(|file| recipe.join(file));
     let entry = Entry::of(Peer::Node.name(), &files);
@@ -132,7 +132,7 @@ fn packages(recipe: &Path) -> PathBuf {
     entry.publish()
 }
 
-/// What to do when it cannot be had.
+/// The advice for a peer that cannot be installed.
 fn missing(peer: Peer) -> String {
     let package = match peer {
         Peer::Node => "nodejs and npm",
@@ -144,7 +144,7 @@ fn missing(peer: Peer) -> String {
     )
 }
 
-/// Writes a file so that whoever reads it meanwhile sees the old or the new one, whole.
+/// Writes a file so that a concurrent reader sees the whole old one or the whole new one.
 fn publish(path: &Path, bytes: &[u8]) {
     if fs::read(path).is_ok_and(|known| known == bytes) {
         return;

@@ -29,7 +29,7 @@ use crate::{
     wait::{PATIENCE, eventually, within},
 };
 
-/// What a sink was sent.
+/// One request that a sink received.
 #[derive(Clone, Debug)]
 pub struct Received {
     /// When its head was read.
@@ -173,7 +173,15 @@ impl Sink {
     /// # Panics
     /// When no certificate can be made.
     pub async fn start_tls() -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        Self::start_tls_as("127.0.0.1").await
+    }
+
+    /// [`Self::start_tls`] with a certificate for another name: one that a proxy knows.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub async fn start_tls_as(name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -278,7 +286,7 @@ impl Sink {
     ///
     /// # Panics
     /// When more come.
-    pub async fn stays_at(&self, count: usize, duration: Duration) {
+    pub async fn listens_at(&self, count: usize, duration: Duration) {
         let what = format!("the sink {} has {count} requests", self.address);
         crate::wait::holds(duration, &what, || self.count() == count).await;
     }

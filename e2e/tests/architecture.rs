@@ -19,26 +19,67 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("backoff", &[]),
+    ("log-limit", &[]),
     ("cesql", &["event"]),
-    ("spec", &["cesql", "event", "backoff"]),
+    ("connect", &[]),
+    ("status", &[]),
+    ("spec", &["cesql", "event", "backoff", "status"]),
     ("channel", &["event"]),
     ("channel-memory", &["channel", "event", "backoff"]),
     ("channel-embedded", &["channel", "event", "backoff"]),
-    ("adapter", &["channel", "event"]),
-    ("adapter-github", &["adapter", "event", "backoff"]),
-    ("adapter-containers", &["adapter", "event", "backoff"]),
-    ("adapter-gcp-pubsub", &["adapter", "event", "backoff"]),
-    ("adapter-kubernetes-events", &["adapter", "event", "backoff"]),
+    ("adapter", &["channel", "event", "status"]),
+    (
+        "adapter-github",
+        &["adapter", "connect", "event", "backoff", "log-limit"],
+    ),
+    ("adapter-sink-binding", &["adapter", "event"]),
+    ("adapter-containers", &["adapter", "adapter-sink-binding", "backoff"]),
+    (
+        "adapter-gcp-pubsub",
+        &["adapter", "connect", "event", "backoff", "log-limit"],
+    ),
+    (
+        "adapter-kubernetes-events",
+        &["adapter", "connect", "event", "backoff", "log-limit"],
+    ),
     (
         "dataplane",
-        &["adapter", "cesql", "channel", "spec", "event", "backoff"],
+        &[
+            "adapter",
+            "cesql",
+            "channel",
+            "connect",
+            "spec",
+            "event",
+            "backoff",
+            "log-limit",
+        ],
     ),
-    ("kubernetes", &["spec", "event", "backoff"]),
+    ("kubernetes-requests", &[]),
+    (
+        "kubernetes",
+        &["kubernetes-requests", "spec", "event", "backoff", "connect", "status"],
+    ),
     ("headgate", &["*"]),
-    ("channel-kafka", &["channel", "event"]),
-    ("channel-nats", &["channel", "event"]),
+    ("channel-broker", &["channel", "event", "log-limit"]),
+    ("channel-kafka", &["channel", "channel-broker", "event"]),
+    ("channel-nats", &["channel", "channel-broker", "event"]),
     ("servers", &[]),
     ("e2e", &["event", "servers"]),
+    (
+        "sim",
+        &[
+            "adapter",
+            "backoff",
+            "cesql",
+            "channel",
+            "connect",
+            "dataplane",
+            "event",
+            "spec",
+            "status",
+        ],
+    ),
 ];
 
 /// What tests and examples of a package may use besides: real channels under the data plane, a `Stored` for an adapter.
@@ -49,7 +90,8 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("adapter", &["adapter"]),
     ("dataplane", &["channel-memory", "channel-embedded"]),
     ("spec", &["servers"]),
-    ("adapter-containers", &["servers"]),
+    ("adapter-sink-binding", &["adapter"]),
+    ("adapter-containers", &["event", "servers"]),
     ("adapter-github", &["channel", "servers"]),
     ("adapter-gcp-pubsub", &["channel", "servers"]),
     ("adapter-kubernetes-events", &["channel", "servers"]),
@@ -60,7 +102,10 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
 
 /// Library (or its prefix, with `*`) -> the only packages of ours that may name it.
 const LEAVES: &[(&str, &[&str])] = &[
-    ("kube", &["kubernetes", "adapter-kubernetes-events"]),
+    (
+        "kube",
+        &["kubernetes-requests", "kubernetes", "adapter-kubernetes-events"],
+    ),
     ("kube-*", &["kubernetes", "adapter-kubernetes-events"]),
     ("k8s-openapi", &["kubernetes", "adapter-kubernetes-events"]),
     ("rdkafka", &["channel-kafka"]),
@@ -209,7 +254,7 @@ fn every_rust_file_is_reached_from_a_module() {
 fn a_delivery_is_acknowledged_in_one_file() {
     for source in rust_files() {
         let plane = source.path.starts_with("gateway/") && !source.path.starts_with("gateway/spec/");
-        if plane && !source.is_test() && !source.path.ends_with("dataplane/src/settlement.rs") {
+        if plane && !source.is_test() && !source.path.ends_with("dataplane/src/journey/settlement.rs") {
             assert!(
                 !source.shipped().contains(".ack("),
                 "{} acknowledges; only settlement.rs may",
@@ -226,6 +271,7 @@ fn the_data_plane_names_no_backend_and_no_adapter() {
         for name in [
             "channel_memory",
             "channel_embedded",
+            "channel_broker",
             "channel_kafka",
             "channel_nats",
             "adapter_github",
@@ -235,6 +281,34 @@ fn the_data_plane_names_no_backend_and_no_adapter() {
             assert!(!source.shipped().contains(name), "{} names {name}", source.path);
         }
     }
+}
+
+#[test]
+fn only_two_files_ask_for_optional_parts() {
+    let asks = |source: &&Source| source.path.starts_with("gateway/src/") && source.text.contains("feature = \"");
+    let files: Vec<String> = rust_files()
+        .iter()
+        .filter(asks)
+        .map(|source| source.path.clone())
+        .collect();
+    assert_eq!(files, ["gateway/src/backends.rs", "gateway/src/features.rs"]);
+}
+
+#[test]
+fn every_optional_part_is_checked_by_itself() {
+    let packages = metadata()["packages"].as_array().expect("packages");
+    let gateway = packages.iter().find(|package| package["name"] == "headgate");
+    let features = gateway.expect("the package headgate")["features"].as_object();
+    let script = read(&workspace().join(".ci/run"));
+    let parts = script
+        .lines()
+        .find_map(|line| line.strip_prefix("for part in '' ")?.strip_suffix("; do"));
+    let mut checked: Vec<&str> = parts.expect("a loop over the optional parts").split(' ').collect();
+    checked.sort_unstable();
+    let mut built: Vec<&str> = features.expect("features").keys().map(String::as_str).collect();
+    built.retain(|feature| *feature != "default");
+    built.sort_unstable();
+    assert_eq!(checked, built);
 }
 
 #[test]

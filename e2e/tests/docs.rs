@@ -14,158 +14,28 @@ use e2e::{
 };
 use serde_json::json;
 
-/// Files whose capitalised words are reasons, unless they are in [`OTHER_WORDS`].
-const TELL_REASONS: &[&str] = &[
-    "adapters/gcp-pubsub/src/fault.rs",
-    "adapters/gcp-pubsub/src/reader.rs",
-    "adapters/gcp-pubsub/src/subscription.rs",
-    "adapters/github/src/adapter",
-    "adapters/github/src/api/error.rs",
-    "adapters/github/src/gap.rs",
-    "adapters/github/src/outcome.rs",
-    "adapters/containers/src/adapter.rs",
-    "adapters/containers/src/trouble.rs",
-    "adapters/github/src/registration.rs",
-    "adapters/kubernetes-events/src/",
-    "adapters/src/lib.rs",
-    "channels/kafka/src/group.rs",
-    "channels/nats/src/consumer.rs",
-    "gateway/dataplane/src/failure.rs",
-    "gateway/dataplane/src/ingress.rs",
-    "gateway/dataplane/src/metrics.rs",
-    "gateway/dataplane/src/plane/",
-    "gateway/dataplane/src/route.rs",
-    "gateway/dataplane/src/server/",
-    "gateway/kubernetes/src/",
-    "gateway/spec/src/build.rs",
-    "gateway/spec/src/build/",
-    "gateway/spec/src/document.rs",
-    "gateway/spec/src/files/reading.rs",
-    "gateway/spec/src/provisioners.rs",
-    "gateway/spec/src/schema.rs",
-    "gateway/spec/src/set.rs",
-    "gateway/src/admin.rs",
-    "gateway/src/admin/",
-    "gateway/src/backends.rs",
-    "gateway/src/backends/",
-];
-
-/// Kinds, types and severities of conditions, and other words in those files that are no reasons.
-const OTHER_WORDS: &[&str] = &[
-    "Accepting",
-    "Addressable",
-    "Authenticated",
-    "Channel",
-    "ChannelReady",
-    "CheckpointSaved",
-    "CheckpointWhole",
-    "ClusterChannelProvisioner",
-    "Complete",
-    "ContainerCreating",
-    "ContainerSource",
-    "CrashLoopBackOff",
-    "Current",
-    "DeleteOptions",
-    "DeliveriesFit",
-    "Delivering",
-    "DurabilityDegraded",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "False",
-    "Here",
-    "ImageInspectError",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "Ordered",
-    "Deployed",
-    "Event",
-    "ExternalName",
-    "GcpPubSubSource",
-    "GitHubSource",
-    "Info",
-    "KubernetesEventSource",
-    "List",
-    "MaxBytes",
-    "Never",
-    "Normal",
-    "OOMKilled",
-    "OnFailure",
-    "PodInitializing",
-    "PodScheduled",
-    "Progressing",
-    "RegistryUnavailable",
-    "ReplicaFailure",
-    "RestartPolicyKept",
-    "Retain",
-    "NumPartitions",
-    "Provisioned",
-    "Ready",
-    "Reconcile",
-    "Resolved",
-    "Secret",
-    "SecretsProvided",
-    "Service",
-    "ServiceReady",
-    "SinkHealthy",
-    "SinkProvided",
-    "Storable",
-    "StoresQuickly",
-    "Subscribed",
-    "Subscription",
-    "Swept",
-    "True",
-    "Unknown",
-    "Valid",
-    "Warning",
-    "Watching",
-    "WebhookConfigured",
-    "Accepted",
-    "ConfigMap",
-    "Deployment",
-    "FallbackToLogsOnError",
-    "Pod",
-    "Recreate",
-    "Role",
-    "RoleBinding",
-    "RuntimeDefault",
-    "ServiceAccount",
-];
-
-/// Of v0.2, and the one reason that begins in lower case.
-const LOWER_CASE: &str = "emptyHostname";
-
+/// That each reason has a page, and each page a reason, is a test of the crate `status`.
 #[test]
-fn every_reason_has_a_page_and_a_line_in_the_index() {
-    let mut told: BTreeMap<String, String> = BTreeMap::new();
-    for source in rust_files().iter().filter(|source| !source.is_test()) {
-        if TELL_REASONS.iter().any(|path| source.path.starts_with(path)) {
-            told.extend(words(source).into_iter().map(|word| (word, source.path.clone())));
-        }
-    }
-    told.retain(|word, _| !OTHER_WORDS.contains(&word.as_str()));
-    told.insert(LOWER_CASE.into(), "gateway/dataplane/src/plane/observe.rs".into());
-    let pages = pages();
-    for (word, path) in &told {
-        assert!(
-            pages.contains_key(word),
-            "{path} says {word}: write docs/reasons/{word}.md, or add a line to OTHER_WORDS when it is no reason"
-        );
-    }
-    let stale: Vec<_> = pages.keys().filter(|word| !told.contains_key(*word)).collect();
+fn every_reason_that_has_a_page_is_given_somewhere() {
+    let sources: Vec<String> = rust_files()
+        .iter()
+        .filter(|source| !source.is_test() && source.path != "gateway/status/src/reason.rs")
+        .map(Source::shipped)
+        .collect();
+    let is_given = |word: &str| {
+        let variant = format!("Reason::{}{}", word[..1].to_uppercase(), &word[1..]);
+        let text = format!("\"{word}\"");
+        sources.iter().any(|source| {
+            source.contains(&text)
+                || source
+                    .match_indices(&variant)
+                    .any(|(at, _)| !source[at + variant.len()..].starts_with(|c: char| c.is_ascii_alphanumeric()))
+        })
+    };
+    let stale: Vec<String> = pages().into_keys().filter(|word| !is_given(word)).collect();
     assert!(
         stale.is_empty(),
-        "docs/reasons has pages about words nothing says: {stale:?}"
-    );
-    let index = read(&workspace().join("docs/reasons/README.md"));
-    let listed: Vec<&str> = index
-        .lines()
-        .filter_map(|line| line.strip_prefix("| [")?.split(']').next())
-        .collect();
-    let mut sorted: Vec<&str> = told.keys().map(String::as_str).collect();
-    sorted.sort_by_key(|reason| reason.to_lowercase());
-    assert_eq!(
-        listed, sorted,
-        "the index lists each reason once, in alphabetical order"
+        "docs/reasons has pages about words that nothing says: {stale:?}"
     );
 }
 
@@ -237,7 +107,10 @@ async fn docs_metrics_md_lists_what_a_scrape_shows() {
             )
         })
         .collect();
-    assert!(differing.is_empty(), "docs/metrics.md is not true: {differing:#?}");
+    assert!(
+        differing.is_empty(),
+        "docs/reference/metrics.md is not true: {differing:#?}"
+    );
 }
 
 #[test]
@@ -254,7 +127,7 @@ fn metrics_that_pages_name_are_in_the_list() {
                 .unwrap_or(word);
             assert!(
                 documented.contains_key(word) || documented.contains_key(family),
-                "{} names {word}, which docs/metrics.md does not list",
+                "{} names {word}, which docs/reference/metrics.md does not list",
                 page.path
             );
         }
@@ -279,26 +152,43 @@ fn relative_links_lead_somewhere() {
 }
 
 #[test]
+fn every_page_is_two_clicks_from_the_readme() {
+    let pages: BTreeMap<String, String> = pages_for_people().map(|page| (page.path, page.text)).collect();
+    let mut reached = BTreeSet::from(["README.md".to_owned()]);
+    for _click in 0..2 {
+        let targets = reached.iter().filter_map(|path| Some((path, pages.get(path)?)));
+        let targets: Vec<String> = targets
+            .flat_map(|(path, text)| {
+                links(text)
+                    .into_iter()
+                    .map(|link| target(path, &link))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        reached.extend(targets);
+    }
+    let far: Vec<&String> = pages.keys().filter(|path| !reached.contains(*path)).collect();
+    assert!(far.is_empty(), "pages that docs/README.md does not list: {far:#?}");
+}
+
+/// The path from the workspace's root that a link on a page leads to.
+fn target(page: &str, link: &str) -> String {
+    let mut path: Vec<&str> = page.split('/').collect();
+    path.pop();
+    for part in link.split('#').next().unwrap_or_default().split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            "." => {}
+            _ => path.push(part),
+        }
+    }
+    path.join("/")
+}
+
+#[test]
 fn links_are_read_outside_of_code() {
     let text = "[a](b.md) and [c (d)](e/f.md#g \"title\")\n```sh\nx[1](no)\n```\n`[x](no)` ![i](j.png)\n";
     assert_eq!(links(text), ["b.md", "e/f.md#g", "j.png"]);
-}
-
-/// String literals of shipped code that are one capitalised word.
-fn words(source: &Source) -> BTreeSet<String> {
-    let shipped = source.shipped();
-    let is_word = |text: &&str| {
-        text.len() > 2
-            && text.chars().all(|c| c.is_ascii_alphanumeric())
-            && text.starts_with(|c: char| c.is_ascii_uppercase())
-            && text.contains(|c: char| c.is_ascii_lowercase())
-    };
-    shipped
-        .lines()
-        .flat_map(|line| line.split('"').skip(1).step_by(2))
-        .filter(is_word)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Reason -> text of its page.
@@ -324,9 +214,9 @@ fn pages_for_people() -> impl Iterator<Item = Source> {
 /// Type and labels of a metric.
 type Shape = (String, BTreeSet<String>);
 
-/// The rows of docs/metrics.md: `| name | type | labels | ...`.
+/// The rows of docs/reference/metrics.md: `| name | type | labels | ...`.
 fn documented() -> BTreeMap<String, Shape> {
-    let page = read(Path::new(&workspace().join("docs/metrics.md")));
+    let page = read(Path::new(&workspace().join("docs/reference/metrics.md")));
     page.lines()
         .filter_map(|line| line.strip_prefix("| `"))
         .map(|line| {

@@ -1,81 +1,98 @@
-//! The admin listener: health, readiness, metrics, and the JSON that the commands use (docs/admin-api.md).
+//! The admin listener: health, readiness, metrics, and the JSON that the commands use (docs/reference/admin-api.md).
 //!
-//! Apart from the ingress, on loopback by default. What changes state needs a bearer token when the listener is not on
-//! loopback, and never comes from a browser's page: it must be JSON, and the `Host` must be one that a page elsewhere cannot
-//! have made its browser send here.
+//! Apart from the ingress, on loopback by default. `access` says who may; what changes state never comes from a browser's page,
+//! either, for it must be JSON. Each change is one line of the log. Health and metrics are open to everyone.
 
+pub(crate) mod access;
+mod dead_letters;
 mod events;
 mod explain;
-mod letters;
+mod guard;
 mod objects;
+mod refusal;
 mod replay;
 mod trial;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use access::Access;
+use refusal::Refusal;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
-    extract::{self, DefaultBodyLimit, Path, Request},
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::{self, Next},
+    extract::{self, DefaultBodyLimit, Path},
+    http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use dataplane::{LetterError, Plane, Readiness, SwitchError};
+use bytes::Bytes;
+use dataplane::{
+    Plane, Readiness, SwitchError,
+    server::{Client, Connections, Service, WhenFull},
+};
+use event::Event;
+use hyper::{body::Incoming, service::Service as _};
+use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
-use kubernetes::Kubernetes;
 use prometheus_client::registry::Registry;
-use serde_json::json;
-use spec::ObjectName;
-use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
+use serde_json::{json, value::RawValue};
+use spec::{ObjectName, Reason};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Counts},
+    backends::cluster::Controller,
+    metrics_text::Format,
+};
 
 /// Requests are a few ids and a filter.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Open connections at most: a few people, a collector of metrics, probes.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 #[derive(Clone)]
-pub(crate) struct State(Arc<Shared>);
+pub(crate) struct State(Arc<AdminState>);
 
-struct Shared {
+struct AdminState {
     plane: Plane,
     registry: Registry,
-    token: Option<String>,
+    access: Access,
     ingress: SocketAddr,
     admin: SocketAddr,
     data: PathBuf,
     started: Timestamp,
     /// Where documents come from the API server.
-    cluster: Option<Arc<Kubernetes>>,
+    controller: Option<Controller>,
+    /// Tails that may still be opened, and listings of letters.
+    tails: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
 }
 
 impl State {
     pub(crate) fn new(
         plane: Plane,
         registry: Registry,
-        token: Option<String>,
+        access: Access,
         ingress: SocketAddr,
         admin: SocketAddr,
         data: PathBuf,
-        cluster: Option<Arc<Kubernetes>>,
+        controller: Option<Controller>,
     ) -> Self {
-        let token = token.filter(|token| !token.is_empty());
-        Self(Arc::new(Shared {
+        Self(Arc::new(AdminState {
             plane,
             registry,
-            token,
+            access,
             ingress,
             admin,
             data,
             started: Timestamp::now(),
-            cluster,
+            controller,
+            tails: Arc::new(Semaphore::new(events::TAILS_MAX)),
+            listings: Arc::new(Semaphore::new(dead_letters::LISTINGS_MAX)),
         }))
     }
 
@@ -86,21 +103,72 @@ impl State {
     /// With what cannot be read from the API server, which is in the way only of what it is about.
     fn readiness(&self) -> Readiness {
         let mut readiness = self.0.plane.readiness();
-        if let Some(cluster) = &self.0.cluster {
-            readiness.reasons.extend(cluster.troubles());
-            readiness.ready &= cluster.is_served();
+        if let Some(controller) = &self.0.controller {
+            readiness.reasons.extend(controller.troubles());
+            readiness.ready &= controller.is_served();
         }
         readiness
     }
 }
 
 /// Serves until `stop`. Open tails end with it.
-pub(crate) async fn serve(listener: TcpListener, state: State, stop: CancellationToken) -> std::io::Result<()> {
-    let app = router(state);
-    tokio::select! {
-        ended = async { axum::serve(listener, app).await } => ended,
-        () = stop.cancelled() => Ok(()),
+///
+/// The connections have bounds of their own, and one that waits for a request makes room for a new one: a peer that opens hundreds
+/// keeps neither probes nor the ingress from being answered.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    state: State,
+    connections_max: usize,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let service = AdminService(TowerToHyperService::new(router(state)));
+    let connections = Connections::new(
+        service.clone(),
+        connections_max,
+        BODY_MAX_BYTES,
+        WhenFull::CloseWaiting,
+        stop,
+    );
+    connections.accept(listener, service).await;
+    Ok(())
+}
+
+#[derive(Clone)]
+struct AdminService(TowerToHyperService<Router>);
+
+impl Service for AdminService {
+    type Body = Body;
+
+    /// A tail ends with its client, also while the channel is quiet: there are few places for tails.
+    fn answers_half_closed(&self) -> bool {
+        false
     }
+
+    async fn answer(&self, request: hyper::Request<Incoming>, client: Client) -> Response {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Remote(client.address));
+        match self.0.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
+
+    fn refused(&self, reason: Reason) {
+        tracing::debug!(
+            reason = reason.as_str(),
+            "a connection of the admin listener was cut off"
+        );
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Remote(SocketAddr);
+
+/// The change that a request made, for the log. Its handler puts it into the answer.
+#[derive(Clone, Copy)]
+struct Changed {
+    count: usize,
 }
 
 fn router(state: State) -> Router {
@@ -109,105 +177,76 @@ fn router(state: State) -> Router {
         .route("/subscriptions/{namespace}/{name}/resume", post(resume))
         .route(
             "/subscriptions/{namespace}/{name}/deadletters/redrive",
-            post(letters::redrive),
+            post(dead_letters::redrive),
         )
         .route(
             "/subscriptions/{namespace}/{name}/deadletters/drop",
-            post(letters::remove),
+            post(dead_letters::remove),
         )
-        .route("/subscriptions/{namespace}/{name}/replay", post(replay::replay))
-        .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
+        .route("/subscriptions/{namespace}/{name}/replay", post(replay::replay));
     let reading = Router::new()
+        .route("/openapi.json", get(openapi))
         .route("/info", get(info))
         .route("/objects", get(objects::list))
         .route("/channels/{namespace}/{name}/events", get(events::tail))
         .route("/channels/{namespace}/{name}/filter", get(trial::trial))
         .route("/explain", get(explain::explain))
-        .route("/deadletters", get(letters::list));
+        .route("/deadletters", get(dead_letters::list));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .nest("/api/v1", changing.merge(reading))
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "NotFound", "no such path: see docs/admin-api.md") })
+        .fallback(|| async { Refusal::not_found("no such path: see docs/reference/admin-api.md") })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::map_response(as_refusal))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::map_response(refusal::as_refusal))
         .with_state(state)
 }
 
-/// What the framework refuses by itself, as our own refusals are: JSON with a reason.
-async fn as_refusal(answer: Response) -> Response {
-    let status = answer.status();
-    let is_ours = answer
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == "application/json");
-    let reason = match status {
-        _ if is_ours => return answer,
-        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
-        StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
-        _ if status.is_client_error() => "BadRequest",
-        _ => return answer,
-    };
-    let (head, body) = answer.into_parts();
-    let said = axum::body::to_bytes(body, BODY_MAX_BYTES).await.unwrap_or_default();
-    let message = match &said[..] {
-        [] => status.to_string(),
-        said => String::from_utf8_lossy(said).into_owned(),
-    };
-    let mut refusal = Refusal::new(status, reason, message).into_response();
-    if let Some(allowed) = head.headers.get(header::ALLOW) {
-        refusal.headers_mut().insert(header::ALLOW, allowed.clone());
-    }
-    refusal
-}
+/// The slowest rate that is meant by anybody, in events a second: about one a day. Slower ones are slips, as 1e-300 is.
+const RATE_MIN: f64 = 1e-5;
 
-/// An error as JSON: `{"reason": ..., "message": ...}`.
-pub(crate) struct Refusal {
-    status: StatusCode,
-    reason: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason,
-            message: message.into(),
+/// Events a second, of a replay or a redrive.
+fn check_rate(rate: Option<f64>) -> Result<(), Refusal> {
+    match rate {
+        Some(rate) if !(rate.is_finite() && rate >= RATE_MIN) => {
+            let message = format!("rate is events a second: a number of at least {RATE_MIN}, not {rate}");
+            Err(Refusal::bad_request(message))
         }
+        _ => Ok(()),
     }
+}
+
+/// An event as it was sent, to be put into an answer: numbers, order and depth stay what they are, which they would not through a
+/// parser. On one line.
+fn cloudevent(event: &Event) -> Box<RawValue> {
+    let text = String::from_utf8(event.to_json_line()).expect("JSON is UTF-8");
+    RawValue::from_string(text).expect("an event is written as valid JSON")
+}
+
+/// A line of a redrive or a replay; the last one says how it ended.
+fn line(mut counts: Counts, is_last: bool, stopped: Option<String>) -> Bytes {
+    if is_last {
+        counts.done = stopped.is_none().then_some(true);
+        counts.stopped = stopped;
+    }
+    format!("{}\n", json!(counts)).into()
 }
 
 /// `NAMESPACE/NAME`, as the value of a parameter.
 fn object(parameter: &str, text: &str) -> Result<ObjectName, Refusal> {
     let Some((namespace, name)) = text.split_once('/') else {
         let message = format!("{parameter} {text:?} is not NAMESPACE/NAME");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+        return Err(Refusal::bad_request(message));
     };
     Ok(ObjectName::new(namespace, name))
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (
-            self.status,
-            Json(json!({ "reason": self.reason, "message": self.message })),
-        )
-            .into_response()
-    }
-}
-
-impl From<LetterError> for Refusal {
-    fn from(error: LetterError) -> Self {
-        let (status, reason) = match &error {
-            LetterError::NoSubscription(_) | LetterError::NoLetter { .. } => (StatusCode::NOT_FOUND, "NotFound"),
-            LetterError::NotRunning(_) => (StatusCode::CONFLICT, "NotRunning"),
-            LetterError::Read(_) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
-        };
-        Self::new(status, reason, dataplane::chain(&error))
-    }
+/// The description of this API; an end-to-end test compares it with the answers.
+async fn openapi() -> Response {
+    let head = [(header::CONTENT_TYPE, "application/json")];
+    (head, include_str!("admin/openapi.json")).into_response()
 }
 
 async fn readyz(extract::State(state): extract::State<State>) -> Response {
@@ -219,31 +258,43 @@ async fn readyz(extract::State(state): extract::State<State>) -> Response {
     };
     (
         status,
-        Json(json!({ "ready": readiness.ready, "reasons": readiness.reasons })),
+        Json(api::Ready {
+            degraded: readiness.degraded,
+            ready: readiness.ready,
+            reasons: readiness.reasons,
+        }),
     )
         .into_response()
 }
 
-async fn metrics(extract::State(state): extract::State<State>) -> Response {
+async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::preferred(accept);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &state.0.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal", error.to_string()).into_response(),
+        Ok(()) => {
+            let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+            (head, format.of(text)).into_response()
+        }
+        Err(error) => {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, error.to_string()).into_response()
+        }
     }
 }
 
 async fn info(extract::State(state): extract::State<State>) -> Response {
     let (shared, readiness) = (&state.0, state.readiness());
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "ingress": format!("http://{}", shared.ingress),
-        "admin": format!("http://{}", shared.admin),
-        "data": shared.data.display().to_string(),
-        "startedAt": shared.started,
-        "generation": state.plane().spec().generation,
-        "ready": readiness.ready,
-        "reasons": readiness.reasons,
-    });
+    let body = api::Info {
+        admin: format!("http://{}", shared.admin),
+        data: shared.data.display().to_string(),
+        degraded: readiness.degraded,
+        generation: state.plane().spec().generation,
+        ingress: format!("http://{}", shared.ingress),
+        ready: readiness.ready,
+        reasons: readiness.reasons,
+        started_at: Some(shared.started),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     Json(body).into_response()
 }
 
@@ -263,77 +314,13 @@ async fn resume(
 
 fn switched(result: Result<(), SwitchError>) -> Response {
     match result {
-        Ok(()) => Json(json!({})).into_response(),
-        Err(error @ SwitchError::NotFound(_)) => {
-            Refusal::new(StatusCode::NOT_FOUND, "NotFound", error.to_string()).into_response()
-        }
-        Err(error @ SwitchError::NotPersisted(_)) => {
-            Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "NotPersisted", error.to_string()).into_response()
-        }
+        Ok(()) => (Extension(Changed { count: 1 }), Json(json!({}))).into_response(),
+        Err(error @ SwitchError::NotFound(_)) => Refusal::not_found(error.to_string()).into_response(),
+        Err(error @ SwitchError::NotPersisted(_)) => Refusal::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            Reason::NotPersisted,
+            dataplane::chain(&error),
+        )
+        .into_response(),
     }
-}
-
-/// Guards what changes state.
-async fn may_change(extract::State(state): extract::State<State>, request: Request<Body>, next: Next) -> Response {
-    // Another method is refused by the route.
-    if request.method() != Method::POST {
-        return next.run(request).await;
-    }
-    match check(&state, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-fn check(state: &State, headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &header::HeaderValue| value.to_str().ok())
-    };
-    match &state.0.token {
-        Some(token) => {
-            let sent = text(header::AUTHORIZATION)
-                .and_then(|value| value.strip_prefix("Bearer "))
-                .unwrap_or_default();
-            if !bool::from(sent.as_bytes().ct_eq(token.as_bytes())) {
-                let message = "this changes state: send `Authorization: Bearer TOKEN` (--admin-token)";
-                return Err(Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", message));
-            }
-        }
-        None if !state.0.admin.ip().is_loopback() => {
-            let message =
-                "the admin listener is not on loopback: start the gateway with --admin-token to allow changes";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "NoAdminToken", message));
-        }
-        None => {
-            let host = text(header::HOST).unwrap_or_default();
-            let host = host
-                .rsplit_once(':')
-                .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-                .map_or(host, |(name, _)| name);
-            let literal = host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<IpAddr>()
-                .is_ok();
-            if !literal && !host.eq_ignore_ascii_case("localhost") {
-                return Err(Refusal::new(
-                    StatusCode::FORBIDDEN,
-                    "ForeignHost",
-                    "the Host header must be localhost or an IP address",
-                ));
-            }
-        }
-    }
-    // A page can make a browser post forms and plain text to other sites without asking, but not JSON.
-    if !text(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().starts_with("application/json")) {
-        let message = "this changes state: send `Content-Type: application/json`";
-        return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "UnsupportedMediaType",
-            message,
-        ));
-    }
-    Ok(())
 }

@@ -1,8 +1,9 @@
-//! What each embedded channel's log counted, and the data folder for all of them, asked for when metrics are scraped.
+//! Metrics of the embedded channels' logs and of their data folder, read when metrics are scraped.
 
 use std::{collections::HashMap, fmt, sync::Arc, sync::Weak};
 
 use channel_embedded::{DataFolder, EmbeddedChannel, SYNC_BUCKETS_SECONDS, Stats};
+use channel_memory::Budget;
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -18,6 +19,7 @@ pub(crate) type OpenLogs = Arc<Mutex<HashMap<ObjectName, Weak<EmbeddedChannel>>>
 pub(crate) struct LogMetrics {
     pub(crate) logs: OpenLogs,
     pub(crate) folder: DataFolder,
+    pub(crate) memory: Budget,
 }
 
 impl Collector for LogMetrics {
@@ -63,13 +65,20 @@ impl Collector for LogMetrics {
         family(
             "headgate_log_repeats_forgotten",
             "Events whose repeats are stored again before the dedup window has passed, for want of room",
-            |stats| Box::new(ConstCounter::new(stats.repeats_forgotten_early)),
+            |stats| Box::new(ConstCounter::new(stats.repeats_evicted_early)),
         )?;
         family(
             "headgate_log_sync_seconds",
             "Duration of syncs, one for each write of a batch",
             |stats| Box::new(Syncs(stats.clone())),
         )?;
+        self.encode_data(&mut encoder)
+    }
+}
+
+impl LogMetrics {
+    /// Encodes what belongs to no channel: the data folder and the memory budget.
+    fn encode_data(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let syncs = ConstCounter::new(self.folder.syncs());
         syncs.encode(encoder.encode_descriptor(
             "headgate_data_syncs",
@@ -77,13 +86,40 @@ impl Collector for LogMetrics {
             None,
             syncs.metric_type(),
         )?)?;
-        let used = ConstGauge::new(self.folder.headroom_used());
+        let used = ConstGauge::new(self.folder.reserved_space_used());
         used.encode(encoder.encode_descriptor(
-            "headgate_data_headroom_used_bytes",
-            "Bytes of the headroom that a full disk has taken",
+            "headgate_data_reserved_used_bytes",
+            "Bytes of the reserved space that a full disk has taken",
             None,
             used.metric_type(),
-        )?)
+        )?)?;
+        let mut gauge = |name, help, bytes| {
+            let gauge = ConstGauge::<u64>::new(bytes);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge(
+            "headgate_memory_used_bytes",
+            "Bytes that all in-memory channels hold together",
+            self.memory.used() as u64,
+        )?;
+        gauge(
+            "headgate_memory_budget_bytes",
+            "Bytes that all in-memory channels may hold together",
+            self.memory.total() as u64,
+        )?;
+        let Some(space) = self.folder.space() else {
+            return Ok(());
+        };
+        gauge(
+            "headgate_data_free_bytes",
+            "Bytes that are free on the disk of the data folder",
+            space.free,
+        )?;
+        gauge(
+            "headgate_data_disk_bytes",
+            "Bytes of the disk of the data folder",
+            space.total,
+        )
     }
 }
 

@@ -1,22 +1,28 @@
 //! `headgate`: one binary, one subcommand per file in `commands/`.
 
 mod admin;
+mod api;
 mod args;
 mod backends;
 mod client;
 mod commands;
+mod completion;
 mod documents;
+mod features;
+mod file_limit;
+mod json_view;
 mod log_metrics;
+mod metrics_text;
 mod output;
-mod replicas;
 mod run;
+mod signals;
+mod systemd;
 mod table;
 mod telemetry;
 
 use std::process::ExitCode;
 
 use args::{Args, Command};
-use clap::Parser;
 
 /// Small allocations from many tasks; measured 8% less CPU an event than the system's allocator.
 #[global_allocator]
@@ -31,6 +37,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Exit code 3.
     Unreachable(String),
+    /// By Ctrl-C, after it said what it had done. Exit code 130, as shells have it.
+    Interrupted(String),
     /// Exit code 70.
     Internal(anyhow::Error),
 }
@@ -53,22 +61,30 @@ impl Failure {
             Self::Wrong(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::Interrupted(_) => 130,
             Self::Internal(_) => 70,
         }
     }
 
     fn message(&self) -> String {
         match self {
-            Self::Wrong(message) | Self::Usage(message) | Self::Unreachable(message) => message.clone(),
+            Self::Wrong(message) | Self::Usage(message) | Self::Unreachable(message) | Self::Interrupted(message) => {
+                message.clone()
+            }
             Self::Internal(error) => format!("internal error: {error:#}"),
         }
     }
 }
 
 fn main() -> ExitCode {
-    // Prints help and usage errors itself, and ends with 0 or 2.
-    let args = Args::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
+    match completion::complete() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => error.exit(),
+    }
+    // Prints help and usage errors itself, and ends with 0 or 2.
+    let args = args::parse();
     // A panic anywhere in a command is an internal error, not whatever code the runtime would give it.
     let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| start(args)));
     let failure = match run {

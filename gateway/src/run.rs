@@ -1,42 +1,51 @@
-//! The gateway as a process: composition, supervision, drain.
+//! The gateway as a process: it is built, its parts run, and it drains.
 //!
-//! Each part is started into one set under a name. The first to end starts the drain, which goes in the order of an event's
-//! journey: the ingress refuses, deliveries in flight finish, channels sync (CONTRACT OP-1, OP-3).
+//! The first part to end starts the drain, which follows an event's journey: the ingress refuses, deliveries in flight
+//! finish, channels sync (CONTRACT OP-1, OP-3).
 
-use std::{sync::Arc, time::Duration};
+mod one_kind;
+pub(crate) mod parts;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use channel_embedded::DataFolder;
-use dataplane::{Plane, Settings, chain};
-use spec::Spec;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-    time::Instant,
+use dataplane::{
+    Plane, Settings, chain,
+    server::{Further, Listeners, Serving},
 };
-use tokio_util::sync::CancellationToken;
+use prometheus_client::registry::Registry;
+use spec::{Reload, Spec};
+use tokio::{net::TcpListener, sync::watch, time::Instant};
 use url::Url;
 
+use self::parts::{Parts, Stop};
 use crate::{
-    Failure, admin, args,
-    backends::{self, Address, Backends, Containers},
+    Failure,
+    admin::{
+        self,
+        access::{Access, Secret},
+    },
+    args,
+    backends::{
+        self, Address, Backends,
+        cluster::{self, Controller, Membership},
+        containers,
+    },
     documents::Documents,
-    replicas::{self, Replicas, Turns},
+    file_limit::Files,
+    signals::Signals,
+    systemd::Systemd,
     telemetry,
 };
 
-/// Of the grace period this much is kept for syncing and closing after the last delivery.
+/// The part of the grace period that is reserved for syncing and closing after the last delivery.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// How long to wait for the lock of a process that may be ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why a part ended: its name, and what was wrong if it should not have.
-type Ended = (&'static str, anyhow::Result<()>);
-
-/// Sources of one kind, without channels: they send to a sink that is elsewhere.
+/// Sources of one kind, without channels: they send to a sink elsewhere.
 pub(crate) struct Alone {
     pub(crate) kind: spec::Kind,
     pub(crate) sink: Url,
@@ -44,264 +53,234 @@ pub(crate) struct Alone {
     pub(crate) state: Option<(spec::ObjectName, String)>,
 }
 
-pub(crate) async fn run(args: args::Run, alone: Option<Alone>, admin_token: Option<String>) -> Result<(), Failure> {
-    let (publish, specs) = watch::channel(Arc::new(Spec::default()));
-    // A path that is not there ends this before anything else is touched.
-    let requests = kubernetes::Requests::default();
-    let documents = Documents::open(&args, publish, &requests).await?;
-    let cluster = documents.cluster();
-    raise_file_limit();
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let folder = open_folder(&args.data).await?;
-    let (ingress, admin_listener) = (bind(args.listen, "--listen").await?, bind(args.admin, "--admin").await?);
-    let (listen, admin_address) = (ingress.local_addr()?, admin_listener.local_addr()?);
-    let url = match (&args.public_url, &args.cluster.service) {
+/// Runs the gateway until a signal or a fault ends it.
+pub(crate) async fn run(args: args::Run, alone: Option<Alone>, operate: Option<Secret>) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    let systemd = Systemd::of_environment();
+    let gateway = Gateway::open(args, alone, operate).await?;
+    let (plane, listen, admin, grace) = (gateway.plane.clone(), gateway.listen, gateway.admin, gateway.args.grace);
+    let (stop, reload) = (Stop::default(), Arc::new(Reload::default()));
+    let controller = gateway.documents.controller().cloned();
+    let is_ready = || plane.is_ready() && controller.as_ref().is_none_or(Controller::is_served);
+    let hangup = || {
+        // Objects of a cluster are watched: nothing is read again.
+        if controller.is_none() {
+            systemd.reloading();
+            reload.ask();
+        }
+    };
+    let mut parts = gateway.start(&stop, &reload);
+    let until_end = async {
+        let fault = tokio::select! {
+            never = ready(is_ready, &plane, &systemd, listen, admin) => match never {},
+            name = signals.end(hangup) => {
+                tracing::info!(signal = name, grace_s = grace.as_secs(), "draining");
+                None
+            }
+            fault = parts.first_end() => {
+                tracing::error!(error = format!("{fault:#}"), "a part of the gateway ended, draining");
+                Some(fault)
+            }
+        };
+        systemd.stopping();
+        drain(&plane, &stop, parts, grace, signals.end(|| ())).await;
+        fault
+    };
+    let fault = tokio::select! {
+        fault = until_end => fault,
+        // Also during the drain: the watchdog watches until the process ends.
+        never = systemd.report(&plane, &reload) => match never {},
+    };
+    fault.map_or(Ok(()), |fault| Err(Failure::Internal(fault)))?;
+    tracing::info!("gateway has ended");
+    Ok(())
+}
+
+/// Ends the gateway in the order of an event's journey. `again` is a second signal, which skips the waiting.
+async fn drain(plane: &Plane, stop: &Stop, parts: Parts, grace: Duration, again: impl Future<Output = &'static str>) {
+    let deadline = Instant::now() + grace.saturating_sub(CLOSING_TIME);
+    plane.refuse();
+    stop.ingress.cancel();
+    let drained = async {
+        plane.drain(deadline).await;
+        stop.all.cancel();
+        parts.all_end().await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep_until(deadline + 2 * CLOSING_TIME) => tracing::warn!("grace period is over, ending without waiting for the rest"),
+        name = again => tracing::warn!(signal = name, "asked again, ending without waiting for deliveries in flight"),
+    }
+}
+
+/// A gateway whose addresses are bound and whose data folder is locked. None of its parts runs yet.
+struct Gateway {
+    args: args::Run,
+    /// The one kind of source that it runs, for an adapter alone.
+    only: Option<spec::Kind>,
+    operate: Option<Secret>,
+    documents: Documents,
+    specs: watch::Receiver<Arc<Spec>>,
+    files: Files,
+    ingress_listener: TcpListener,
+    admin_listener: TcpListener,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    /// Listeners that container sources open later.
+    further: Further,
+    membership: Option<Membership>,
+    plane: Plane,
+    registry: Registry,
+}
+
+impl Gateway {
+    async fn open(args: args::Run, alone: Option<Alone>, operate: Option<Secret>) -> Result<Self, Failure> {
+        let (publish, specs) = watch::channel(Arc::new(Spec::default()));
+        // A path that does not exist ends the start before anything else is touched.
+        let requests = backends::Requests::default();
+        args.egress.enforce(args.listen);
+        let documents = Documents::open(&args, publish, &requests).await?;
+        let files = Files::of_process();
+        keep_files_private();
+        let (folder, ingress_listener, admin_listener) = claim(&args).await?;
+        let (listen, admin) = (ingress_listener.local_addr()?, admin_listener.local_addr()?);
+        let url = public_url(&args, listen);
+
+        let mut registry = telemetry::registry();
+        let (listeners, further) = Listeners::beside(listen);
+        let containers = containers::sources(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
+        requests.register(&mut registry);
+        let controller = documents.controller();
+        let (membership, in_cluster) = controller.map(|controller| controller.join(&args, listen)).unzip();
+        let identity = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
+            Some((state, uid)) => {
+                Some(cluster::identity_in_cluster(state, uid, args.kube_context.as_deref(), &requests).await?)
+            }
+            None => None,
+        };
+        let address = Address {
+            url: url.clone(),
+            is_public: args.public_url.is_some(),
+        };
+        let memory = channel_memory::Budget::new(args.memory_budget);
+        let backends = Backends::new(folder, memory, address, containers, &mut registry)
+            .of_cluster(args.kube_context.clone(), requests)
+            .in_cluster(in_cluster)
+            .alone(identity);
+        let settings = Settings {
+            max_body_bytes: args.max_body_bytes,
+            max_hops: args.max_hops,
+            ingress_url: url.clone(),
+            state_dir: Some(args.data.clone()),
+            remote: alone.as_ref().map(|alone| alone.sink.clone()),
+        };
+        let plane = Plane::new(settings, Arc::new(backends), &mut registry)
+            .map_err(|error| Failure::Wrong(error.to_string()))?;
+        tracing::info!(ingress = %listen, %admin, data = %args.data.display(), %url, version = env!("CARGO_PKG_VERSION"), "gateway is listening");
+        Ok(Self {
+            args,
+            only: alone.map(|alone| alone.kind),
+            operate,
+            documents,
+            specs,
+            files,
+            ingress_listener,
+            admin_listener,
+            listen,
+            admin,
+            further,
+            membership,
+            plane,
+            registry,
+        })
+    }
+
+    /// Starts every part.
+    fn start(mut self, stop: &Stop, reload: &Arc<Reload>) -> Parts {
+        let mut parts = Parts::default();
+        let specs = self.start_specs(&mut parts, stop);
+        let (plane, stopped) = (self.plane.clone(), stop.all.clone());
+        parts.spawn("data plane", async move {
+            plane.run(specs, stopped).await;
+            Ok(())
+        });
+        let serving = Serving {
+            connections_max: self.files.ingress,
+            admin: self.admin,
+            grace: self.args.grace,
+        };
+        let (listener, further, plane, stopped) = (
+            self.ingress_listener,
+            self.further,
+            self.plane.clone(),
+            stop.ingress.clone(),
+        );
+        parts.spawn("ingress", async move {
+            let served = dataplane::server::serve(listener, further, plane, serving, stopped).await;
+            served.context("ingress listener")
+        });
+        let access = Access::new(
+            self.admin,
+            self.operate,
+            &self.args.access,
+            self.args.cluster.service.as_deref(),
+            &mut self.registry,
+        );
+        let state = admin::State::new(
+            self.plane,
+            self.registry,
+            access,
+            self.listen,
+            self.admin,
+            self.args.data,
+            self.documents.controller().cloned(),
+        );
+        let (listener, connections_max, stopped) = (self.admin_listener, self.files.admin, stop.all.clone());
+        parts.spawn("admin", async move {
+            let served = admin::serve(listener, state, connections_max, stopped).await;
+            served.context("admin listener")
+        });
+        parts.spawn("documents", self.documents.run(reload.clone(), stop.all.clone()));
+        parts
+    }
+
+    /// Starts the parts that specs pass on their way from the documents to the data plane: an adapter alone takes the sources
+    /// of one kind, a replica takes its share.
+    fn start_specs(&mut self, parts: &mut Parts, stop: &Stop) -> watch::Receiver<Arc<Spec>> {
+        let mut specs = self.specs.clone();
+        if let Some(kind) = self.only {
+            let (publish, of_kind) = watch::channel(Arc::new(Spec::default()));
+            let (all, stopped) = (std::mem::replace(&mut specs, of_kind), stop.all.clone());
+            parts.spawn("documents of one kind", async move {
+                one_kind::publish(kind, all, &publish, stopped).await;
+                Ok(())
+            });
+        }
+        match self.membership.take() {
+            Some(membership) => membership.start(parts, stop, specs, &self.plane),
+            None => specs,
+        }
+    }
+}
+
+/// Returns the URL under which senders reach the ingress, without a trailing slash.
+fn public_url(args: &args::Run, listen: SocketAddr) -> String {
+    match (&args.public_url, &args.cluster.service) {
         (Some(url), _) => url.as_str().trim_end_matches('/').to_owned(),
         (None, Some(service)) => format!("http://{service}"),
         (None, None) => format!("http://{listen}"),
-    };
-
-    let mut registry = telemetry::registry();
-    let settings = Settings {
-        max_body_bytes: args.max_body_bytes,
-        max_hops: args.max_hops,
-        ingress_url: url.clone(),
-        state_dir: Some(args.data.clone()),
-        remote: alone.as_ref().map(|alone| alone.sink.clone()),
-    };
-    let address = Address {
-        url: url.clone(),
-        is_public: args.public_url.is_some(),
-    };
-    let (listeners, further) = dataplane::server::Listeners::beside(listen);
-    let containers = Containers::new(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
-    requests.register(&mut registry);
-    let (replicas, in_cluster) = cluster
-        .as_ref()
-        .map(|cluster| replicas::join(cluster, &args, listen))
-        .unzip();
-    let (turns, workloads) = (
-        replicas.as_ref().map(Replicas::turns),
-        in_cluster.as_ref().map(|in_cluster| in_cluster.workloads.clone()),
-    );
-    let kept = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
-        Some((state, uid)) => Some(backends::kept_in(state, uid, args.kube_context.as_deref(), &requests).await?),
-        None => None,
-    };
-    let backends = Backends::new(folder, address, containers, &mut registry)
-        .of_cluster(args.kube_context.clone(), requests)
-        .in_cluster(in_cluster)
-        .alone(kept);
-    let backends = Arc::new(backends);
-    let plane = Plane::new(settings, backends, &mut registry).map_err(|error| Failure::Wrong(error.to_string()))?;
-
-    let (stop, stop_ingress) = (CancellationToken::new(), CancellationToken::new());
-    let mut parts: JoinSet<Ended> = JoinSet::new();
-    let (running, stopped) = (plane.clone(), stop.clone());
-    let specs = match alone {
-        Some(alone) => {
-            let (publish, of_kind) = watch::channel(Arc::new(Spec::default()));
-            let stopped = stop.clone();
-            parts.spawn(async move {
-                (
-                    "documents of one kind",
-                    only(alone.kind, specs, &publish, stopped).await,
-                )
-            });
-            of_kind
-        }
-        None => specs,
-    };
-    let specs = match replicas {
-        Some(replicas) => {
-            let (publish, mine) = watch::channel(Arc::new(Spec::default()));
-            let (sharing, stopped) = (plane.clone(), stop.clone());
-            parts.spawn(async move {
-                replicas.run(specs, publish, sharing, stopped).await;
-                ("replicas", Ok(()))
-            });
-            mine
-        }
-        None => specs,
-    };
-    if let Some(workloads) = workloads {
-        let stopped = stop.clone();
-        parts.spawn(async move {
-            workloads.run(stopped).await;
-            ("workloads", Ok(()))
-        });
-    }
-    parts.spawn(async move {
-        running.run(specs, stopped).await;
-        ("data plane", Ok(()))
-    });
-    let (serving, stopped, grace) = (plane.clone(), stop_ingress.clone(), args.grace);
-    parts.spawn(async move {
-        (
-            "ingress",
-            dataplane::server::serve(ingress, further, serving, stopped, grace)
-                .await
-                .context("ingress listener"),
-        )
-    });
-    let state = admin::State::new(
-        plane.clone(),
-        registry,
-        admin_token,
-        listen,
-        admin_address,
-        args.data.clone(),
-        cluster.clone(),
-    );
-    if let Some(cluster) = cluster {
-        // A gateway that drains has nothing to report: the next one does.
-        let observing = Observing {
-            plane: plane.clone(),
-            turns,
-        };
-        let stopped = stop_ingress.clone();
-        parts.spawn(async move {
-            cluster.report(observing, stopped).await;
-            ("status", Ok(()))
-        });
-    }
-    let stopped = stop.clone();
-    parts.spawn(async move {
-        (
-            "admin",
-            admin::serve(admin_listener, state, stopped)
-                .await
-                .context("admin listener"),
-        )
-    });
-    let stopped = stop.clone();
-    parts.spawn(async move { ("documents", documents.run(stopped).await) });
-
-    tracing::info!(ingress = %listen, admin = %admin_address, data = %args.data.display(), %url, version = env!("CARGO_PKG_VERSION"), "gateway is listening");
-    let mut signals = {
-        let [term, int] = signals;
-        [term?, int?]
-    };
-    let ready = ready(&plane, listen, admin_address);
-    let first = tokio::select! {
-        never = ready => match never {},
-        name = caught(&mut signals) => {
-            tracing::info!(signal = name, grace_s = args.grace.as_secs(), "draining");
-            None
-        }
-        Some(ended) = parts.join_next() => Some(ended),
-    };
-    let unexpected = first.map(|ended| match ended {
-        Ok((part, Ok(()))) => anyhow::anyhow!("{part} ended unexpectedly"),
-        Ok((part, Err(error))) => error.context(part),
-        Err(panic) => anyhow::anyhow!(panic).context("a part of the gateway panicked"),
-    });
-    if let Some(error) = &unexpected {
-        tracing::error!(error = format!("{error:#}"), "a part of the gateway ended, draining");
-    }
-
-    let deadline = Instant::now() + args.grace.saturating_sub(CLOSING_TIME);
-    plane.refuse();
-    stop_ingress.cancel();
-    let drain = async {
-        plane.drain(deadline).await;
-        stop.cancel();
-        while parts.join_next().await.is_some() {}
-    };
-    tokio::select! {
-        () = drain => {}
-        () = tokio::time::sleep_until(deadline + 2 * CLOSING_TIME) => tracing::warn!("grace period is over, ending without waiting for the rest"),
-        name = caught(&mut signals) => tracing::warn!(signal = name, "asked again, ending without waiting for deliveries in flight"),
-    }
-    match unexpected {
-        None => {
-            tracing::info!("gateway has ended");
-            Ok(())
-        }
-        Some(error) => Err(Failure::Internal(error)),
     }
 }
 
-/// What a cluster is told of the data plane: of what this replica writes the status of.
-struct Observing {
-    plane: Plane,
-    turns: Option<Turns>,
-}
-
-impl Observing {
-    /// Without the channels whose Services are another replica's to make.
-    fn ours(&self, spec: Arc<Spec>) -> Arc<Spec> {
-        let is_ours = |name: &spec::ObjectName| self.is_ours(&spec::ObjectKey::new(spec::Kind::Channel, name.clone()));
-        if spec.channels.keys().all(is_ours) {
-            return spec;
-        }
-        let mut ours = Spec::clone(&spec);
-        ours.channels.retain(|name, _| is_ours(name));
-        Arc::new(ours)
-    }
-
-    fn is_ours(&self, key: &spec::ObjectKey) -> bool {
-        self.turns.as_ref().is_none_or(|turns| turns.writes_status(key))
-    }
-}
-
-impl kubernetes::Observe for Observing {
-    fn applied(&self) -> u64 {
-        self.plane.applied()
-    }
-
-    fn observe(&self) -> (Arc<Spec>, spec::Observed) {
-        loop {
-            let (spec, mut observed) = (self.plane.spec(), self.plane.observe());
-            // Between the two, another spec may have come.
-            if Arc::ptr_eq(&spec, &self.plane.spec()) {
-                observed.objects.retain(|key, _| self.is_ours(key));
-                return (self.ours(spec), observed);
-            }
-        }
-    }
-
-    fn has(&self, source: &spec::ObjectKey) -> bool {
-        // Of a source that is another replica's, that one says when it may go.
-        !self.is_ours(source) || self.plane.has(source)
-    }
-
-    fn may_write(&self, key: &spec::ObjectKey) -> bool {
-        self.is_ours(key)
-    }
-}
-
-/// Publishes of each spec the sources of one kind, until `stop`.
-async fn only(
-    kind: spec::Kind,
-    mut specs: watch::Receiver<Arc<Spec>>,
-    publish: &watch::Sender<Arc<Spec>>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    loop {
-        let mut spec = Spec::clone(&specs.borrow_and_update());
-        spec.channels.clear();
-        spec.subscriptions.clear();
-        spec.provisioners.clear();
-        spec.sources.retain(|key, _| key.kind == kind);
-        spec.objects.retain(|key, _| key.kind == kind);
-        if spec.generation > 0 && spec.objects.is_empty() {
-            tracing::warn!(kind = kind.as_str(), "the documents have no source of this kind");
-        }
-        publish.send_replace(Arc::new(spec));
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = specs.changed() => if changed.is_err() {
-                stop.cancelled().await;
-                return Ok(());
-            },
-        }
-    }
-}
-
-/// Says once that the gateway is ready, then waits for ever.
-async fn ready(plane: &Plane, listen: std::net::SocketAddr, admin: std::net::SocketAddr) -> std::convert::Infallible {
-    while !plane.readiness().ready {
+/// Reports once that the gateway is ready, then waits for ever.
+async fn ready(
+    is_ready: impl Fn() -> bool,
+    plane: &Plane,
+    systemd: &Systemd,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> std::convert::Infallible {
+    while !is_ready() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let spec = plane.spec();
@@ -309,18 +288,30 @@ async fn ready(plane: &Plane, listen: std::net::SocketAddr, admin: std::net::Soc
         ingress = %listen, %admin, channels = spec.channels.len(), subscriptions = spec.subscriptions.len(),
         sources = spec.sources.len(), "gateway is ready"
     );
+    systemd.ready();
     std::future::pending().await
 }
 
-async fn caught(signals: &mut [Signal; 2]) -> &'static str {
-    let [term, int] = signals;
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    }
+/// Locks the data folder and binds both addresses.
+///
+/// An existing folder is locked first: that another gateway uses it is the better message. A new one is made after the
+/// addresses are bound: a taken port leaves no folder behind.
+async fn claim(args: &args::Run) -> Result<(DataFolder, TcpListener, TcpListener), Failure> {
+    let existing = if args.data.exists() {
+        Some(open_folder(&args.data).await?)
+    } else {
+        None
+    };
+    let ingress = bind(args.listen, "--listen").await?;
+    let admin = bind(args.admin, "--admin").await?;
+    let folder = match existing {
+        Some(folder) => folder,
+        None => open_folder(&args.data).await?,
+    };
+    Ok((folder, ingress, admin))
 }
 
-/// A process that was just killed holds its lock until the kernel has taken it apart.
+/// Opens the data folder. A process that was just killed holds its lock until the kernel has cleaned up.
 async fn open_folder(path: &std::path::Path) -> Result<DataFolder, Failure> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
@@ -334,7 +325,7 @@ async fn open_folder(path: &std::path::Path) -> Result<DataFolder, Failure> {
     }
 }
 
-async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| {
         Failure::Wrong(format!(
@@ -343,15 +334,8 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, 
     })
 }
 
-/// Connections and segments are files: the soft limit of many systems (1024) is below what we bound ourselves by.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::debug!("the limit of open files stays as it is");
-    }
+/// Events, switches and checkpoints are the gateway's alone: no other user can read the files of this process, whatever
+/// the umask was.
+fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }

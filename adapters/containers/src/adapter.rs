@@ -1,11 +1,11 @@
-//! Keeps one container running: found or made, followed, started again, replaced when its source changed.
+//! Keeps one container running: finds or creates it, follows it, restarts it, replaces it when its source changed.
 //!
-//! A stopping gateway leaves the container as it is; the next one finds it by its labels. Whatever stands in the way is the
-//! condition `Deployed`, and tried again.
+//! A stopping gateway leaves the container as it is; the next one finds it by its labels. The condition `Deployed` reports an
+//! obstacle, and the adapter retries.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Source};
+use adapter::{Adapter, Cause, Reason, Source};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -13,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Engine, EngineAddress, Metrics, Restart, Trouble,
+    container_spec::ContainerSpec,
     engine::State,
     follow::follow,
     metrics::Gauges,
     output::Output,
     restart::{Exit, History, Next},
     trouble::NO_ENGINE,
-    wanted::Wanted,
 };
 
-/// The condition that says how the container is.
+/// The condition that reports the container's state.
 pub(crate) const DEPLOYED: &str = "Deployed";
 
 /// A container that ended before is believed to run once it did so for this long: a crash loop reads as one.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 
-/// An engine that is away is asked again after 1 s, doubled up to this: it is back within seconds of its start.
+/// An engine that does not answer is retried after 1 s, doubled up to this: it answers within seconds of its start.
 const ENGINE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Makes the ingress reachable from containers, at this machine's address in their network.
@@ -38,16 +38,17 @@ pub trait Reach: Send + Sync {
     async fn reach(&self, address: IpAddr) -> Result<(), String>;
 }
 
+/// Keeps the container of one source running.
 pub struct ContainerAdapter {
     config: Config,
     source: Source,
-    wanted: Wanted,
+    spec: ContainerSpec,
     address: EngineAddress,
     reach: Arc<dyn Reach>,
     gauges: Arc<Gauges>,
 }
 
-/// What one run of the adapter remembers of its container.
+/// The state of one run of the adapter.
 struct Life {
     history: History,
     output: Output,
@@ -64,6 +65,7 @@ struct Ended {
 }
 
 impl ContainerAdapter {
+    /// Makes the adapter of a source. Nothing starts before [`Adapter::run`].
     pub fn new(
         config: Config,
         source: Source,
@@ -72,7 +74,7 @@ impl ContainerAdapter {
         metrics: &Metrics,
     ) -> Self {
         Self {
-            wanted: Wanted::new(&config, &source),
+            spec: ContainerSpec::new(&config, &source),
             gauges: metrics.gauges(&source.name),
             config,
             source,
@@ -181,7 +183,7 @@ impl ContainerAdapter {
         };
         let reached = self.reach.reach(address).await;
         reached.map_err(|detail| Trouble {
-            reason: "IngressUnreachable",
+            reason: Reason::IngressUnreachable,
             message: format!(
                 "containers reach this machine at {address}, where the ingress cannot listen ({detail}): free the port there, or give --listen another one"
             ),
@@ -193,7 +195,7 @@ impl ContainerAdapter {
         let mut fitting = None;
         for found in engine.owned(&self.source.gateway, Some(&self.source.name)).await? {
             let fits = found.uid == self.source.uid
-                && found.hash == self.wanted.hash
+                && found.hash == self.spec.hash
                 && life.spent.as_ref() != Some(&found.id)
                 && fitting.is_none();
             let state = if fits { engine.inspect(&found.id).await? } else { None };
@@ -216,10 +218,10 @@ impl ContainerAdapter {
         let image = &self.config.image;
         if !engine.has_image(image).await? {
             let report = &self.source.report;
-            report.unknown(DEPLOYED, "Deploying", format!("image {image} is being pulled"));
+            report.unknown(DEPLOYED, Reason::Deploying, format!("image {image} is being pulled"));
             engine.pull(image).await?;
         }
-        let id = engine.create(&self.wanted).await?;
+        let id = engine.create(&self.spec).await?;
         engine.start(&id).await?;
         let state = engine.inspect(&id).await?;
         tracing::info!(
@@ -254,18 +256,18 @@ impl ContainerAdapter {
                 self.gauges.restarted();
                 let (ran, wait) = (ended.exit.ran.as_secs(), wait.as_secs());
                 (
-                    "CrashLoop",
+                    Reason::CrashLoop,
                     format!("the container {how} after {ran} s and is started again in {wait} s; {words}"),
                 )
             }
             Next::Completed => (
-                "Completed",
+                Reason::Completed,
                 format!(
                     "the container {how}, and restartPolicy is {policy}: it is not started again before the source changes"
                 ),
             ),
             Next::Failed => (
-                "ContainerFailed",
+                Reason::ContainerFailed,
                 format!(
                     "the container {how}, and restartPolicy is {policy}: it is not started again before the source changes; {words}"
                 ),
@@ -292,7 +294,7 @@ fn short(id: &str) -> &str {
 
 #[async_trait]
 impl Adapter for ContainerAdapter {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
+    async fn run(&self, stop: CancellationToken) -> Result<(), Cause> {
         let mut life = Life {
             history: History::default(),
             output: Output::new(self.config.secrets()),
@@ -301,7 +303,7 @@ impl Adapter for ContainerAdapter {
         };
         self.source
             .report
-            .unknown(DEPLOYED, "Deploying", "the container is being set up");
+            .unknown(DEPLOYED, Reason::Deploying, "the container is being set up");
         loop {
             let next = tokio::select! {
                 () = stop.cancelled() => break,
@@ -322,7 +324,7 @@ impl Adapter for ContainerAdapter {
         Ok(())
     }
 
-    async fn delete(&self) -> Result<(), AdapterError> {
+    async fn delete(&self) -> Result<(), Cause> {
         let remove = async {
             let engine = Engine::connect(&self.address).await?;
             for found in engine.owned(&self.source.gateway, Some(&self.source.name)).await? {
@@ -332,6 +334,6 @@ impl Adapter for ContainerAdapter {
         };
         remove
             .await
-            .map_err(|Trouble { reason, message }| AdapterError { reason, message })
+            .map_err(|Trouble { reason, message }| Cause { reason, message })
     }
 }

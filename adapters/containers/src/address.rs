@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, path::Path};
 
-/// Docker's, where its own tools look.
+/// Docker's default socket.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
-/// Of engines that run without root, below the user's run-time folder.
+/// Sockets of engines that run without root, below the user's run-time folder.
 const USER_SOCKETS: [&str; 2] = ["docker.sock", "podman/podman.sock"];
 
 /// Where the engine listens: what `DOCKER_HOST` says, else the usual sockets.
@@ -14,7 +14,7 @@ const USER_SOCKETS: [&str; 2] = ["docker.sock", "podman/podman.sock"];
 pub struct EngineAddress(Option<String>);
 
 impl EngineAddress {
-    /// An empty text is none, as for Docker's own tools.
+    /// Takes the value of `DOCKER_HOST`; an empty text counts as none, as for Docker's own tools.
     pub fn new(docker_host: Option<String>) -> Self {
         Self(docker_host.filter(|host| !host.is_empty()))
     }
@@ -46,14 +46,14 @@ impl EngineAddress {
     }
 }
 
-/// An address without credentials (CONTRACT SR-6).
-pub(crate) fn shown(place: &str) -> String {
-    match place.split_once("://") {
+/// Removes the credentials from an address (CONTRACT SR-6).
+pub(crate) fn shown(address: &str) -> String {
+    match address.split_once("://") {
         Some((scheme, rest)) if scheme != "unix" => {
             let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
             format!("{scheme}://{rest}")
         }
-        _ => place.to_owned(),
+        _ => address.to_owned(),
     }
 }
 

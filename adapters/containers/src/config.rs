@@ -1,14 +1,17 @@
-//! What one container source is told.
+//! The configuration of one container source.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// The container that is wanted.
+/// The desired container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The image, as the engine names it.
     pub image: String,
+    /// Arguments of the image's program.
     pub args: Vec<String>,
     /// In the order of the document: `$(NAME)` may name an earlier one.
     pub env: Vec<Variable>,
+    /// Whether a program that ended is started again.
     pub restart: Restart,
     /// Where its events go: this source's URL on the ingress, as the container reaches it.
     pub sink: String,
@@ -16,9 +19,12 @@ pub struct Config {
     pub extensions: BTreeMap<String, String>,
 }
 
+/// A variable of the program's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
+    /// The variable's name.
     pub name: String,
+    /// The variable's value.
     pub value: Value,
 }
 
@@ -47,7 +53,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// What follows the end of the image's program.
+/// When the container is restarted after the image's program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     Always,
@@ -57,7 +63,7 @@ pub enum Restart {
 }
 
 impl Config {
-    /// Values that may appear nowhere: also what a secret's lines look like when they are printed one by one.
+    /// The texts to redact: the secrets, and their longer lines, which a program may print one by one.
     pub(crate) fn secrets(&self) -> Vec<Vec<u8>> {
         let secrets = self.env.iter().filter_map(|variable| match &variable.value {
             Value::Secret(secret) => Some(secret),

@@ -1,7 +1,7 @@
 //! The container engine, by Docker's API, which Podman speaks, too.
 //!
-//! Nothing here depends on names of events, in which the two differ: an end is waited for, and what became of a container is
-//! read from the container. Each call is a connection of its own, so an engine that was restarted needs nothing of us.
+//! Nothing here depends on names of events, in which the two differ: an end is awaited, and the state is read from the
+//! container. Each call opens its own connection, so the client survives a restart of the engine.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -23,15 +23,15 @@ use jiff::Timestamp;
 use crate::{
     EngineAddress,
     address::shown,
+    container_spec::{ContainerSpec, GATEWAY, HASH, SOURCE, UID},
     restart::Exit,
-    trouble::{Trouble, is_status, trouble},
-    wanted::{GATEWAY, HASH, SOURCE, UID, Wanted},
+    trouble::{Trouble, innermost, is_status, trouble},
 };
 
-/// By this name a container reaches the machine its engine runs on.
+/// The name by which a container reaches the machine that its engine runs on.
 pub const HOST: &str = "host.docker.internal";
 
-/// For an engine to begin its answer. Creating a container takes it well under a second; on a disk that is busy with pulled
+/// How long an engine may take to begin its answer. Creating a container takes it well under a second; on a disk that is busy with pulled
 /// layers it was seen to take twenty.
 const ANSWER_SECS: u64 = 60;
 
@@ -41,10 +41,10 @@ const STOP_SECS: i32 = 10;
 /// A pull that says nothing for so long has lost its registry.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 
-/// Networks that a container without further settings is put into: Docker's and Podman's.
+/// Networks that a container joins by default: Docker's and Podman's.
 const DEFAULT_NETWORKS: [&str; 2] = ["bridge", "podman"];
 
-/// A container of ours.
+/// A container that this gateway created.
 pub(crate) struct Owned {
     pub(crate) id: String,
     /// `NAMESPACE/NAME` of its source.
@@ -53,7 +53,7 @@ pub(crate) struct Owned {
     pub(crate) hash: String,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Never started.
@@ -70,29 +70,33 @@ pub(crate) enum State {
 /// An engine that answered.
 pub struct Engine {
     docker: Docker,
-    place: String,
+    address: String,
 }
 
 impl Engine {
+    /// Connects to the engine at `address` and negotiates the version of its API.
+    ///
+    /// # Errors
+    /// No engine answers there, or the address is of an unsupported kind.
     pub async fn connect(address: &EngineAddress) -> Result<Self, Trouble> {
-        let place = address.resolve();
-        let opened = match place.split_once("://") {
-            Some(("unix", _)) => Docker::connect_with_unix(&place, ANSWER_SECS, API_DEFAULT_VERSION),
-            Some(("tcp" | "http", _)) => Docker::connect_with_http(&place, ANSWER_SECS, API_DEFAULT_VERSION),
+        let address = address.resolve();
+        let opened = match address.split_once("://") {
+            Some(("unix", _)) => Docker::connect_with_unix(&address, ANSWER_SECS, API_DEFAULT_VERSION),
+            Some(("tcp" | "http", _)) => Docker::connect_with_http(&address, ANSWER_SECS, API_DEFAULT_VERSION),
             _ => {
                 let detail = "only unix://, tcp:// and http:// addresses are supported";
-                return Err(Trouble::no_engine(&shown(&place), detail));
+                return Err(Trouble::no_engine(&shown(&address), detail));
             }
         };
-        let place = shown(&place);
+        let address = shown(&address);
         let asked = async { opened?.negotiate_version().await };
         match asked.await {
-            Ok(docker) => Ok(Self { docker, place }),
-            Err(error) => Err(Trouble::no_engine(&place, &answer(&error))),
+            Ok(docker) => Ok(Self { docker, address }),
+            Err(error) => Err(Trouble::no_engine(&address, &innermost(&error))),
         }
     }
 
-    /// Containers of a gateway: of one source, or of all.
+    /// Lists the containers of a gateway: of one source, or of all.
     pub(crate) async fn owned(&self, gateway: &str, source: Option<&str>) -> Result<Vec<Owned>, Trouble> {
         let mut labels = vec![format!("{GATEWAY}={gateway}")];
         labels.extend(source.map(|source| format!("{SOURCE}={source}")));
@@ -117,7 +121,7 @@ impl Engine {
         Ok(owned.collect())
     }
 
-    /// `None` when it is gone.
+    /// Reads the container's state; `None` if it does not exist.
     pub(crate) async fn inspect(&self, id: &str) -> Result<Option<State>, Trouble> {
         match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
             Ok(found) => Ok(Some(state(&found.state.unwrap_or_default()))),
@@ -156,13 +160,13 @@ impl Engine {
         }
     }
 
-    /// The new container's id.
-    pub(crate) async fn create(&self, wanted: &Wanted) -> Result<String, Trouble> {
+    /// Creates the container and returns its id.
+    pub(crate) async fn create(&self, spec: &ContainerSpec) -> Result<String, Trouble> {
         let options = CreateContainerOptions {
-            name: Some(wanted.name.clone()),
+            name: Some(spec.name.clone()),
             ..CreateContainerOptions::default()
         };
-        let created = self.docker.create_container(Some(options), wanted.body.clone()).await;
+        let created = self.docker.create_container(Some(options), spec.body.clone()).await;
         created
             .map(|created| created.id)
             .map_err(|error| self.trouble("create the container", &error))
@@ -173,7 +177,7 @@ impl Engine {
         started.map_err(|error| self.trouble("start the container", &error))
     }
 
-    /// SIGTERM, SIGKILL after 10 s, and away with it. Also when somebody else is doing the same.
+    /// Stops the container by SIGTERM, by SIGKILL after 10 s, and removes it. Succeeds if another client removes it meanwhile.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Trouble> {
         let patience = StopContainerOptions {
             t: Some(STOP_SECS),
@@ -199,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// What it prints from now on, after the last lines it printed before.
+    /// Streams the container's output from now on, after the last `lines` lines it printed before.
     pub(crate) fn output(&self, id: &str, lines: usize) -> impl Stream<Item = Result<Bytes, Trouble>> {
         let options = LogsOptions {
             follow: true,
@@ -214,7 +218,7 @@ impl Engine {
         })
     }
 
-    /// Returns when the container does not run, or when the engine gave up waiting: look at it.
+    /// Returns when the container does not run, or when the engine gave up waiting: inspect it then.
     pub(crate) async fn ended(&self, id: &str) -> Result<(), Trouble> {
         let options = WaitContainerOptions {
             condition: "not-running".to_owned(),
@@ -251,25 +255,17 @@ impl Engine {
     }
 
     fn trouble(&self, act: &str, error: &Error) -> Trouble {
-        trouble(&self.place, act, error)
+        trouble(&self.address, act, error)
     }
-}
-
-fn answer(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 /// A name alone would pull every tag there is.
 fn tagged(image: &str) -> String {
     let name = image.rsplit('/').next().unwrap_or(image);
-    match name.contains([':', '@']) {
-        true => image.to_owned(),
-        false => format!("{image}:latest"),
+    if name.contains([':', '@']) {
+        return image.to_owned();
     }
+    format!("{image}:latest")
 }
 
 fn state(found: &ContainerState) -> State {

@@ -1,4 +1,4 @@
-//! One run of a container, from its start or adoption to its end: what it prints is kept, and shown now and then.
+//! Follows one run of a container, from its start or adoption to its end: keeps its output, and shows it periodically.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::{
     trouble::Trouble,
 };
 
-/// Of what was printed before an adoption as much as can fill what is shown, at the length lines usually have.
+/// Lines of earlier output that are read at an adoption: as many of usual length as fill what is shown.
 const EARLIER_LINES: usize = 1000;
 
 /// How often new output is shown: a person who watches sees it move, and a chatty container costs no more.
 const SHOW_EVERY: Duration = Duration::from_secs(2);
 
-/// An engine that forgets to say that a container ended is asked this often.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often the container is inspected, in case the engine does not report its end.
+const INSPECT_EVERY: Duration = Duration::from_secs(30);
 
 /// After its end the last lines come at once; an engine that keeps its log open is not waited for.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -38,9 +38,9 @@ pub(crate) async fn follow(
     rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fresh = false;
     loop {
-        let look = timeout(LOOK_EVERY, engine.ended(id));
-        tokio::pin!(look);
-        let looked = loop {
+        let ending = timeout(INSPECT_EVERY, engine.ended(id));
+        tokio::pin!(ending);
+        let ended = loop {
             tokio::select! {
                 Some(chunk) = printed.next() => match chunk {
                     Ok(chunk) => {
@@ -54,16 +54,16 @@ pub(crate) async fn follow(
                     show(output, fresh);
                     fresh = false;
                 }
-                looked = &mut look => break looked,
+                ended = &mut ending => break ended,
             }
         };
-        let told = looked.is_ok();
-        if let Ok(answer) = looked {
+        let answered = ended.is_ok();
+        if let Ok(answer) = ended {
             answer?;
         }
         match engine.inspect(id).await? {
-            // Some engines answer although nothing ended: asked in a rhythm, not in a spin.
-            Some(State::Running { .. }) if told => drop(rhythm.tick().await),
+            // Some engines answer although nothing ended: wait a tick instead of spinning.
+            Some(State::Running { .. }) if answered => drop(rhythm.tick().await),
             Some(State::Running { .. }) => {}
             state => {
                 let _ = timeout(LAST_LINES, async {

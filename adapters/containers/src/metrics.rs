@@ -1,21 +1,13 @@
-//! What only containers have: whether they run, and how often they were started again. What became of their events is
-//! counted as for every source.
+//! The metrics of containers: whether they run, and how often they were restarted. Their events are counted as for every
+//! source.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use adapter::PerSource;
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
-};
+use adapter::{Family, Measured, PerSource, Sample, labels};
+use prometheus_client::registry::Registry;
 
 /// One source's container.
 #[derive(Debug, Default)]
@@ -34,59 +26,42 @@ impl Gauges {
     }
 }
 
-/// Of all container sources. A handle: clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics(PerSource<String, Gauges>);
-
-impl Metrics {
-    /// Gauges that are shown with the registry's.
-    pub fn registered(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register_collector(Box::new(metrics.clone()));
-        metrics
-    }
-
-    /// Those of `NAMESPACE/NAME`: in use already, because the source was edited, or new.
-    pub(crate) fn gauges(&self, name: &str) -> Arc<Gauges> {
-        self.0.get_or_make(name.to_owned(), |_| true, Gauges::default)
-    }
+impl Measured for Gauges {
+    const FAMILIES: &'static [Family<Self>] = &[
+        Family {
+            name: "headgate_container_running",
+            help: "Whether each source's container runs: 1 or 0",
+            samples: |gauges| vec![(None, Sample::Gauge(gauges.running.load(Ordering::Relaxed).into()))],
+        },
+        Family {
+            name: "headgate_container_restarts",
+            help: "How often each source's container was started again after it ended",
+            samples: |gauges| vec![(None, Sample::Count(gauges.restarts.load(Ordering::Relaxed)))],
+        },
+    ];
 }
 
-impl Collector for Metrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let sources = self.0.in_use();
-        let labels = |name: &str| {
-            let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-            [("namespace", namespace.to_owned()), ("name", name.to_owned())]
-        };
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let help = "Whether each source's container runs: 1 or 0";
-        let mut running = encoder.encode_descriptor("headgate_container_running", help, None, kind)?;
-        for (name, gauges) in &sources {
-            let runs = i64::from(gauges.running.load(Ordering::Relaxed));
-            ConstGauge::new(runs).encode(running.encode_family(&labels(name))?)?;
-        }
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let help = "How often each source's container was started again after it ended";
-        let mut restarts = encoder.encode_descriptor("headgate_container_restarts", help, None, kind)?;
-        for (name, gauges) in &sources {
-            let count = gauges.restarts.load(Ordering::Relaxed);
-            ConstCounter::new(count).encode(restarts.encode_family(&labels(name))?)?;
-        }
-        Ok(())
+/// The metrics of all container sources. A handle: clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(PerSource<Gauges>);
+
+impl Metrics {
+    /// Makes metrics that are shown in scrapes of `registry`.
+    pub fn registered(registry: &mut Registry) -> Self {
+        Self(PerSource::registered(registry))
+    }
+
+    /// Returns the metrics of the source `NAMESPACE/NAME`: those in use, or new ones.
+    pub(crate) fn gauges(&self, name: &str) -> Arc<Gauges> {
+        self.0.get_or_make(labels(name), |_| true, Gauges::default)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
+    use adapter::suite::shown;
 
-    fn shown(registry: &Registry) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-        text
-    }
+    use super::*;
 
     #[test]
     fn a_containers_series_live_as_long_as_its_source() {

@@ -1,4 +1,4 @@
-//! Containers whose source was deleted while the gateway was down, or while the engine was: nobody else would ever end them.
+//! Removes containers whose source was deleted while the gateway or the engine was down: no running adapter would.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use crate::{Engine, EngineAddress, Trouble};
 
 /// Removes what this gateway made for sources that are not wanted any more, and says for which.
 ///
-/// `wanted` is asked after the containers were listed: so a source that is new by then is in it, and its container safe. It
+/// `desired` is asked after the containers were listed: so a source that is new by then is in it, and its container safe. It
 /// gives nothing when what is wanted is not known, because some document cannot be read; then nothing is removed.
 pub async fn remove_orphans(
     address: &EngineAddress,
     gateway: &str,
-    wanted: impl FnOnce() -> Option<BTreeSet<String>>,
+    desired: impl FnOnce() -> Option<BTreeSet<String>>,
 ) -> Result<Vec<String>, Trouble> {
     let engine = Engine::connect(address).await?;
     let found = engine.owned(gateway, None).await?;
-    let Some(wanted) = wanted() else {
+    let Some(desired) = desired() else {
         return Ok(Vec::new());
     };
     let mut removed = Vec::new();
-    for orphan in found.into_iter().filter(|found| !wanted.contains(&found.source)) {
+    for orphan in found.into_iter().filter(|found| !desired.contains(&found.source)) {
         engine.remove(&orphan.id).await?;
         tracing::info!(source = orphan.source, "container of a deleted source is removed");
         removed.push(orphan.source);

@@ -1,16 +1,16 @@
-//! What a container printed last, bounded, as it may be shown: without the secrets it was given (CONTRACT SR-6).
+//! The end of a container's output, bounded, and shown without the secrets that the container was given (CONTRACT SR-6).
 
 use std::collections::VecDeque;
 
 /// As much as SOURCES.md promises: enough for a long stack trace.
 pub(crate) const OUTPUT_MAX_BYTES: usize = 64 * 1024;
 
-/// Of a condition's message: the last words, which usually say what was wrong.
+/// How much output a condition's message quotes: the last words usually say what was wrong.
 const LAST_WORDS_MAX_BYTES: usize = 512;
 
 const REDACTED: &[u8] = b"<redacted>";
 
-/// The end of what was printed.
+/// The end of a container's output.
 pub(crate) struct Output {
     bytes: VecDeque<u8>,
     /// The longest first, none empty.
@@ -32,7 +32,7 @@ impl Output {
         self.cut = false;
     }
 
-    /// More is kept than is shown, so that a secret that is cut in two can still be recognised.
+    /// Appends output. More is kept than is shown, so that a secret that is cut in two can still be recognized.
     pub(crate) fn push(&mut self, printed: &[u8]) {
         let room = OUTPUT_MAX_BYTES + self.margin();
         let printed = &printed[printed.len().saturating_sub(room)..];
@@ -53,7 +53,7 @@ impl Output {
         text
     }
 
-    /// What a condition says of it.
+    /// The last words, for a condition's message.
     pub(crate) fn last_words(&mut self) -> String {
         let mut text = self.shown();
         text.truncate(text.trim_end().len());
@@ -61,7 +61,7 @@ impl Output {
         text
     }
 
-    /// A text of the engine's, which may repeat what it was given.
+    /// Redacts a text of the engine's, which may quote the container's configuration.
     pub(crate) fn clean(&self, text: &str) -> String {
         String::from_utf8_lossy(&redact(text.as_bytes(), &self.secrets, 0)).into_owned()
     }
@@ -71,7 +71,7 @@ impl Output {
     }
 }
 
-/// `bytes` from `skip` on, secrets replaced, also one that begins before.
+/// Returns `bytes` from `skip` on with secrets replaced, also a secret that begins before.
 fn redact(bytes: &[u8], secrets: &[Vec<u8>], skip: usize) -> Vec<u8> {
     let mut shown = Vec::with_capacity(bytes.len());
     let mut at = 0;

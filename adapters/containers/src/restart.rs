@@ -1,4 +1,4 @@
-//! What follows the end of a container: started again after a growing wait, or left as it is. Pure.
+//! Decides what follows the end of a container: a restart after a growing wait, or nothing. Pure.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ const WAITS: Policy = Policy {
     retry_after_max: Duration::ZERO,
 };
 
-/// Who ran for so long was healthy: the next wait is the first one again.
+/// A container that ran this long was healthy: the next wait is the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// The end of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exit {
-    /// `None`: it is gone, somebody removed it.
+    /// `None`: the container was removed.
     pub(crate) code: Option<i64>,
     pub(crate) ran: Duration,
 }
 
-/// What to do about it.
+/// The next step after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     StartAfter(Duration),
@@ -36,12 +36,12 @@ pub(crate) enum Next {
     Failed,
 }
 
-/// How often it ended lately.
+/// How often the container ended recently.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     in_a_row: u32,
     pub(crate) restarts: u64,
-    /// Its last run ended, and the one since then is young.
+    /// Its last run ended, and the current one is young.
     pub(crate) is_crashing: bool,
 }
 
@@ -50,7 +50,7 @@ impl History {
         let over = match (policy, exit.code) {
             (Restart::OnFailure | Restart::Never, Some(0)) => Some(Next::Completed),
             (Restart::Never, Some(_)) => Some(Next::Failed),
-            // What is gone has to be made again, whatever it did: nobody knows.
+            // The exit code of a removed container is unknown, so it is created again.
             (Restart::Always | Restart::OnFailure, _) | (Restart::Never, None) => None,
         };
         if let Some(over) = over {
@@ -67,7 +67,7 @@ impl History {
     /// The wait after a container that could not be made or started at all.
     pub(crate) fn again(&mut self) -> Duration {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        // No jitter: there is no crowd to spread out, and a person counts along.
+        // No jitter: one container needs no spreading, and a person can follow the waits.
         WAITS.wait(self.in_a_row, None, 1.0).unwrap_or(WAITS.max)
     }
 }

@@ -14,6 +14,7 @@ use ::adapter::{
     Adapter, Condition, Hook, HookRequest, Source, Truth,
     suite::{self, Scripted},
 };
+use adapter_sink_binding::{ContainerHook, HookConfig};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -30,8 +31,8 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    Config, ContainerAdapter, ContainerHook, EngineAddress, HOST, HookConfig, Metrics, Reach, Restart, Value, Variable,
-    remove_orphans, tests::registry::Registry,
+    Config, ContainerAdapter, EngineAddress, HOST, Metrics, Reach, Restart, Value, Variable, remove_orphans,
+    tests::registry::Registry,
 };
 
 /// For a busy machine; a test that passes waits for none of it.
@@ -147,24 +148,29 @@ impl World {
         tokio::select! {
             () = waiting => {}
             () = tokio::time::sleep(PATIENCE - Duration::from_secs(1)) => {
-                panic!("{:?} stored, {:?}", self.outlet.stored(), self.source.report.said())
+                panic!("{:?} stored, {:?}", self.outlet.stored(), self.source.report.state())
             }
         }
     }
 
-    async fn deployed(&self, wanted: impl Fn(&Condition) -> bool) -> Condition {
+    async fn deployed(&self, desired: impl Fn(&Condition) -> bool) -> Condition {
         let waiting = until("the condition Deployed is as it should be", || {
-            let said = self.source.report.said().conditions.remove("Deployed")?;
-            wanted(&said).then_some(said)
+            let condition = self.source.report.state().conditions.remove("Deployed")?;
+            desired(&condition).then_some(condition)
         });
         tokio::select! {
             found = waiting => found,
-            () = tokio::time::sleep(PATIENCE - Duration::from_secs(1)) => panic!("{:?}", self.source.report.said()),
+            () = tokio::time::sleep(PATIENCE - Duration::from_secs(1)) => panic!("{:?}", self.source.report.state()),
         }
     }
 
     fn container(&self) -> Json {
-        self.source.report.said().fields.remove("container").unwrap_or_default()
+        self.source
+            .report
+            .state()
+            .fields
+            .remove("container")
+            .unwrap_or_default()
     }
 
     /// Ids of this gateway's containers, running or not.
@@ -249,7 +255,7 @@ async fn a_container_posts_is_adopted_replaced_when_edited_and_gone_when_deleted
     let event = &world.outlet.stored()[0];
     assert_eq!((&event.data()[..], event.text("team")), (&b"beat 1"[..], Some("blue")));
     assert_eq!(event.text("overrides"), Some("{\"ext"));
-    world.deployed(|said| said.truth == Truth::True).await;
+    world.deployed(|condition| condition.truth == Truth::True).await;
     until("what it prints is in status", || {
         let output = world.container()["output"].as_str()?.to_owned();
         output.contains("beating as a").then_some(())
@@ -266,7 +272,7 @@ async fn a_container_posts_is_adopted_replaced_when_edited_and_gone_when_deleted
         "a gateway that ends leaves its containers"
     );
     let again = world.run(&world.adapter(world.config("beats:1")));
-    world.deployed(|said| said.truth == Truth::True).await;
+    world.deployed(|condition| condition.truth == Truth::True).await;
     assert_eq!(world.containers(docker).await, made, "adopted, not started twice");
     again.end().await;
 
@@ -298,13 +304,15 @@ async fn a_crash_loop_says_its_exit_code_and_its_last_words_without_secrets() {
     };
     let adapter = world.adapter(config.clone());
     let running = world.run(&adapter);
-    let said = world.deployed(|said| said.message.contains("again in 2 s")).await;
-    assert_eq!(said.reason, "CrashLoop");
-    assert!(said.message.contains("exit code 3"), "{}", said.message);
+    let condition = world
+        .deployed(|condition| condition.message().contains("again in 2 s"))
+        .await;
+    assert_eq!(condition.reason(), "CrashLoop");
+    assert!(condition.message().contains("exit code 3"), "{}", condition.message());
     assert!(
-        said.message.contains("cannot log in with <redacted>"),
+        condition.message().contains("cannot log in with <redacted>"),
         "{}",
-        said.message
+        condition.message()
     );
     let container = world.container();
     assert_eq!((&container["exitCode"], &container["restarts"]), (&3.into(), &2.into()));
@@ -316,7 +324,9 @@ async fn a_crash_loop_says_its_exit_code_and_its_last_words_without_secrets() {
         ..config
     });
     let running = world.run(&never);
-    world.deployed(|said| said.reason == "ContainerFailed").await;
+    world
+        .deployed(|condition| condition.reason() == "ContainerFailed")
+        .await;
     running.end().await;
     never.delete().await.unwrap();
     assert!(world.containers(docker).await.is_empty());
@@ -332,16 +342,18 @@ async fn an_engine_that_stops_is_a_condition_and_its_containers_run_again_when_i
     let world = World::new(&docker, "engine").await;
     let adapter = world.adapter(world.config("beats:1"));
     let running = world.run(&adapter);
-    world.deployed(|said| said.truth == Truth::True).await;
+    world.deployed(|condition| condition.truth == Truth::True).await;
     world.stored(&["a-1", "a-2", "a-3"]).await;
     docker.stop().await;
-    let said = world.deployed(|said| said.reason == "NoContainerEngine").await;
-    assert!(said.message.contains("docker.sock"), "{}", said.message);
+    let condition = world
+        .deployed(|condition| condition.reason() == "NoContainerEngine")
+        .await;
+    assert!(condition.message().contains("docker.sock"), "{}", condition.message());
     let gone = adapter.delete().await.unwrap_err();
     assert_eq!(gone.reason, "NoContainerEngine");
     docker.restart().await;
     world.stored(&["a-1", "a-1", "a-2", "a-2", "a-3", "a-3"]).await;
-    world.deployed(|said| said.truth == Truth::True).await;
+    world.deployed(|condition| condition.truth == Truth::True).await;
     assert_eq!(world.containers(&docker).await.len(), 1);
     running.end().await;
 }
@@ -353,8 +365,12 @@ async fn an_image_is_pulled_as_soon_as_its_registry_has_it() {
     let registry = Registry::start(docker.root(), BEATS).await;
     let adapter = world.adapter(world.config(&registry.image()));
     let running = world.run(&adapter);
-    let said = world.deployed(|said| said.reason == "ImageNotFound").await;
-    assert!(said.message.contains(&registry.image()), "{}", said.message);
+    let condition = world.deployed(|condition| condition.reason() == "ImageNotFound").await;
+    assert!(
+        condition.message().contains(&registry.image()),
+        "{}",
+        condition.message()
+    );
     registry.push();
     world.stored(&["a-1", "a-2", "a-3"]).await;
     running.end().await;
@@ -365,10 +381,12 @@ async fn an_image_is_pulled_as_soon_as_its_registry_has_it() {
 async fn a_registry_that_is_down_is_a_condition_of_its_own() {
     let Some(docker) = Docker::shared().await else { return };
     let world = World::new(docker, "down").await;
-    // Nobody listens at port 1.
+    // No server listens at port 1.
     let adapter = world.adapter(world.config("127.0.0.1:1/beats:1"));
     let running = world.run(&adapter);
-    world.deployed(|said| said.reason == "ImagePullFailed").await;
+    world
+        .deployed(|condition| condition.reason() == "ImagePullFailed")
+        .await;
     running.end().await;
 }
 
@@ -379,12 +397,12 @@ async fn containers_of_sources_that_nobody_wants_are_removed_when_that_is_known(
     let world = World::new(docker, "orphan").await;
     let adapter = world.adapter(world.config("beats:1"));
     let running = world.run(&adapter);
-    world.deployed(|said| said.truth == Truth::True).await;
+    world.deployed(|condition| condition.truth == Truth::True).await;
     running.end().await;
     let left = world.containers(docker).await;
     let gateway = &world.source.gateway;
-    for wanted in [None, Some([world.source.name.clone()].into())] {
-        let removed = remove_orphans(&world.engine, gateway, || wanted).await.unwrap();
+    for desired in [None, Some([world.source.name.clone()].into())] {
+        let removed = remove_orphans(&world.engine, gateway, || desired).await.unwrap();
         assert!(removed.is_empty(), "{removed:?}");
     }
     let other = remove_orphans(&world.engine, "another gateway", || Some([].into()))
@@ -409,9 +427,15 @@ async fn the_ingress_is_asked_to_listen_where_containers_reach_it() {
     let adapter = ContainerAdapter::new(config, source, engine, asked.clone(), &Metrics::default());
     let adapter = Arc::new(adapter);
     let running = world.run(&adapter);
-    let said = world.deployed(|said| said.reason == "IngressUnreachable").await;
-    assert!(said.message.contains("already in use"), "{}", said.message);
-    world.deployed(|said| said.truth == Truth::True).await;
+    let condition = world
+        .deployed(|condition| condition.reason() == "IngressUnreachable")
+        .await;
+    assert!(
+        condition.message().contains("already in use"),
+        "{}",
+        condition.message()
+    );
+    world.deployed(|condition| condition.truth == Truth::True).await;
     let expected: IpAddr = docker.address().parse().unwrap();
     assert!(asked.0.lock().iter().all(|address| *address == expected));
     running.end().await;
@@ -444,7 +468,10 @@ async fn without_an_engine_there_is_a_condition_and_the_adapter_goes_on_trying()
     let task = tokio::spawn(async move { running.run(stopped).await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(!task.is_finished());
-    assert_eq!(source.report.said().conditions["Deployed"].reason, "NoContainerEngine");
+    assert_eq!(
+        source.report.state().conditions["Deployed"].reason(),
+        "NoContainerEngine"
+    );
     assert!(adapter.delete().await.is_err());
     stop.cancel();
     task.await.unwrap().unwrap();

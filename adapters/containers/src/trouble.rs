@@ -1,24 +1,26 @@
-//! Why a container does not run although it should: a stable word, and what to do.
+//! Reasons why a container does not run although it should: a stable name, and what to do.
 
+use adapter::Reason;
 use bollard::errors::Error;
 
-/// What stands in the way now. All of it is tried again: an engine comes back, an image is pushed, a person corrects.
+/// The current obstacle. The adapter retries all of them: an engine comes back, an image is pushed, a person corrects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct Trouble {
     /// CamelCase, stable, listed in docs/reasons.
-    pub reason: &'static str,
+    pub reason: Reason,
+    /// The problem and its remedy.
     pub message: String,
 }
 
-pub(crate) const NO_ENGINE: &str = "NoContainerEngine";
+pub(crate) const NO_ENGINE: Reason = Reason::NoContainerEngine;
 
 impl Trouble {
-    pub(crate) fn no_engine(place: &str, detail: &str) -> Self {
+    pub(crate) fn no_engine(address: &str, detail: &str) -> Self {
         Self {
             reason: NO_ENGINE,
             message: format!(
-                "no container engine answers at {place} ({detail}): start Docker or Podman, or set DOCKER_HOST to its address"
+                "no container engine answers at {address} ({detail}): start Docker or Podman, or set DOCKER_HOST to its address"
             ),
         }
     }
@@ -27,7 +29,7 @@ impl Trouble {
     pub(crate) fn image(image: &str, error: &Error) -> Self {
         let detail = detail(error);
         let says = detail.to_lowercase();
-        // Registries have words of their own for it, and hide what one may not see.
+        // Registries word it differently, and hide images that the caller may not see.
         let words = [
             "not found",
             "manifest unknown",
@@ -37,32 +39,33 @@ impl Trouble {
             "unauthorized",
         ];
         let missing = is_status(error, 404) || words.iter().any(|word| says.contains(word));
-        match missing {
-            true => Self {
-                reason: "ImageNotFound",
+        if missing {
+            Self {
+                reason: Reason::ImageNotFound,
                 message: format!(
                     "image {image} is neither on the engine nor can it be pulled ({detail}): correct spec.image, or pull it by hand if its registry asks for a login"
                 ),
-            },
-            false => Self {
-                reason: "ImagePullFailed",
+            }
+        } else {
+            Self {
+                reason: Reason::ImagePullFailed,
                 message: format!("image {image} could not be pulled ({detail}): it is tried again"),
-            },
+            }
         }
     }
 }
 
-/// What an engine's error means when `act` was asked of it at `place`.
-pub(crate) fn trouble(place: &str, act: &str, error: &Error) -> Trouble {
+/// Explains an error of the engine at `address` that was asked to `act`.
+pub(crate) fn trouble(address: &str, act: &str, error: &Error) -> Trouble {
     match error {
         Error::DockerResponseServerError { status_code, message } => Trouble {
-            reason: "ContainerRefused",
+            reason: Reason::ContainerRefused,
             message: format!(
                 "the engine did not {act} (status {status_code}): {}",
                 message.trim_end()
             ),
         },
-        other => Trouble::no_engine(place, &detail(other)),
+        other => Trouble::no_engine(address, &detail(other)),
     }
 }
 
@@ -70,11 +73,15 @@ pub(crate) fn is_status(error: &Error, status: u16) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code, .. } if *status_code == status)
 }
 
-/// The innermost cause says most: "connection refused" instead of "client error".
+/// The engine's own message, or the innermost cause, which says most: "connection refused" instead of "client error".
 fn detail(error: &Error) -> String {
     if let Error::DockerResponseServerError { message, .. } = error {
         return message.trim_end().to_owned();
     }
+    innermost(error)
+}
+
+pub(crate) fn innermost(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -1,8 +1,8 @@
-//! One attempt after another to read the subscription, with what stops it said in the condition `Subscribed`.
+//! Reads the subscription in one attempt after another, and reports in the condition `Subscribed` what ends them.
 
 use std::time::Duration;
 
-use adapter::{Adapter, AdapterError, Source};
+use adapter::{Adapter, Cause, Reason, Source};
 use async_trait::async_trait;
 use backoff::{Growth, Policy};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +32,12 @@ pub struct PubSubSource {
 }
 
 impl PubSubSource {
+    /// Makes the adapter of a source. Nothing is asked of Google before [`Adapter::run`].
     pub fn new(config: Config, source: Source) -> Self {
         Self { config, source }
     }
 
-    /// Reads until something ends it; says whether Google took us at all.
+    /// Reads until something ends it; also returns whether Google accepted the stream at all.
     async fn attempt(&self, confirmations: &mut Confirmations, stop: &CancellationToken) -> (Ended, bool) {
         let ready = tokio::select! {
             biased;
@@ -66,13 +67,13 @@ impl PubSubSource {
         (ended, settled)
     }
 
-    async fn prepare(&self) -> Result<(Upstream, subscription::Found), Fault> {
+    async fn prepare(&self) -> Result<(Upstream, subscription::ReadableSubscription), Fault> {
         let upstream = Upstream::connect(&self.config.access).await?;
         let found = subscription::ensure(&upstream, &self.config, &self.source).await?;
         Ok((upstream, found))
     }
 
-    /// Says why messages do not come. `failed` attempts in a row went before, this one included.
+    /// Reports why messages do not come. `failed` counts the failed attempts in a row, this one included.
     fn say(&self, ended: &Ended, failed: u32) {
         match ended {
             Ended::Fault(fault) => self
@@ -91,9 +92,9 @@ impl PubSubSource {
 
 #[async_trait]
 impl Adapter for PubSubSource {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
+    async fn run(&self, stop: CancellationToken) -> Result<(), Cause> {
         let waiting = "the subscription is looked for";
-        self.source.report.unknown(SUBSCRIBED, "Deploying", waiting);
+        self.source.report.unknown(SUBSCRIBED, Reason::Deploying, waiting);
         let mut confirmations = Confirmations::default();
         let mut failed = 0;
         loop {
@@ -111,13 +112,13 @@ impl Adapter for PubSubSource {
         }
     }
 
-    async fn delete(&self) -> Result<(), AdapterError> {
+    async fn delete(&self) -> Result<(), Cause> {
         let deleted = async {
             let upstream = Upstream::connect(&self.config.access).await?;
             subscription::delete(&upstream, &self.config, &self.source).await
         };
         deleted
             .await
-            .map_err(|Fault { reason, message }| AdapterError { reason, message })
+            .map_err(|Fault { reason, message }| Cause { reason, message })
     }
 }

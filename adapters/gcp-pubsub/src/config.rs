@@ -1,4 +1,4 @@
-//! What one Pub/Sub source is told.
+//! The configuration of one Pub/Sub source.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 pub struct ServiceAccountKey(Arc<[u8]>);
 
 impl ServiceAccountKey {
+    /// Wraps the key's JSON, unchecked: connecting reports one that is no key.
     pub fn new(json: impl Into<Arc<[u8]>>) -> Self {
         Self(json.into())
     }
@@ -22,10 +23,10 @@ impl fmt::Debug for ServiceAccountKey {
     }
 }
 
-/// Where Pub/Sub is, and who we are there.
+/// Where Pub/Sub is, and the identity that the gateway uses there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// An emulator at `host:port`: plain text, nobody in particular.
+    /// An emulator at `host:port`: plain text, without an identity.
     Emulator(String),
     /// Google, as a service account.
     Key(ServiceAccountKey),
@@ -33,18 +34,20 @@ pub enum Access {
     Default,
 }
 
+/// One source's configuration, resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The id of the project that has the topic.
     pub project: String,
     /// The topic's id, without its project.
     pub topic: String,
+    /// How the source signs in.
     pub access: Access,
-    /// A subscription that is there already, by its id or as `projects/PROJECT/subscriptions/ID`. `None`: one of our own.
+    /// An existing subscription, by its id or as `projects/PROJECT/subscriptions/ID`. `None`: the source creates its own.
     pub subscription: Option<String>,
-    /// Our own subscription is deleted with the source, and when the source moves to another topic.
+    /// Whether the source's own subscription is deleted with the source, and when the source moves to another topic.
     pub delete: bool,
-    /// Messages of one ordering key are stored in the order Google has them.
+    /// Whether messages of one ordering key are stored in the order Google has them.
     pub ordering: bool,
     /// `ceOverrides.extensions`, laid over every event.
     pub extensions: BTreeMap<String, String>,

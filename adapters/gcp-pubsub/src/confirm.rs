@@ -1,7 +1,7 @@
 //! Acknowledgements of exactly-once subscriptions, which Google confirms one by one.
 //!
 //! A message whose acknowledgement was not confirmed may come again. It is stored already, so it is acknowledged again and not
-//! stored again: as long as this process lives and remembers it.
+//! stored again: as long as this process remembers it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,14 +9,15 @@ use adapter::Accepted;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use google_cloud_pubsub::subscriber::handler::Handler;
 
-use crate::upstream::Taken;
+use crate::upstream::LeasedMessage;
 
-/// Messages remembered as stored and not confirmed: ten times what Google lets us have in hand, 1 MiB or so.
+/// Messages remembered as stored and not confirmed: ten times what Google leases to us, 1 MiB or so.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// The id of a message, and whether its acknowledgement was confirmed.
 type Answer = (String, bool);
 
+/// Acknowledgements under way, and the proofs of those that were not confirmed.
 #[derive(Default)]
 pub(crate) struct Confirmations {
     pending: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -26,8 +27,8 @@ pub(crate) struct Confirmations {
 }
 
 impl Confirmations {
-    /// Acknowledges a message, which takes the proof that it is stored (CONTRACT SR-1).
-    pub(crate) fn acknowledge(&mut self, proof: Accepted, (message, handler): Taken) {
+    /// Acknowledges a message, with the proof that it is stored (CONTRACT SR-1).
+    pub(crate) fn acknowledge(&mut self, proof: Accepted, (message, handler): LeasedMessage) {
         match handler {
             Handler::ExactlyOnce(handler) => {
                 let id = message.message_id;

@@ -17,10 +17,10 @@ use crate::Config;
 /// v0.2's, so that filters carry over.
 const TYPE: &str = "google.pubsub.topic.publish";
 
-/// What all events of a source have in common.
+/// The attributes that all events of a source share.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
-    /// `source` of events that messages do not bring along.
+    /// `source` of events that are made here.
     source: String,
     extensions: BTreeMap<String, String>,
 }
@@ -33,19 +33,19 @@ impl Origin {
         }
     }
 
-    /// `attempt` is known where the subscription has a dead-letter topic.
+    /// Converts one message. `attempt` is known where the subscription has a dead-letter topic.
     pub(crate) fn convert(&self, message: &Message, attempt: Option<i32>) -> Result<Event, InvalidAttribute> {
         let key = storable(&message.ordering_key);
         let attributes = message.attributes.iter().map(|(name, value)| (&**name, &**value));
         match pubsub_form::decode(attributes, key.as_deref(), &message.data) {
             Some(Ok(event)) if self.extensions.is_empty() => Ok(event),
             Some(Ok(event)) => self.overridden(event.edit()),
-            // What says that it is an event and is none is passed on as the message that it is.
+            // A message that claims to be an event and is none is passed on as a message.
             Some(Err(_)) | None => self.about(message, key.as_deref(), attempt),
         }
     }
 
-    /// v0.2's event about a message.
+    /// Builds v0.2's event about a message.
     fn about(&self, message: &Message, key: Option<&str>, attempt: Option<i32>) -> Result<Event, InvalidAttribute> {
         let published = published(message).map(|time| time.to_string());
         let body = Body {
@@ -95,7 +95,7 @@ struct Body<'a> {
     publish_time: Option<&'a str>,
 }
 
-/// When Google took the message.
+/// When Google accepted the message.
 pub(crate) fn published(message: &Message) -> Option<Timestamp> {
     let time = message.publish_time.as_ref()?;
     Timestamp::new(time.seconds(), time.nanos()).ok()

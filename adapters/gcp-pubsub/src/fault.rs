@@ -1,33 +1,34 @@
-//! What went wrong at Google, as a condition says it: a stable reason, and what to do.
+//! Faults at Google, as a condition reports them: a stable reason, and what to do.
 //!
 //! Messages are Google's own words where there are any. They never hold credentials: those go in headers, which are not shown
 //! (CONTRACT SR-6).
 
+use adapter::Reason;
 use google_cloud_gax::error::{
     Error,
     rpc::{Code, Status},
 };
 
-/// Why messages do not come. Everything here is waited out.
+/// Why messages do not come. The adapter retries all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Reason,
     pub(crate) message: String,
 }
 
-pub(crate) const CREDENTIALS_INVALID: &str = "CredentialsInvalid";
-pub(crate) const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
-pub(crate) const ORDERING_OFF: &str = "OrderingOff";
-pub(crate) const PERMISSION_DENIED: &str = "PermissionDenied";
-pub(crate) const REFUSED: &str = "PubSubRefused";
-pub(crate) const SUBSCRIPTION_MISMATCH: &str = "SubscriptionMismatch";
-pub(crate) const SUBSCRIPTION_NOT_FOUND: &str = "SubscriptionNotFound";
-pub(crate) const SUBSCRIPTION_NOT_OURS: &str = "SubscriptionNotOurs";
-pub(crate) const TOPIC_NOT_FOUND: &str = "TopicNotFound";
-pub(crate) const UNREACHABLE: &str = "PubSubUnreachable";
+pub(crate) const CREDENTIALS_INVALID: Reason = Reason::CredentialsInvalid;
+pub(crate) const CREDENTIALS_REJECTED: Reason = Reason::CredentialsRejected;
+pub(crate) const ORDERING_OFF: Reason = Reason::OrderingOff;
+pub(crate) const PERMISSION_DENIED: Reason = Reason::PermissionDenied;
+pub(crate) const REFUSED: Reason = Reason::PubSubRefused;
+pub(crate) const SUBSCRIPTION_MISMATCH: Reason = Reason::SubscriptionMismatch;
+pub(crate) const SUBSCRIPTION_NOT_FOUND: Reason = Reason::SubscriptionNotFound;
+pub(crate) const SUBSCRIPTION_NOT_OURS: Reason = Reason::SubscriptionNotOurs;
+pub(crate) const TOPIC_NOT_FOUND: Reason = Reason::TopicNotFound;
+pub(crate) const UNREACHABLE: Reason = Reason::PubSubUnreachable;
 
 impl Fault {
-    pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -42,7 +43,7 @@ impl Fault {
         )
     }
 
-    /// `act` is what was tried, as in "cannot ACT".
+    /// Explains Google's error. `act` is what was tried, as in "cannot ACT".
     pub(crate) fn of(act: &str, error: &Error) -> Self {
         if error.is_authentication() {
             return Self::new(
@@ -50,7 +51,7 @@ impl Fault {
                 format!("cannot {act}: {error}: check the key in gcpCredsSecret, or Application Default Credentials"),
             );
         }
-        let said = match error.status() {
+        let words = match error.status() {
             Some(Status { message, .. }) if !message.is_empty() => message.clone(),
             _ => error.to_string(),
         };
@@ -68,11 +69,11 @@ impl Fault {
             | None => (UNREACHABLE, "tried again by itself"),
             Some(_) => (REFUSED, "tried again by itself"),
         };
-        Self::new(reason, format!("cannot {act}: {said}: {remedy}"))
+        Self::new(reason, format!("cannot {act}: {words}: {remedy}"))
     }
 }
 
-/// What the service said; `None`: nothing, it was not reached.
+/// The service's status code; `None` if it was not reached.
 pub(crate) fn code(error: &Error) -> Option<Code> {
     if let Some(status) = error.status() {
         return Some(status.code);

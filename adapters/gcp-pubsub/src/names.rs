@@ -1,4 +1,4 @@
-//! How things are called at Google: full names, our own subscription, the labels that say whose it is.
+//! Names at Google: full names, the source's own subscription, and the labels that say whose it is.
 
 use std::collections::HashMap;
 
@@ -6,25 +6,25 @@ use crate::Config;
 
 /// Google's limit for a subscription's id.
 const ID_MAX: usize = 255;
-/// As many letters of the source's uid as tell sources of one name apart.
-const UID_LETTERS: usize = 8;
+/// As many characters of the source's uid as tell sources of one name apart.
+const UID_CHARS: usize = 8;
 /// Google's limit for a label's value.
 const LABEL_MAX: usize = 63;
 
-/// The label that decides whether a subscription is ours: the uid of the source.
+/// The label that holds the uid of the source that created a subscription.
 pub(crate) const OWNER: &str = "headgate-source-uid";
 const GATEWAY: &str = "headgate-gateway";
 const NAMESPACE: &str = "headgate-namespace";
 const NAME: &str = "headgate-name";
 
-/// What Google calls the topic of a subscription whose topic was deleted.
+/// Google's name for the topic of a subscription whose topic was deleted.
 pub(crate) const DELETED_TOPIC: &str = "_deleted-topic_";
 
 pub(crate) fn topic(config: &Config) -> String {
     format!("projects/{}/topics/{}", config.project, config.topic)
 }
 
-/// The full name of the subscription to read: the one that is named, or our own.
+/// The full name of the subscription to read: the one that the source names, or its own.
 pub(crate) fn subscription(config: &Config, source: &adapter::Source) -> String {
     match &config.subscription {
         Some(full) if full.starts_with("projects/") => full.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn subscription(config: &Config, source: &adapter::Source) -> String 
 
 /// `headgate-NAMESPACE-NAME-UID8`, in the topic's project.
 fn own(config: &Config, source: &adapter::Source) -> String {
-    let uid: String = letters(&source.uid).take(UID_LETTERS).collect();
+    let uid: String = alphanumerics(&source.uid).take(UID_CHARS).collect();
     let mut id = format!("headgate-{}", source.name.replace('/', "-"));
     // Names on Kubernetes are ASCII and allowed here; together they may be longer than Google takes.
     id.truncate(ID_MAX - uid.len() - 1);
@@ -54,7 +54,7 @@ pub(crate) fn labels(source: &adapter::Source) -> HashMap<String, String> {
     labels.map(|(key, value)| (key.to_owned(), label(value))).into()
 }
 
-/// As a label's value: lower-case letters, digits, `-` and `_`, 63 at most.
+/// Turns text into a label's value: lower-case letters, digits, `-` and `_`, 63 at most.
 pub(crate) fn label(value: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let lower = value.chars().map(|c| c.to_ascii_lowercase());
@@ -64,7 +64,7 @@ pub(crate) fn label(value: &str) -> String {
         .collect()
 }
 
-fn letters(text: &str) -> impl Iterator<Item = char> + '_ {
+fn alphanumerics(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(char::is_ascii_alphanumeric)
 }
 

@@ -1,20 +1,17 @@
-//! Asks Pub/Sub whether a message waits, by a pull of one, which is given back at once.
+//! Asks Pub/Sub whether a message waits, by a pull of one, which is released at once.
 //!
-//! The API has no backlog to ask for, and the client library no pull: hence this one REST call. Asking with a second stream would
-//! do, too, but streams that are given up can hold messages until their leases run out (Google's emulator 0.8.20 keeps them
+//! The API does not report a backlog, and the client library has no pull: hence this one REST call. A second stream would
+//! do, too, but abandoned streams can hold messages until their leases run out (Google's emulator 0.8.20 keeps them
 //! for good).
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use connect::{Connector, Dialer};
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
 use http::{HeaderMap, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -27,17 +24,17 @@ const ANSWER_MAX_BYTES: usize = 20 * 1024 * 1024;
 /// Asks with the identity of the source.
 #[derive(Clone)]
 pub(crate) struct Inquirer {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     /// `https://HOST`, or an emulator's.
     endpoint: String,
     credentials: Credentials,
 }
 
 impl Inquirer {
-    /// An error: the system has no certificates of authorities.
+    /// # Errors
+    /// The system has no certificates of authorities.
     pub(crate) fn new(endpoint: String, credentials: Credentials) -> std::io::Result<Self> {
-        let connector = HttpsConnectorBuilder::new().with_native_roots()?;
-        let connector = connector.https_or_http().enable_http1().build();
+        let connector = connect::connector(Dialer::new(ASK_MAX)).map_err(std::io::Error::other)?;
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             endpoint,
@@ -45,15 +42,15 @@ impl Inquirer {
         })
     }
 
-    /// Whether a message waits that nobody has in hand; `None`: nobody can tell.
+    /// Whether a message waits that no subscriber has leased; `None`: the pull cannot tell.
     pub(crate) async fn waits(&self, subscription: &str) -> Option<bool> {
         timeout(ASK_MAX, self.ask(subscription)).await.ok().flatten()
     }
 
     async fn ask(&self, subscription: &str) -> Option<bool> {
         // Without `returnImmediately` an empty subscription would keep the call open for a minute and a half.
-        let wanted = json!({ "maxMessages": 1, "returnImmediately": true });
-        let answer = self.call(subscription, "pull", &wanted).await?;
+        let desired = json!({ "maxMessages": 1, "returnImmediately": true });
+        let answer = self.call(subscription, "pull", &desired).await?;
         let received = answer["receivedMessages"].as_array().cloned().unwrap_or_default();
         let ids: Vec<&Value> = received.iter().map(|received| &received["ackId"]).collect();
         if ids.is_empty() {
@@ -84,7 +81,7 @@ impl Inquirer {
     async fn identity(&self) -> Option<HeaderMap> {
         match self.credentials.headers(http::Extensions::new()).await.ok()? {
             CacheableResource::New { data, .. } => Some(data),
-            // Only for those who said which headers they have.
+            // Answered only to callers that name the headers they have.
             CacheableResource::NotModified => None,
         }
     }

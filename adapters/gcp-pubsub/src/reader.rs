@@ -1,11 +1,11 @@
-//! Reads a subscription: messages are taken in batches, stored, and acknowledged with the proof of it.
+//! Reads a subscription: stores messages in batches, and acknowledges them with the proof of it.
 //!
-//! One batch is stored at a time, in the order Google has them, so the order of every key is kept. While the sink refuses,
-//! messages are read as far as hand.rs goes, and the client renews their leases.
+//! One batch is stored at a time, in Google's order, so the order of every key is kept. While the sink refuses, messages are
+//! read until in_flight.rs is full, and the client renews their leases.
 
 use std::time::Duration;
 
-use adapter::{Accepted, Source, Truth, Unstored, Weight};
+use adapter::{Accepted, Cause, Reason, Severity, Source, Truth, Unstored};
 use event::Event;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use google_cloud_gax::error::Error;
@@ -18,28 +18,28 @@ use crate::{
     confirm::Confirmations,
     convert::{Origin, published},
     fault::{Fault, ORDERING_OFF},
-    hand::Hand,
-    look::{LOOK_AFTER, Seen, look},
-    parked::{PARKED_FOR, Parked},
-    subscription::{Found, no_topic},
-    upstream::{Messages, Taken, Upstream},
+    in_flight::InFlight,
+    probe::{PROBE_AFTER, ProbeResult, probe},
+    subscription::{ReadableSubscription, no_topic},
+    unstorable::{HELD_FOR, Unstorable},
+    upstream::{LeasedMessage, Messages, Upstream},
 };
 
-/// Conditions of a Pub/Sub source, beside those that every source has.
+/// Conditions of a Pub/Sub source, besides those that every source has.
 pub(crate) const SUBSCRIBED: &str = "Subscribed";
 const ORDERED: &str = "Ordered";
 const STORABLE: &str = "Storable";
 
-/// A stream that Google does not take is ended within a round trip; one that lasted this long is taken.
+/// Google ends a stream that it does not accept within a round trip; one that lasted this long is accepted.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long messages are held while the sink refuses them, before they are given back for others to take.
+/// How long messages are held while the sink refuses them, before they are released to other subscribers.
 const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// A message that could not be stored was given back, came again and was stored: Google waits a minute at most in between.
-const STORABLE_AFTER: Duration = Duration::from_secs(3 * PARKED_FOR.as_secs());
+/// By then a message that could not be stored was released, came again and was stored: Google waits a minute at most.
+const STORABLE_AFTER: Duration = Duration::from_secs(3 * HELD_FOR.as_secs());
 
-/// For what is in hand when the stream has ended: its acknowledgements may still be taken.
+/// For messages in flight when the stream has ended: Google may still accept their acknowledgements.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// For a batch that is being stored when the source stops: dropped, it would come twice.
 const STOP_MAX: Duration = Duration::from_secs(2);
@@ -48,31 +48,31 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why reading ended.
 pub(crate) enum Ended {
-    /// It was asked to.
+    /// The source stops.
     Stopped,
-    /// Google says no, or nothing.
+    /// Google refuses, or does not answer.
     Fault(Fault),
     /// Google ended the stream without saying why.
     Closed,
-    /// The sink refused for too long: all messages are given back.
+    /// The sink refused for too long: all messages are released.
     Held,
     /// Our own subscription lost its topic and has nothing left to read.
     Orphaned,
 }
 
-/// What the loop does next.
+/// The next step of the loop.
 enum Next {
     Stop,
     Answered,
     Release,
     Stored(Stored),
-    Item(Option<Result<Taken, Error>>),
-    Look,
-    Seen(Seen),
+    Item(Option<Result<LeasedMessage, Error>>),
+    ProbeNow,
+    ProbeResult(ProbeResult),
     End,
 }
 
-/// What became of a batch.
+/// The end of storing a batch.
 #[derive(Clone, Copy)]
 enum Stored {
     Proven(Accepted),
@@ -83,11 +83,11 @@ enum Stored {
 
 /// A batch on its way into the sink's channel.
 struct Storing {
-    batch: Vec<Taken>,
+    batch: Vec<LeasedMessage>,
     work: BoxFuture<'static, Stored>,
 }
 
-/// Nothing more is read; what is in hand is finished until then.
+/// Nothing more is read; messages in flight are finished until then.
 struct Ending {
     ended: Ended,
     until: Instant,
@@ -97,18 +97,18 @@ pub(crate) struct Reader<'a> {
     config: &'a Config,
     source: &'a Source,
     upstream: Upstream,
-    found: Found,
+    found: ReadableSubscription,
     origin: Origin,
     messages: Messages,
-    hand: Hand,
+    in_flight: InFlight,
     storing: Option<Storing>,
     ending: Option<Ending>,
     confirmations: &'a mut Confirmations,
-    parked: Parked,
-    last_parked: Option<Instant>,
-    /// Looks since the last message.
-    looks: u32,
-    /// Whether Google took the stream.
+    unstorable: Unstorable,
+    last_unstorable: Option<Instant>,
+    /// Probes since the last message.
+    probes: u32,
+    /// Whether Google accepted the stream.
     pub(crate) settled: bool,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         config: &'a Config,
         source: &'a Source,
         upstream: Upstream,
-        found: Found,
+        found: ReadableSubscription,
         confirmations: &'a mut Confirmations,
     ) -> Self {
         Self {
@@ -127,21 +127,21 @@ impl<'a> Reader<'a> {
             upstream,
             found,
             origin: Origin::new(config),
-            hand: Hand::default(),
+            in_flight: InFlight::default(),
             storing: None,
             ending: None,
             confirmations,
-            parked: Parked::default(),
-            last_parked: None,
-            looks: 0,
+            unstorable: Unstorable::default(),
+            last_unstorable: None,
+            probes: 0,
             settled: false,
         }
     }
 
-    /// Reads until something ends it. What is in hand then is given back by [`Reader::close`].
+    /// Reads until something ends it. [`Reader::close`] releases the messages that are in flight then.
     pub(crate) async fn run(&mut self, stop: &CancellationToken) -> Ended {
-        let mut look_at = Instant::now() + SETTLED_AFTER;
-        let mut looking: Option<BoxFuture<'static, Seen>> = None;
+        let mut probe_at = Instant::now() + SETTLED_AFTER;
+        let mut probing: Option<BoxFuture<'static, ProbeResult>> = None;
         loop {
             if self.storing.is_none() {
                 self.store_next();
@@ -157,20 +157,20 @@ impl<'a> Reader<'a> {
                 biased;
                 () = stop.cancelled(), if !stopping => Next::Stop,
                 () = self.confirmations.answered(), if self.confirmations.is_waiting() => Next::Answered,
-                () = self.parked.due() => Next::Release,
-                stored = stored(&mut self.storing) => Next::Stored(stored),
-                item = self.messages.stream.next(), if reading && !self.hand.is_full() => Next::Item(item),
-                seen = seen(&mut looking), if reading => Next::Seen(seen),
-                () = sleep_until(look_at), if reading && looking.is_none() => Next::Look,
-                () = end(self.ending.as_ref()) => Next::End,
+                () = self.unstorable.due() => Next::Release,
+                stored = or_never(self.storing.as_mut().map(|storing| &mut storing.work)) => Next::Stored(stored),
+                item = self.messages.stream.next(), if reading && !self.in_flight.is_full() => Next::Item(item),
+                probed = or_never(probing.as_mut()), if reading => Next::ProbeResult(probed),
+                () = sleep_until(probe_at), if reading && probing.is_none() => Next::ProbeNow,
+                () = or_never(self.ending.as_ref().map(|ending| sleep_until(ending.until))) => Next::End,
             };
             match next {
                 Next::Stop => {
-                    self.hand.drop_all();
+                    self.in_flight.drop_all();
                     self.end(Ended::Stopped, STOP_MAX);
                 }
                 Next::Answered => {}
-                Next::Release => self.parked.release(),
+                Next::Release => self.unstorable.release(),
                 Next::Stored(stored) => {
                     if let Err(ended) = self.stored(stored) {
                         return ended;
@@ -181,26 +181,26 @@ impl<'a> Reader<'a> {
                     let fault = Fault::of(&format!("read {}", self.found.name), &error);
                     self.end(Ended::Fault(fault), DRAIN_MAX);
                 }
-                Next::Item(Some(Ok(taken))) => {
+                Next::Item(Some(Ok(leased))) => {
                     // A stream on which messages come needs no second one.
-                    (looking, self.looks, look_at) = (None, 0, Instant::now() + LOOK_AFTER);
+                    (probing, self.probes, probe_at) = (None, 0, Instant::now() + PROBE_AFTER);
                     self.settle();
-                    self.hand.push(taken);
+                    self.in_flight.push(leased);
                 }
-                Next::Look if !self.settled => {
+                Next::ProbeNow if !self.settled => {
                     self.settle();
-                    look_at = Instant::now() + LOOK_AFTER;
+                    probe_at = Instant::now() + PROBE_AFTER;
                 }
-                // Google may have sent all that it lets us have.
-                Next::Look if self.storing.is_some() => look_at = Instant::now() + LOOK_AFTER,
-                Next::Look => {
-                    self.looks = self.looks.wrapping_add(1);
+                // Google may have sent all that it leases to us.
+                Next::ProbeNow if self.storing.is_some() => probe_at = Instant::now() + PROBE_AFTER,
+                Next::ProbeNow => {
+                    self.probes = self.probes.wrapping_add(1);
                     let (access, found) = (self.config.access.clone(), self.found.clone());
-                    looking = Some(look(self.upstream.clone(), access, found, self.looks).boxed());
+                    probing = Some(probe(self.upstream.clone(), access, found, self.probes).boxed());
                 }
-                Next::Seen(seen) => {
-                    (looking, look_at) = (None, Instant::now() + LOOK_AFTER);
-                    self.saw(seen);
+                Next::ProbeResult(probed) => {
+                    (probing, probe_at) = (None, Instant::now() + PROBE_AFTER);
+                    self.apply_probe(probed);
                 }
                 Next::End => {
                     let ending = self.ending.take();
@@ -210,9 +210,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Gives back what is in hand and sends the last acknowledgements.
+    /// Releases the messages in flight and sends the last acknowledgements.
     pub(crate) async fn close(self) {
-        drop((self.hand, self.storing, self.parked));
+        drop((self.in_flight, self.storing, self.unstorable));
         self.messages.close(CLOSE_PATIENCE).await;
     }
 
@@ -221,11 +221,11 @@ impl<'a> Reader<'a> {
         self.ending = Some(Ending { ended, until });
     }
 
-    fn saw(&mut self, seen: Seen) {
-        match seen {
-            Seen::Fault(fault) => self.end(Ended::Fault(fault), DRAIN_MAX),
-            Seen::Quiet { found, empty } => {
-                let drained = found.orphaned && found.own && empty && self.parked.is_empty();
+    fn apply_probe(&mut self, probed: ProbeResult) {
+        match probed {
+            ProbeResult::Fault(fault) => self.end(Ended::Fault(fault), DRAIN_MAX),
+            ProbeResult::Quiet { found, empty } => {
+                let drained = found.orphaned && found.own && empty && self.unstorable.is_empty();
                 self.found = found;
                 self.settle();
                 self.storable();
@@ -233,29 +233,29 @@ impl<'a> Reader<'a> {
                     self.end(Ended::Orphaned, DRAIN_MAX);
                 }
             }
-            Seen::Silent(other) => {
+            ProbeResult::Silent(other) => {
                 tracing::warn!(
                     source = self.source.name,
                     subscription = self.found.name,
                     "nothing comes on the stream, it is replaced"
                 );
                 self.messages = other.read(&self.found.name);
-                (self.upstream, self.looks) = (*other, 0);
+                (self.upstream, self.probes) = (*other, 0);
             }
         }
     }
 
-    /// Begins to store what is in hand, if there is something.
+    /// Begins to store the next batch in flight, if there is one.
     fn store_next(&mut self) {
-        while !self.hand.is_empty() {
-            let batch = self.hand.batch();
+        while !self.in_flight.is_empty() {
+            let batch = self.in_flight.batch();
             let (batch, events) = self.convert(batch);
             if batch.is_empty() {
                 continue;
             }
             let source = self.source.clone();
             let work = async move {
-                // Stopping is seen to here: a batch is given a moment to be stored.
+                // Not stopped with the source: a batch has a moment to be stored.
                 match timeout(HOLD_MAX, source.store(events, &CancellationToken::new())).await {
                     Ok(Ok(proof)) => Stored::Proven(proof),
                     Ok(Err(Unstored::TooLarge { .. })) => Stored::TooLarge,
@@ -272,11 +272,11 @@ impl<'a> Reader<'a> {
         let mut batch = self.storing.take().map(|storing| storing.batch).unwrap_or_default();
         match stored {
             Stored::Proven(proof) => self.acknowledge(proof, batch),
-            Stored::TooLarge if batch.len() > 1 => self.hand.put_back(batch),
+            Stored::TooLarge if batch.len() > 1 => self.in_flight.put_back(batch),
             Stored::TooLarge => {
-                if let Some(taken) = batch.pop() {
+                if let Some(leased) = batch.pop() {
                     let why = "it is larger than the sink's channel takes: raise maxEventBytes there";
-                    self.park(taken, "TooLarge", why);
+                    self.hold_unstorable(leased, Reason::TooLarge, why);
                 }
             }
             Stored::Held => return Err(Ended::Held),
@@ -285,74 +285,74 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The messages that are to be stored, with their events.
-    fn convert(&mut self, batch: Vec<Taken>) -> (Vec<Taken>, Vec<Event>) {
+    /// Converts a batch to events; returns them with their messages, without those that are stored or held already.
+    fn convert(&mut self, batch: Vec<LeasedMessage>) -> (Vec<LeasedMessage>, Vec<Event>) {
         let (mut kept, mut events) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for taken in batch {
-            if let Some(proof) = self.confirmations.proof(&taken.0.message_id) {
-                self.confirmations.acknowledge(proof, taken);
+        for leased in batch {
+            if let Some(proof) = self.confirmations.proof(&leased.0.message_id) {
+                self.confirmations.acknowledge(proof, leased);
                 continue;
             }
-            let Some(taken) = self.parked.waits(taken) else {
+            let Some(leased) = self.unstorable.waits(leased) else {
                 continue;
             };
-            match self.origin.convert(&taken.0, taken.1.delivery_attempt()) {
+            match self.origin.convert(&leased.0, leased.1.delivery_attempt()) {
                 Ok(event) => {
                     events.push(event);
-                    kept.push(taken);
+                    kept.push(leased);
                 }
                 Err(why) => {
                     let why = format!("it cannot become an event: {why}: correct ceOverrides");
-                    self.park(taken, "Invalid", &why);
+                    self.hold_unstorable(leased, Reason::Invalid, &why);
                 }
             }
         }
         (kept, events)
     }
 
-    fn acknowledge(&mut self, proof: Accepted, batch: Vec<Taken>) {
+    fn acknowledge(&mut self, proof: Accepted, batch: Vec<LeasedMessage>) {
         let newest = batch.iter().filter_map(|(message, _)| published(message)).max();
         if let Some(newest) = newest {
             // A clock behind Google's makes a negative age.
             let age = Duration::try_from(Timestamp::now().duration_since(newest)).unwrap_or_default();
             self.source.counters.lag(age);
         }
-        for taken in batch {
-            self.confirmations.acknowledge(proof, taken);
+        for leased in batch {
+            self.confirmations.acknowledge(proof, leased);
         }
     }
 
-    fn park(&mut self, taken: Taken, reason: &'static str, why: &str) {
+    fn hold_unstorable(&mut self, leased: LeasedMessage, reason: Reason, why: &str) {
         self.source.counters.invalid(1);
-        self.last_parked = Some(Instant::now());
+        self.last_unstorable = Some(Instant::now());
         let message = format!(
             "message {} of {} bytes cannot be stored: {why}. It stays in Pub/Sub and is tried again",
-            taken.0.message_id,
-            taken.0.data.len()
+            leased.0.message_id,
+            leased.0.data.len()
         );
         self.source
             .report
-            .note(STORABLE, (Truth::False, Weight::Warning), reason, message);
+            .note(STORABLE, (Truth::False, Severity::Warning), Cause::new(reason, message));
         let key = if self.config.ordering {
-            taken.0.ordering_key.clone()
+            leased.0.ordering_key.clone()
         } else {
             String::new()
         };
-        self.parked.park(taken, &key);
+        self.unstorable.hold_unstorable(leased, &key);
     }
 
-    /// Takes the condition back when what could not be stored has not come again.
+    /// Clears the condition when the messages that could not be stored have not come again.
     fn storable(&mut self) {
-        let quiet = |parked: Instant| self.parked.is_empty() && parked.elapsed() > STORABLE_AFTER;
-        if self.last_parked.is_some_and(quiet) {
-            self.last_parked = None;
+        let quiet = |unstorable: Instant| self.unstorable.is_empty() && unstorable.elapsed() > STORABLE_AFTER;
+        if self.last_unstorable.is_some_and(quiet) {
+            self.last_unstorable = None;
             self.source
                 .report
-                .note(STORABLE, (Truth::True, Weight::Warning), "", "");
+                .note(STORABLE, (Truth::True, Severity::Warning), None);
         }
     }
 
-    /// Google takes the stream: says so, and what is short of it.
+    /// Reports that Google accepted the stream, and what of it is not as configured.
     fn settle(&mut self) {
         self.settled = true;
         let report = &self.source.report;
@@ -369,33 +369,22 @@ impl<'a> Reader<'a> {
                     "{} was made without message ordering, which cannot be changed: Google may send the messages of a key in any order. Delete it, or use another one",
                     self.found.name
                 );
-                report.note(ORDERED, (Truth::False, Weight::Warning), ORDERING_OFF, message);
+                report.note(
+                    ORDERED,
+                    (Truth::False, Severity::Warning),
+                    Cause::new(ORDERING_OFF, message),
+                );
             }
-            Some(true) if self.config.ordering => report.note(ORDERED, (Truth::True, Weight::Warning), "", ""),
+            Some(true) if self.config.ordering => report.note(ORDERED, (Truth::True, Severity::Warning), None),
             _ => report.withdraw(ORDERED),
         }
     }
 }
 
-/// What becomes of the batch that is being stored, if one is.
-async fn stored(storing: &mut Option<Storing>) -> Stored {
-    match storing {
-        Some(storing) => (&mut storing.work).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn end(ending: Option<&Ending>) {
-    match ending {
-        Some(ending) => sleep_until(ending.until).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The answer of the look that is under way, if one is.
-async fn seen(looking: &mut Option<BoxFuture<'static, Seen>>) -> Seen {
-    match looking {
-        Some(looking) => looking.await,
+/// Waits for `future`; for ever if there is none.
+async fn or_never<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

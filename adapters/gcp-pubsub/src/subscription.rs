@@ -1,9 +1,10 @@
-//! The subscription to read: one that is there, or our own, which is adopted, made, replaced and deleted here.
+//! The subscription to read: an existing one that the source names, or its own, which is adopted, created, replaced and
+//! deleted here.
 //!
-//! Ours is what has our source's uid in its labels, and nothing else is ever changed or deleted. What was made is in the
-//! source's notes, so that a subscription that an edit of the source leaves behind goes too.
+//! A subscription is the source's own if its labels hold the source's uid; no other is ever changed or deleted. The source's
+//! notes list what was created, so that a subscription that an edit of the source leaves behind is deleted too.
 
-use adapter::Source;
+use adapter::{Reason, Source};
 use google_cloud_pubsub::model::{ExpirationPolicy, RetryPolicy, Subscription};
 use google_cloud_wkt::Duration as WireDuration;
 use serde::{Deserialize, Serialize};
@@ -18,37 +19,41 @@ use crate::{
     upstream::{ACK_DEADLINE, NotCreated, Upstream},
 };
 
-/// How long Google waits before it sends a message again that was given back, seconds: from, and doubling up to.
+/// How long Google waits before it sends a released message again, in seconds: at first, and at most after doubling.
 const REDELIVERY: (i64, i64) = (1, 60);
 
 /// A subscription that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct ReadableSubscription {
     pub(crate) name: String,
-    /// Made by us for this source.
+    /// Created by this source.
     pub(crate) own: bool,
     /// Its topic was deleted: what it has can still be read, nothing more comes.
     pub(crate) orphaned: bool,
-    /// Whether it keeps the order of a key; `None`: we may not look.
+    /// Whether it keeps the order of a key; `None`: the account may not read it.
     pub(crate) ordered: Option<bool>,
 }
 
-/// What was made for the source and is to go with it.
+/// Subscriptions that were created for the source and are deleted with it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Notes {
     subscriptions: Vec<String>,
 }
 
-/// Finds the subscription, or makes it. Repeating it changes nothing.
-pub(crate) async fn ensure(upstream: &Upstream, config: &Config, source: &Source) -> Result<Found, Fault> {
+/// Finds the subscription, or creates it. Idempotent.
+pub(crate) async fn ensure(
+    upstream: &Upstream,
+    config: &Config,
+    source: &Source,
+) -> Result<ReadableSubscription, Fault> {
     let name = names::subscription(config, source);
-    // Noted before it is made: a subscription that nobody remembers would fill up for ever.
+    // Noted before it is created: a forgotten subscription would fill up for ever.
     let own = config.subscription.is_none();
     note(upstream, config, source, own.then_some(&*name)).await?;
     if !own {
         return existing(upstream, config, name).await;
     }
-    // A second time when somebody else was quicker, or when one that was in the way is gone.
+    // A second time when another client created it first, or when one that was in the way is deleted.
     for _ in 0..2 {
         let Some(found) = upstream.get(&name).await? else {
             match make(upstream, config, source, &name).await {
@@ -87,7 +92,7 @@ pub(crate) async fn ensure(upstream: &Upstream, config: &Config, source: &Source
     Err(Fault::new(REFUSED, why))
 }
 
-/// Deletes our own subscription. What is not ours, or not there, is left alone.
+/// Deletes the source's own subscription. Leaves any other alone; succeeds if there is none.
 pub(crate) async fn delete(upstream: &Upstream, config: &Config, source: &Source) -> Result<(), Fault> {
     if !config.delete || config.subscription.is_some() {
         return Ok(());
@@ -104,9 +109,9 @@ pub(crate) fn no_topic(config: &Config) -> Fault {
     Fault::new(TOPIC_NOT_FOUND, why)
 }
 
-/// How a subscription is read, from what Google says about it.
-pub(crate) fn adopted(found: &Subscription, own: bool) -> Found {
-    Found {
+/// Describes a subscription of Google's for reading.
+pub(crate) fn adopted(found: &Subscription, own: bool) -> ReadableSubscription {
+    ReadableSubscription {
         name: found.name.clone(),
         own,
         orphaned: found.topic == DELETED_TOPIC,
@@ -114,12 +119,12 @@ pub(crate) fn adopted(found: &Subscription, own: bool) -> Found {
     }
 }
 
-async fn existing(upstream: &Upstream, config: &Config, name: String) -> Result<Found, Fault> {
+async fn existing(upstream: &Upstream, config: &Config, name: String) -> Result<ReadableSubscription, Fault> {
     let found = match upstream.get(&name).await {
         Ok(found) => found,
-        // Reading takes roles/pubsub.subscriber alone, looking takes more.
+        // Receiving takes roles/pubsub.subscriber alone, reading the subscription takes more.
         Err(fault) if fault.reason == PERMISSION_DENIED => {
-            return Ok(Found {
+            return Ok(ReadableSubscription {
                 name,
                 own: false,
                 orphaned: false,
@@ -145,9 +150,14 @@ async fn existing(upstream: &Upstream, config: &Config, name: String) -> Result<
     Ok(adopted(&found, false))
 }
 
-async fn make(upstream: &Upstream, config: &Config, source: &Source, name: &str) -> Result<Found, NotCreated> {
+async fn make(
+    upstream: &Upstream,
+    config: &Config,
+    source: &Source,
+    name: &str,
+) -> Result<ReadableSubscription, NotCreated> {
     let seconds = |seconds| WireDuration::clamp(seconds, 0);
-    let wanted = Subscription::new()
+    let desired = Subscription::new()
         .set_name(name)
         .set_topic(names::topic(config))
         .set_ack_deadline_seconds(i32::try_from(ACK_DEADLINE.as_secs()).unwrap_or(i32::MAX))
@@ -160,7 +170,7 @@ async fn make(upstream: &Upstream, config: &Config, source: &Source, name: &str)
         )
         .set_labels(names::labels(source))
         .set_enable_message_ordering(config.ordering);
-    let made = upstream.create(wanted).await?;
+    let made = upstream.create(desired).await?;
     tracing::info!(
         source = source.name,
         subscription = name,
@@ -170,7 +180,7 @@ async fn make(upstream: &Upstream, config: &Config, source: &Source, name: &str)
     Ok(adopted(&made, true))
 }
 
-/// Deletes the subscriptions that earlier versions of the source made, and notes the one of now.
+/// Deletes the subscriptions that earlier versions of the source created, and notes the current one.
 async fn note(upstream: &Upstream, config: &Config, source: &Source, now: Option<&str>) -> Result<(), Fault> {
     let known = source.checkpoint.notes().await.map_err(|error| state(&error))?;
     let former = known
@@ -186,7 +196,7 @@ async fn note(upstream: &Upstream, config: &Config, source: &Source, now: Option
             tracing::warn!(
                 source = source.name,
                 subscription = name,
-                reason = fault.reason,
+                reason = fault.reason.as_str(),
                 detail = fault.message,
                 "subscription of an earlier version is still there"
             );
@@ -220,7 +230,7 @@ async fn delete_ours(upstream: &Upstream, source: &Source, name: &str) -> Result
 
 fn state(error: &adapter::StateError) -> Fault {
     Fault::new(
-        "DataFolderUnusable",
+        Reason::DataFolderUnusable,
         format!("{error}: check the folder given by --data"),
     )
 }

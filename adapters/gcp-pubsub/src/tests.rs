@@ -69,11 +69,11 @@ impl Running {
 
     /// The reason of a condition that is not met; empty when it is, `-` when nothing is said.
     pub(super) fn reason(&self, condition: &str) -> String {
-        let said = self.source.report.said();
-        let said = said.conditions.get(condition);
-        match said {
-            Some(said) if said.truth == Truth::True => String::new(),
-            Some(said) => said.reason.to_string(),
+        let reported = self.source.report.state();
+        let reported = reported.conditions.get(condition);
+        match reported {
+            Some(reported) if reported.truth == Truth::True => String::new(),
+            Some(reported) => reported.reason().to_owned(),
             None => "-".to_owned(),
         }
     }
@@ -81,7 +81,7 @@ impl Running {
     pub(super) async fn until_reason(&self, condition: &str, reason: &str) {
         let so = || self.reason(condition) == reason;
         until(&format!("{condition} {reason:?}"), so, || {
-            format!("{:?}", self.source.report.said())
+            format!("{:?}", self.source.report.state())
         })
         .await;
     }
@@ -131,13 +131,15 @@ async fn a_message_is_acknowledged_after_it_is_stored_and_not_before() {
     let outlet = Scripted::held();
     let (fake, running) = subscribed(|_| {}, outlet.clone()).await;
     fake.publish("", &["a", "b"]);
-    fake.until("sent", |script| script.messages.iter().all(|told| told.sent == 1))
-        .await;
+    fake.until("sent", |script| {
+        script.messages.iter().all(|sent_message| sent_message.sent == 1)
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(fake.script(|script| script.messages.iter().all(|told| !told.acknowledged)));
+    assert!(fake.script(|script| script.messages.iter().all(|sent_message| !sent_message.acknowledged)));
     outlet.open();
     fake.until("acknowledged", |script| {
-        script.messages.iter().any(|told| told.acknowledged)
+        script.messages.iter().any(|sent_message| sent_message.acknowledged)
     })
     .await;
     assert!(!outlet.stored().is_empty());
@@ -153,14 +155,20 @@ async fn a_channel_that_is_down_for_two_minutes_gets_each_message_once() {
     running.until_reason(adapter::ACCEPTED, "Unavailable").await;
     fake.publish("", &["d"]);
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert!(fake.script(|script| script.messages.iter().all(|told| !told.acknowledged)));
+    assert!(fake.script(|script| script.messages.iter().all(|sent_message| !sent_message.acknowledged)));
     assert!(fake.script(|script| script.renewals) > 0, "leases of 60 s are renewed");
     outlet.accept_from_now_on();
     fake.until("acknowledged", |script| {
-        script.messages.iter().all(|told| told.acknowledged)
+        script.messages.iter().all(|sent_message| sent_message.acknowledged)
     })
     .await;
-    let sent = fake.script(|script| script.messages.iter().map(|told| told.sent).collect::<Vec<_>>());
+    let sent = fake.script(|script| {
+        script
+            .messages
+            .iter()
+            .map(|sent_message| sent_message.sent)
+            .collect::<Vec<_>>()
+    });
     assert_eq!(sent, [1; 4], "no lease ran out");
     let mut stored = texts(&outlet.stored());
     stored.sort();
@@ -213,7 +221,7 @@ async fn streams_that_break_off_lose_nothing() {
     let texts: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     fake.publish("", &texts.iter().map(String::as_str).collect::<Vec<_>>());
     fake.until("acknowledged", |script| {
-        script.messages.iter().all(|told| told.acknowledged)
+        script.messages.iter().all(|sent_message| sent_message.acknowledged)
     })
     .await;
     assert!(fake.script(|script| script.streams) >= 6);
@@ -241,7 +249,7 @@ async fn a_right_that_is_missing_is_said_and_its_return_noticed() {
         fake.publish("", &[reason]);
         running.until_reason(SUBSCRIBED, "").await;
         fake.until("acknowledged", |script| {
-            script.messages.iter().all(|told| told.acknowledged)
+            script.messages.iter().all(|sent_message| sent_message.acknowledged)
         })
         .await;
         running.stop().await;
@@ -279,7 +287,7 @@ async fn silent_stream(pulls: bool) {
     let running = Running::start(config(&fake.host), outlet.clone());
     running.until_reason(SUBSCRIBED, "").await;
     fake.publish("", &["a", "b"]);
-    let all = |script: &fake::Script| script.messages.iter().all(|told| told.acknowledged);
+    let all = |script: &fake::Script| script.messages.iter().all(|sent_message| sent_message.acknowledged);
     fake.until("acknowledged", all).await;
     assert_eq!(texts(&outlet.stored()), ["a", "b"]);
     fake.publish("", &["c"]);
@@ -302,7 +310,7 @@ async fn a_stream_that_is_silent_is_replaced_where_nobody_can_tell_whether_messa
 async fn a_quiet_stream_on_which_nothing_waits_stays() {
     let (fake, running) = subscribed(|_| {}, Scripted::storing()).await;
     fake.script(|script| script.pulls = true);
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_secs(1200)).await;
     assert_eq!(running.reason(SUBSCRIBED), "");
     assert_eq!(fake.script(|script| script.streams), 1);
     running.stop().await;
@@ -362,7 +370,7 @@ async fn a_message_that_is_too_large_holds_up_its_key_alone_and_is_stored_when_i
     );
     *outlet.limit.lock() = 10_000;
     fake.until("acknowledged", |script| {
-        script.messages.iter().all(|told| told.acknowledged)
+        script.messages.iter().all(|sent_message| sent_message.acknowledged)
     })
     .await;
     assert_eq!(texts(&outlet.stored.lock())[3..], [&*large, "2", "4"]);

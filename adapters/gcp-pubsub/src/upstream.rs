@@ -4,6 +4,7 @@
 
 use std::{fmt::Display, pin::Pin, time::Duration};
 
+use adapter::Reason;
 use futures_util::Stream;
 use google_cloud_auth::credentials::{self, Credentials, service_account};
 use google_cloud_gax::{
@@ -29,8 +30,8 @@ const GOOGLE: &str = "https://pubsub.googleapis.com";
 /// For one admin call. Google answers in well under a second; a slow metadata server or proxy may take some.
 const CALL_MAX: Duration = Duration::from_secs(10);
 
-/// What Google lets us have in hand: enough for a round trip of 100 ms at 10 000 messages a second, little enough to hold
-/// while the sink is down.
+/// The most messages that Google leases to us at a time: enough for a round trip of 100 ms at 10 000 messages a second, few
+/// enough to hold while the sink is down.
 pub(crate) const OUTSTANDING_MESSAGES: usize = 1000;
 /// Three messages of Google's largest size (10 MB).
 pub(crate) const OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
@@ -38,22 +39,21 @@ pub(crate) const OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
 /// A lease is renewed by this much, and lasts as long after we are gone. Our own subscriptions have the same.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Longer than any message is held here (reader.rs, parked.rs): the client would let its lease go, and the message would be
-/// in hand twice.
+/// Longer than any message is held here (reader.rs, unstorable.rs): otherwise the client gives up the lease, and Google
+/// leases us the message a second time.
 const LEASE_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// A message and what settles it: dropped, it is given back.
-pub(crate) type Taken = (Message, Handler);
+/// A message and what acknowledges it: dropped, it is released, and Google sends it again.
+pub(crate) type LeasedMessage = (Message, Handler);
 
-/// Messages as they come. Not reading on holds up Google, by its own limits. Dropping a `next()` of it loses nothing.
+/// Messages as they come. A reader that pauses holds up Google, by its own limits. Dropping a `next()` of it loses nothing.
 pub(crate) struct Messages {
-    pub(crate) stream: Pin<Box<dyn Stream<Item = Result<Taken, Error>> + Send>>,
+    pub(crate) stream: Pin<Box<dyn Stream<Item = Result<LeasedMessage, Error>> + Send>>,
     token: ShutdownToken,
 }
 
 impl Messages {
-    /// Sends what is left to say about messages: acknowledgements that were not sent yet. Messages in hand have to be dropped
-    /// before.
+    /// Sends the acknowledgements that were not sent yet. Drop all leased messages before.
     pub(crate) async fn close(self, patience: Duration) {
         drop(self.stream);
         if timeout(patience, self.token.shutdown()).await.is_err() {
@@ -71,13 +71,24 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Nothing is sent yet.
+    /// Makes the clients; sends nothing yet.
     pub(crate) async fn connect(access: &Access) -> Result<Self, Fault> {
         let endpoint = match access {
             Access::Emulator(host) if host.contains("://") => host.trim_end_matches('/').to_owned(),
             Access::Emulator(host) => format!("http://{host}"),
             Access::Key(_) | Access::Default => GOOGLE.to_owned(),
         };
+        if let Access::Emulator(_) = access {
+            let host = endpoint.parse::<http::Uri>().ok();
+            let host = host.as_ref().and_then(http::Uri::host).unwrap_or(&endpoint);
+            let checked = connect::check_all(host).await;
+            checked.map_err(|refused| {
+                Fault::new(
+                    Reason::EgressRefused,
+                    format!("not connected to emulatorHost {host}: its address {refused}"),
+                )
+            })?;
+        }
         let admin = SubscriptionAdmin::builder().with_endpoint(&endpoint);
         let subscriber = Subscriber::builder().with_endpoint(&endpoint);
         let credentials = credentials(access)?;
@@ -99,12 +110,12 @@ impl Upstream {
         })
     }
 
-    /// Whether a message waits that nobody has in hand; `None`: nobody can tell.
+    /// Whether a message waits that no subscriber has leased; `None`: the pull cannot tell.
     pub(crate) async fn waits(&self, name: &str) -> Option<bool> {
         self.inquirer.waits(name).await
     }
 
-    /// `None`: there is no such subscription.
+    /// Reads the subscription; `None` if it does not exist.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Subscription>, Fault> {
         let act = format!("look at {name}");
         let call = self.admin.get_subscription().set_subscription(name);
@@ -116,9 +127,9 @@ impl Upstream {
         }
     }
 
-    pub(crate) async fn create(&self, wanted: Subscription) -> Result<Subscription, NotCreated> {
-        let act = format!("make {}", wanted.name);
-        let call = self.admin.create_subscription().with_request(wanted);
+    pub(crate) async fn create(&self, desired: Subscription) -> Result<Subscription, NotCreated> {
+        let act = format!("make {}", desired.name);
+        let call = self.admin.create_subscription().with_request(desired);
         match timeout(CALL_MAX, call.with_attempt_timeout(CALL_MAX).send()).await {
             Ok(Ok(made)) => Ok(made),
             Ok(Err(error)) => Err(match code(&error) {
@@ -130,7 +141,7 @@ impl Upstream {
         }
     }
 
-    /// One that is not there is deleted.
+    /// Deletes the subscription; succeeds if it does not exist.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), Fault> {
         let act = format!("delete {name}");
         let call = self.admin.delete_subscription().set_subscription(name);
@@ -142,7 +153,7 @@ impl Upstream {
         }
     }
 
-    /// Begins to read when it is polled.
+    /// Opens the stream of a subscription's messages, which begins to read when it is polled.
     pub(crate) fn read(&self, name: &str) -> Messages {
         let on_the_wire = |limit| i64::try_from(limit).unwrap_or(i64::MAX);
         let stream = self
@@ -161,7 +172,7 @@ impl Upstream {
     }
 }
 
-/// Why there is no new subscription.
+/// Why a subscription was not created.
 pub(crate) enum NotCreated {
     NoTopic,
     Exists,

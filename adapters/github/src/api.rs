@@ -11,18 +11,18 @@ mod link;
 mod requests;
 mod token;
 
-use std::{sync::Arc, sync::OnceLock, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use adapter::chain;
 use bytes::Bytes;
+use connect::{Connector, Dialer};
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ use url::Url;
 pub(crate) use budget::Budget;
 pub(crate) use error::{ApiError, Trouble};
 pub(crate) use link::Cursor;
-pub(crate) use requests::{Attempt, Hook, Page, WantedHook};
+pub(crate) use requests::{Attempt, Hook, HookSpec, Page};
 use token::Tokens;
 
 use crate::{Config, Credentials};
@@ -73,10 +73,12 @@ impl Answer {
 
 /// The API with one source's credentials.
 pub(crate) struct Api {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: legacy::Client<Connector, Full<Bytes>>,
+    /// As `http` connects: says what a proxy wants.
+    dialer: Dialer,
     root: Url,
     /// `repos/OWNER/REPOSITORY` or `orgs/OWNER`, by segments.
-    place: Vec<String>,
+    base: Vec<String>,
     tokens: Tokens,
     budget: Arc<Budget>,
     /// Ends waiting for an answer.
@@ -90,26 +92,21 @@ impl Api {
         budget: Arc<Budget>,
         stop: CancellationToken,
     ) -> Result<Self, ApiError> {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new().with_tls_config((*tls()?).clone());
-        let connector = connector
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(http);
+        let checked = connect::Egress::current().check_host(config.api.host_str().unwrap_or_default());
+        checked.map_err(|refused| ApiError::egress(&config.api, &refused))?;
+        let dialer = Dialer::new(CONNECT_TIMEOUT);
+        let connector = connect::connector(dialer.clone()).map_err(|error| ApiError::setting(&error))?;
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
-        let place = match config.repository.split_once('/') {
+        let base = match config.repository.split_once('/') {
             Some((owner, repository)) => vec!["repos".to_owned(), owner.to_owned(), repository.to_owned()],
             None => vec!["orgs".to_owned(), config.repository.clone()],
         };
         Ok(Self {
             http: builder.build(connector),
+            dialer,
             root: config.api.clone(),
-            place,
+            base,
             tokens: Tokens::new(credentials)?,
             budget,
             stop,
@@ -118,8 +115,8 @@ impl Api {
 
     /// A URL below the source's repository or organisation.
     fn below(&self, segments: &[&str]) -> Result<Url, ApiError> {
-        let place = self.place.iter().map(String::as_str);
-        self.url(place.chain(segments.iter().copied()))
+        let base = self.base.iter().map(String::as_str);
+        self.url(base.chain(segments.iter().copied()))
     }
 
     fn url<'a>(&self, segments: impl Iterator<Item = &'a str>) -> Result<Url, ApiError> {
@@ -137,7 +134,7 @@ impl Api {
     async fn call(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Answer, ApiError> {
         let token = self.tokens.current(self).await?;
         match self.send(method, url, body, &token).await {
-            Err(error) if error.trouble == Trouble::Unauthorized && self.tokens.forget(&token).await => {
+            Err(error) if error.trouble == Trouble::Unauthorized && self.tokens.delete(&token).await => {
                 let token = self.tokens.current(self).await?;
                 self.send(method, url, body, &token).await
             }
@@ -177,9 +174,19 @@ impl Api {
         Err(ApiError::unreachable(url.path(), &"redirected too often"))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, what: &str) -> Result<Answer, ApiError> {
+    async fn exchange(&self, mut request: Request<Full<Bytes>>, what: &str) -> Result<Answer, ApiError> {
+        let forwards = self.dialer.forwards(request.uri());
+        if let Some(Some(authorization)) = forwards.map_err(|error| ApiError::setting(&error))? {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+        }
         let response = self.http.request(request).await;
-        let response = response.map_err(|error| ApiError::unreachable(what, &chain(&error)))?;
+        let response = response.map_err(|error| {
+            if let Some(refused) = connect::egress_refused(&error) {
+                return ApiError::egress(&self.root, refused);
+            }
+            let words = connect::tls_words(&error).unwrap_or_else(|| chain(&error));
+            ApiError::unreachable(what, &words)
+        })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await;
         let body = body.map_err(|error| ApiError::unreachable(what, &chain(&*error)))?;
@@ -221,20 +228,4 @@ fn request(
         None => Bytes::new(),
     };
     request.body(Full::new(body))
-}
-
-/// The system's trust roots, read once.
-fn tls() -> Result<Arc<rustls::ClientConfig>, ApiError> {
-    static CONFIG: OnceLock<Result<Arc<rustls::ClientConfig>, String>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let builder = builder
-            .with_native_roots()
-            .map_err(|error| format!("the system's TLS roots cannot be read: {error}"))?;
-        Ok(Arc::new(builder.with_no_client_auth()))
-    });
-    config.clone().map_err(|error| ApiError::setting(&error))
 }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::{
     Config, Outcome,
-    convert::{Facts, Headers, convert},
+    bodies::Bodies,
+    convert::{Headers, PayloadFields, convert},
     form,
     outcome::Answered,
     secrets::Secrets,
@@ -18,6 +19,7 @@ use crate::{
 pub(crate) fn check(
     config: &Config,
     secrets: &Secrets,
+    bodies: &Bodies,
     request: HookRequest,
     received: Timestamp,
 ) -> Result<Event, Answered> {
@@ -26,30 +28,40 @@ pub(crate) fn check(
     let delivery = required(&headers, "X-GitHub-Delivery")?;
     let signature = header(&headers, "X-Hub-Signature-256");
     if !secrets.verify(signature, &body) {
-        return Err(unsigned(signature.is_some()));
+        let message = match (secrets.has_none(), signature.is_some()) {
+            (true, _) => {
+                "this source has no secret to verify deliveries with: set secretToken, see its condition Authenticated"
+            }
+            (false, false) => "header X-Hub-Signature-256 is missing: set the webhook's secret",
+            (false, true) => "signature does not match: the webhook's secret is another one",
+        };
+        return Err(unsigned(message));
     }
+    // Deliveries of which nothing is stored are remembered, too: they could come again as others.
+    let is_other_event = !secrets.has_none() && bodies.is_other_event(event, &body);
     if event == "ping" {
         return Err(Answered::new(Outcome::Ping, StatusCode::OK, "pong"));
     }
     if !config.takes(event) {
         let message = format!("not stored: {event} is not in eventTypes");
-        return Err(Answered::new(Outcome::NotWanted, StatusCode::ACCEPTED, message));
+        return Err(Answered::new(Outcome::Filtered, StatusCode::ACCEPTED, message));
     }
     let payload = form::document(header(&headers, CONTENT_TYPE.as_str()), body)?;
-    let facts = Facts::read(event, &payload).ok_or_else(|| invalid("body is no JSON object"))?;
-    let said = Headers {
+    let fields = PayloadFields::read(event, &payload).ok_or_else(|| invalid("body is no JSON object"))?;
+    if is_other_event {
+        return Err(unsigned(
+            "this body was delivered as another event before: its signature says nothing of X-GitHub-Event",
+        ));
+    }
+    let delivery_headers = Headers {
         event,
         delivery,
         hook_id: header(&headers, "X-GitHub-Hook-ID"),
     };
-    convert(config, &said, &facts, payload, received).map_err(|error| invalid(&error.to_string()))
+    convert(config, &delivery_headers, &fields, payload, received).map_err(|error| invalid(&error.to_string()))
 }
 
-fn unsigned(has_header: bool) -> Answered {
-    let message = match has_header {
-        false => "header X-Hub-Signature-256 is missing: set the webhook's secret",
-        true => "signature does not match: the webhook's secret is another one",
-    };
+fn unsigned(message: &'static str) -> Answered {
     Answered::new(Outcome::SignatureInvalid, StatusCode::UNAUTHORIZED, message)
 }
 

@@ -11,7 +11,7 @@ use crate::{Config, json, subject};
 /// header line is often 8 KiB.
 const VALUE_MAX_BYTES: usize = 1024;
 
-/// What a delivery's headers say.
+/// The headers of a delivery.
 pub(crate) struct Headers<'a> {
     pub(crate) event: &'a str,
     pub(crate) delivery: &'a str,
@@ -20,14 +20,14 @@ pub(crate) struct Headers<'a> {
 
 /// The values of a payload that become attributes.
 #[derive(Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct PayloadFields {
     action: Option<String>,
     sender: Option<String>,
     repository: Option<String>,
     subject: Option<String>,
 }
 
-impl Facts {
+impl PayloadFields {
     /// Values of another shape than GitHub documents are as if absent. `None` when the payload is no JSON object in UTF-8.
     pub(crate) fn read(event: &str, payload: &[u8]) -> Option<Self> {
         let mut names = vec!["action", "sender", "repository"];
@@ -55,17 +55,17 @@ fn inner(value: Option<&RawValue>, name: &str) -> Option<String> {
 pub(crate) fn convert(
     config: &Config,
     headers: &Headers<'_>,
-    facts: &Facts,
+    fields: &PayloadFields,
     data: Bytes,
     received: Timestamp,
 ) -> Result<Event, InvalidAttribute> {
     let kind = format!("dev.knative.source.github.{}", headers.event);
     let mut event = Event::builder(headers.delivery, &config.source, &kind).set("time", &received.to_string());
     let attributes = [
-        ("subject", facts.subject.as_deref()),
-        ("action", facts.action.as_deref()),
-        ("sender", facts.sender.as_deref()),
-        ("repository", facts.repository.as_deref()),
+        ("subject", fields.subject.as_deref()),
+        ("action", fields.action.as_deref()),
+        ("sender", fields.sender.as_deref()),
+        ("repository", fields.repository.as_deref()),
         ("githubhook", headers.hook_id),
     ];
     for (name, value) in attributes {
@@ -102,8 +102,8 @@ mod tests {
             hook_id: Some("42"),
         };
         let data = Bytes::copy_from_slice(json.as_bytes());
-        let facts = Facts::read(event, json.as_bytes()).unwrap();
-        convert(&config, &headers, &facts, data, Timestamp::UNIX_EPOCH).unwrap()
+        let fields = PayloadFields::read(event, json.as_bytes()).unwrap();
+        convert(&config, &headers, &fields, data, Timestamp::UNIX_EPOCH).unwrap()
     }
 
     /// Proves: SR-2, SR-3
@@ -151,10 +151,10 @@ mod tests {
                 delivery: "72d3162e-cc78-11e3-81ab-4c9367dc0958",
                 hook_id: Some("292430182"),
             };
-            let facts = Facts::read(kind, &payload).unwrap();
+            let fields = PayloadFields::read(kind, &payload).unwrap();
             let config = crate::tests::config(&[], &["*"]);
             let received = "2026-01-01T00:00:00Z".parse().unwrap();
-            let event = convert(&config, &headers, &facts, payload.clone(), received).unwrap();
+            let event = convert(&config, &headers, &fields, payload.clone(), received).unwrap();
             let attributes = event.attributes().map(|(name, _)| {
                 let value = event.text(name).unwrap_or_default();
                 (name.to_owned(), value.to_owned())
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_no_payload() {
-        assert!(Facts::read("push", b"{\"ref\":\"\xff\"}").is_none());
+        assert!(PayloadFields::read("push", b"{\"ref\":\"\xff\"}").is_none());
     }
 
     proptest! {
@@ -201,7 +201,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in any::<Vec<u8>>(), event in "push|create|issues|.*") {
-            let _ = Facts::read(&event, &bytes);
+            let _ = PayloadFields::read(&event, &bytes);
         }
     }
 }

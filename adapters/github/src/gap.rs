@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapter::{Report, Truth, Weight};
+use adapter::{Cause, Reason, Report, Severity, Truth};
 use event::{Event, InvalidAttribute};
 use jiff::Timestamp;
 use serde_json::json;
@@ -14,16 +14,16 @@ use crate::{Config, state::Gap};
 pub(crate) const RETENTION: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// `reason` of what was older than GitHub keeps when it could be read again.
-pub(crate) const RETENTION_EXCEEDED: &str = "RetentionExceeded";
+pub(crate) const RETENTION_EXCEEDED: &str = Reason::RetentionExceeded.as_str();
 
 /// `reason` of a single delivery whose payload GitHub did not have any more.
-pub(crate) const PAYLOAD_GONE: &str = "PayloadGone";
+pub(crate) const PAYLOAD_GONE: &str = Reason::PayloadGone.as_str();
 
 /// The condition, and its reason.
 const COMPLETE: &str = "Complete";
-const EVENTS_MISSING: &str = "EventsMissing";
+const EVENTS_MISSING: Reason = Reason::EventsMissing;
 
-/// What is out of reach when deliveries up to `through` are stored and the list was made at `now`.
+/// The gap of deliveries that GitHub no longer keeps, when those up to `through` are stored and the list was made at `now`.
 pub(crate) fn beyond_retention(through: Option<Timestamp>, now: Timestamp) -> Option<Gap> {
     let kept_from = now.checked_sub(RETENTION).ok()?;
     let from = through.filter(|through| *through < kept_from)?;
@@ -50,17 +50,21 @@ pub(crate) fn event(config: &Config, gap: &Gap) -> Result<Event, InvalidAttribut
         .finish()
 }
 
-/// Shown as long as somebody may still be looking for what is missing: as long as GitHub keeps what came after it.
+/// Shows a gap as long as an operator may still search for the missing deliveries: as long as GitHub keeps later ones.
 pub(crate) fn show(report: &Report, gap: Option<&Gap>, now: Timestamp) {
     let recent = gap.filter(|gap| now.duration_since(gap.to) < RETENTION.try_into().unwrap_or_default());
     match recent {
-        None => report.note(COMPLETE, (Truth::True, Weight::Warning), "", ""),
+        None => report.note(COMPLETE, (Truth::True, Severity::Warning), None),
         Some(gap) => {
             let Gap { from, to, reason } = gap;
             let message = format!(
                 "deliveries from {from} to {to} may be missing for good ({reason}); an event dev.headgate.gap says so: compare with the repository"
             );
-            report.note(COMPLETE, (Truth::False, Weight::Warning), EVENTS_MISSING, message);
+            report.note(
+                COMPLETE,
+                (Truth::False, Severity::Warning),
+                Cause::new(EVENTS_MISSING, message),
+            );
         }
     }
 }
@@ -114,8 +118,8 @@ mod tests {
             reason: PAYLOAD_GONE.into(),
         };
         show(&report, Some(&gap), ago(-60));
-        assert_eq!(report.said().conditions[COMPLETE].reason, EVENTS_MISSING);
+        assert_eq!(report.state().conditions[COMPLETE].reason(), EVENTS_MISSING.as_str());
         show(&report, Some(&gap), ago(-4 * 86_400));
-        assert_eq!(report.said().conditions[COMPLETE].truth, Truth::True);
+        assert_eq!(report.state().conditions[COMPLETE].truth, Truth::True);
     }
 }

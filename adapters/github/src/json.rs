@@ -38,8 +38,8 @@ impl<'de> Visitor<'de> for Members<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = vec![None; self.0.len()];
-        while let Some(place) = map.next_key_seed(Place(self.0))? {
-            match place.and_then(|place| found.get_mut(place)) {
+        while let Some(index) = map.next_key_seed(NameIndex(self.0))? {
+            match index.and_then(|index| found.get_mut(index)) {
                 Some(slot) => *slot = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -48,10 +48,10 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// Which of the names a key is. Read as bytes, because a key that is no proper text is no reason to refuse the document.
-struct Place<'n>(&'n [&'n str]);
+/// The index of a key among the names. Read as bytes, because a key that is no proper text is no reason to refuse the document.
+struct NameIndex<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for NameIndex<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -59,7 +59,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for NameIndex<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

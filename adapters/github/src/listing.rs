@@ -1,5 +1,5 @@
-//! What a list of deliveries leaves to do: attempts go in, newest first as GitHub lists them; what is missing comes out,
-//! oldest first. Nothing waits here.
+//! Finds missing deliveries: takes attempts, newest first as GitHub lists them, and returns those that are missing, oldest
+//! first. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{api::Attempt, handled::Handled};
+use crate::{api::Attempt, delivered::DeliveredIds};
 
 /// A list is read back to this long before where the last one ended: an attempt is listed when it is over (10 s at most),
 /// and GitHub's lists are a copy that may lag.
@@ -29,7 +29,7 @@ pub(crate) struct Missing {
 pub(crate) struct Listing<'a> {
     /// Whether an event of this name is wanted.
     takes: &'a (dyn Fn(&str) -> bool + Sync),
-    /// All that is not stored is missing, whether or not somebody took it.
+    /// Whether every delivery that is not stored is missing, even if it was answered.
     is_polling: bool,
     until: Option<Timestamp>,
     /// Delivered after an attempt that failed: those come later in the list.
@@ -58,36 +58,36 @@ impl<'a> Listing<'a> {
     }
 
     /// Takes a page. False when what is older is done with.
-    pub(crate) fn page(&mut self, attempts: Vec<Attempt>, handled: &Handled) -> bool {
+    pub(crate) fn page(&mut self, attempts: Vec<Attempt>, delivered_ids: &DeliveredIds) -> bool {
         for attempt in attempts {
             if self.until.is_some_and(|until| attempt.delivered_at < until) {
                 return false;
             }
-            self.attempt(attempt, handled);
+            self.attempt(attempt, delivered_ids);
         }
         true
     }
 
-    fn attempt(&mut self, attempt: Attempt, handled: &Handled) {
+    fn attempt(&mut self, attempt: Attempt, delivered_ids: &DeliveredIds) {
         if attempt.is_pending() && !self.is_polling {
             // The next list, which overlaps, knows how it ended.
             return;
         }
         if attempt.is_good() && !self.is_polling {
-            self.forget(&attempt.guid);
+            self.delete(&attempt.guid);
             if attempt.redelivery {
                 self.good.insert(attempt.guid);
             }
             return;
         }
-        let is_wanted = attempt.event != "ping" && (self.takes)(&attempt.event);
-        if !is_wanted || self.good.contains(&attempt.guid) || handled.contains(&attempt.guid) {
+        let is_relevant = attempt.event != "ping" && (self.takes)(&attempt.event);
+        if !is_relevant || self.good.contains(&attempt.guid) || delivered_ids.contains(&attempt.guid) {
             return;
         }
-        // Of several attempts the first counts: it says when the event was.
-        self.forget(&attempt.guid);
-        let place = (attempt.delivered_at, attempt.id);
-        self.order.insert(place, attempt.guid.clone());
+        // The first of several attempts counts: it has the time of the event.
+        self.delete(&attempt.guid);
+        let position = (attempt.delivered_at, attempt.id);
+        self.order.insert(position, attempt.guid.clone());
         let missing = Missing {
             at: attempt.delivered_at,
             attempt: attempt.id,
@@ -103,13 +103,13 @@ impl<'a> Listing<'a> {
         }
     }
 
-    fn forget(&mut self, guid: &str) {
+    fn delete(&mut self, guid: &str) {
         if let Some(known) = self.missing.remove(guid) {
             self.order.remove(&(known.at, known.attempt));
         }
     }
 
-    /// What is missing, oldest first, and from when on more may be missing than that.
+    /// Returns the missing deliveries, oldest first, and the time from which more may be missing.
     pub(crate) fn finish(mut self) -> (Vec<Missing>, Option<Timestamp>) {
         let guids = self.order.values();
         let missing = guids.filter_map(|guid| self.missing.remove(guid)).collect();
@@ -153,8 +153,8 @@ mod tests {
     /// Proves: SR-1
     #[test]
     fn only_what_no_attempt_delivered_is_missing_and_the_oldest_comes_first() {
-        let mut handled = Handled::default();
-        handled.settled("answer-lost");
+        let mut delivered_ids = DeliveredIds::default();
+        delivered_ids.settled("answer-lost");
         let takes = |event: &str| event == "push";
         let page = vec![
             again(attempt(90, "healed", 202)),
@@ -180,10 +180,10 @@ mod tests {
             attempt(10, "twice", 503),
         ];
         let mut listing = Listing::new(&takes, false, None);
-        assert!(listing.page(page.clone(), &handled));
+        assert!(listing.page(page.clone(), &delivered_ids));
         assert_eq!(guids(listing), ["twice", "down"]);
         let mut polled = Listing::new(&takes, true, None);
-        assert!(polled.page(page, &handled));
+        assert!(polled.page(page, &delivered_ids));
         assert_eq!(
             guids(polled),
             ["twice", "good-then-failed", "healed", "good", "down", "under way"]
@@ -200,7 +200,7 @@ mod tests {
             attempt(9_500, "late", 0),
             attempt(9_300, "old", 0),
         ];
-        assert!(!listing.page(page, &Handled::default()));
+        assert!(!listing.page(page, &DeliveredIds::default()));
         assert_eq!(guids(listing), ["late", "new"]);
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let mut listing = Listing::new(&all, false, None);
         listing.max = 2;
         let page = (1..=5).rev().map(|n| attempt(n, &n.to_string(), 0)).collect();
-        assert!(listing.page(page, &Handled::default()));
+        assert!(listing.page(page, &DeliveredIds::default()));
         let (missing, left_from) = listing.finish();
         assert_eq!(missing.len(), 2);
         assert_eq!(missing[1].guid, "2");

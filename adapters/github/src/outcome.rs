@@ -1,4 +1,4 @@
-//! What became of a delivery: the word for it in metrics and logs, and the answer that goes with it.
+//! The outcome of a delivery: its name in metrics and logs, and the answer to GitHub.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use http::StatusCode;
 /// A channel that is not open yet usually is within seconds.
 const NO_CHANNEL_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// One word for each way a delivery can go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The outcomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Stored,
     /// GitHub's greeting to a new webhook.
     Ping,
     /// Its event is not in `eventTypes`.
-    NotWanted,
+    Filtered,
     /// Not sent by GitHub: a header is missing.
     HeaderMissing,
     SignatureInvalid,
@@ -35,7 +35,7 @@ impl Outcome {
     pub const ALL: [Self; 13] = [
         Self::Stored,
         Self::Ping,
-        Self::NotWanted,
+        Self::Filtered,
         Self::HeaderMissing,
         Self::SignatureInvalid,
         Self::UnsupportedFormat,
@@ -53,7 +53,7 @@ impl Outcome {
         match self {
             Self::Stored => "Stored",
             Self::Ping => "Ping",
-            Self::NotWanted => "NotWanted",
+            Self::Filtered => "NotWanted",
             Self::HeaderMissing => "HeaderMissing",
             Self::SignatureInvalid => "SignatureInvalid",
             Self::UnsupportedFormat => "UnsupportedFormat",
@@ -74,7 +74,7 @@ impl Outcome {
                 counters.received(1);
                 counters.stored(1);
             }
-            Self::NotWanted => counters.not_wanted(1),
+            Self::Filtered => counters.filtered(1),
             Self::UnsupportedFormat | Self::Invalid => counters.invalid(1),
             Self::TooLarge | Self::Full | Self::DiskFull | Self::Unavailable | Self::Draining | Self::NoChannel => {
                 counters.received(1);
@@ -86,7 +86,7 @@ impl Outcome {
 
     /// Whether a person may have to look: everything but the usual.
     pub(crate) fn is_refusal(self) -> bool {
-        !matches!(self, Self::Stored | Self::Ping | Self::NotWanted)
+        !matches!(self, Self::Stored | Self::Ping | Self::Filtered)
     }
 }
 

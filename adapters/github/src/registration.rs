@@ -1,25 +1,25 @@
 //! The webhook on GitHub is as the source says: found rather than made twice, changed only when it differs.
 //!
-//! What GitHub answers to a creation may be lost, so a webhook is looked for by its URL before one is made, each time. A
-//! webhook's secret cannot be read back: a digest of the one set last tells whether it must be set again.
+//! The answer to a creation may be lost, so each creation searches for a webhook by its URL first. A webhook's secret cannot
+//! be read back: a digest of the one set last shows whether it must be set again.
 
-use adapter::Source;
+use adapter::{Reason, Source};
 use jiff::Timestamp;
 
 use crate::{
     Config, Secret,
-    api::{Api, ApiError, Hook, Trouble, WantedHook},
+    api::{Api, ApiError, Hook, HookSpec, Trouble},
     state::{Gap, Notes, digest},
 };
 
-/// `reason` of the gap after somebody removed the webhook.
-pub(crate) const WEBHOOK_REMOVED: &str = "WebhookRemoved";
+/// `reason` of the gap after the webhook was removed.
+pub(crate) const WEBHOOK_REMOVED: &str = Reason::WebhookRemoved.as_str();
 
-/// What looking after the webhook found.
+/// The result of reconciling the webhook.
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) hook: u64,
-    /// The webhook was gone and is made anew: what happened in between is nowhere.
+    /// Set if the webhook was missing and was recreated: GitHub recorded no deliveries in between.
     pub(crate) gap: Option<Gap>,
 }
 
@@ -36,7 +36,7 @@ impl Registration<'_> {
     ///
     /// Cancel safe: what was done on GitHub and not noted is found again.
     pub(crate) async fn reconcile(&self, notes: &mut Notes) -> Result<Registered, ApiError> {
-        let wanted = self.wanted();
+        let desired = self.desired();
         let noted = notes.hook.filter(|_| notes.repository == self.config.repository);
         let found = match noted {
             Some(id) => self.by_id(id).await?,
@@ -46,16 +46,16 @@ impl Registration<'_> {
             Some(hook) => Some(hook),
             None => self.by_url().await?,
         };
-        let digest = digest(&self.source.uid, wanted.secret);
+        let digest = digest(&self.source.uid, desired.secret);
         let hook = match found {
-            None => self.create(&wanted).await?,
+            None => self.create(&desired).await?,
             Some(hook) => {
-                let mut drift = drift(&hook, &wanted);
+                let mut drift = drift(&hook, &desired);
                 if notes.secret != digest || noted.is_none() {
                     drift.push("secret");
                 }
                 if !drift.is_empty() {
-                    self.api.update_hook(hook.id, &wanted).await?;
+                    self.api.update_hook(hook.id, &desired).await?;
                     let changed = drift.join(", ");
                     tracing::info!(
                         source = self.source.name,
@@ -91,18 +91,18 @@ impl Registration<'_> {
         }
     }
 
-    fn wanted(&self) -> WantedHook<'_> {
+    fn desired(&self) -> HookSpec<'_> {
         let names = self.config.event_types.iter().map(String::as_str);
-        // Every webhook is greeted with a ping; it cannot be asked for.
+        // GitHub sends a ping to every new webhook; one cannot subscribe to it.
         let mut events: Vec<&str> = names.filter(|name| *name != "ping").collect();
         if events.contains(&"*") {
             events = vec!["*"];
         }
         events.sort_unstable();
         events.dedup();
-        // Nobody calls in poll mode, so there is nothing to sign.
+        // In poll mode no delivery arrives, so there is nothing to sign.
         let signs = |secret: &&Secret| !self.config.is_polling() && !secret.bytes().is_empty();
-        WantedHook {
+        HookSpec {
             url: self.url,
             events,
             secret: self.config.secrets.first().filter(signs),
@@ -121,15 +121,16 @@ impl Registration<'_> {
         self.api.find_hook(|hook| hook.config.url == self.url).await
     }
 
-    /// GitHub refuses a second webhook with the same URL: then somebody was faster, or an answer was lost.
-    async fn create(&self, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
-        match self.api.create_hook(wanted).await {
+    /// Creates the webhook, or finds it: GitHub refuses a second one with the same URL, if another client was faster or an
+    /// answer was lost.
+    async fn create(&self, desired: &HookSpec<'_>) -> Result<Hook, ApiError> {
+        match self.api.create_hook(desired).await {
             Ok(hook) => {
                 tracing::info!(source = self.source.name, hook = hook.id, "webhook created on GitHub");
                 Ok(hook)
             }
             Err(refused) if refused.trouble == Trouble::Refused => match self.by_url().await? {
-                Some(hook) => self.api.update_hook(hook.id, wanted).await,
+                Some(hook) => self.api.update_hook(hook.id, desired).await,
                 None => Err(refused),
             },
             Err(error) => Err(error),
@@ -137,20 +138,20 @@ impl Registration<'_> {
     }
 }
 
-/// What of a webhook is not as wanted; its secret cannot be seen.
-fn drift(hook: &Hook, wanted: &WantedHook<'_>) -> Vec<&'static str> {
+/// The fields of a webhook that differ from the desired ones; its secret cannot be read.
+fn drift(hook: &Hook, desired: &HookSpec<'_>) -> Vec<&'static str> {
     let mut events: Vec<&str> = hook.events.iter().map(String::as_str).collect();
     events.sort_unstable();
     let insecure = &hook.config.insecure_ssl;
     let is_secure = insecure.is_null() || insecure.as_str() == Some("0") || insecure.as_u64() == Some(0);
     let compared = [
         (hook.active, "active"),
-        (events == wanted.events, "events"),
-        (hook.config.url == wanted.url, "url"),
+        (events == desired.events, "events"),
+        (hook.config.url == desired.url, "url"),
         (hook.config.content_type == "json", "content_type"),
         (is_secure, "insecure_ssl"),
     ];
-    let drifted = compared.into_iter().filter(|(is_wanted, _)| !is_wanted);
+    let drifted = compared.into_iter().filter(|(is_relevant, _)| !is_relevant);
     drifted.map(|(_, name)| name).collect()
 }
 
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_and_nothing_else() {
-        let wanted = WantedHook {
+        let desired = HookSpec {
             url: "https://us/hooks/a/b",
             events: vec!["pull_request", "push"],
             secret: None,
@@ -175,7 +176,7 @@ mod tests {
         let drifted = |pointer: &str, value: Value| {
             let mut hook = good.clone();
             *hook.pointer_mut(pointer).unwrap() = value;
-            drift(&serde_json::from_value(hook).unwrap(), &wanted)
+            drift(&serde_json::from_value(hook).unwrap(), &desired)
         };
         assert!(drifted("/id", json!(2)).is_empty());
         assert!(drifted("/config/insecure_ssl", json!(0)).is_empty());
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(drifted("/config/content_type", json!("form")), ["content_type"]);
         assert_eq!(drifted("/config/insecure_ssl", json!("1")), ["insecure_ssl"]);
         assert_eq!(
-            drift(&serde_json::from_value(json!({ "id": 1 })).unwrap(), &wanted).len(),
+            drift(&serde_json::from_value(json!({ "id": 1 })).unwrap(), &desired).len(),
             4
         );
     }

@@ -14,7 +14,7 @@ use crate::{Secret, signature};
 /// GitHub ends a delivery after 10 s: what was signed with the secret before is over by then.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Somebody may change a secret again before GitHub has the first change; more at once is a mistake.
+/// A secret may change again before GitHub has the first change; more at once is a mistake.
 const REPLACED_MAX: usize = 4;
 
 /// The secrets that were replaced and may still be in use. Outlives the rebuild of its source.
@@ -73,19 +73,34 @@ impl Overlap {
 pub(crate) struct Secrets {
     /// The current one first.
     named: Vec<Secret>,
+    /// Whether anything may come in while no secret is named.
+    allow_unsigned: bool,
     overlap: Arc<Overlap>,
 }
 
 impl Secrets {
     pub(crate) fn new(named: Vec<Secret>, is_ours_to_set: bool, overlap: Arc<Overlap>) -> Self {
         overlap.change(named.first(), is_ours_to_set);
-        Self { named, overlap }
+        Self {
+            named,
+            allow_unsigned: false,
+            overlap,
+        }
     }
 
-    /// Whether a body may come in. Where no secret is named, anything may.
+    pub(crate) fn unsigned(self, allow_unsigned: bool) -> Self {
+        Self { allow_unsigned, ..self }
+    }
+
+    /// Whether there is anything to verify a delivery with.
+    pub(crate) fn has_none(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// Whether a body may come in.
     pub(crate) fn verify(&self, signature: Option<&str>, body: &[u8]) -> bool {
         if self.named.is_empty() {
-            return true;
+            return self.allow_unsigned;
         }
         let mut secrets = self.named.clone();
         secrets.extend(self.overlap.replaced());

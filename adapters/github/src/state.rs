@@ -1,5 +1,5 @@
-//! What of a source outlives its process: how far its deliveries were read, and what was done on GitHub. No secrets
-//! (CONTRACT SR-6): of the secret that was set last there is a keyed digest.
+//! The state of a source that outlives its process: how far its deliveries were read, and its webhook on GitHub. It holds
+//! no secret (CONTRACT SR-6), only a keyed digest of the one that was set last.
 
 use adapter::{Accepted, Checkpoint, StateError};
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,17 +16,18 @@ const DIGEST_BYTES: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Mark {
-    /// Of which repository; another one's deliveries are other ones.
+    /// The repository whose deliveries were read; a mark of another one is void.
     pub(crate) repository: String,
-    /// Everything before this is done with. `None` before the first time.
+    /// Deliveries before this time are stored. `None` before the first sweep.
     pub(crate) through: Option<Timestamp>,
     /// Digests of the GUIDs that were stored last.
-    pub(crate) handled: Vec<String>,
+    #[serde(rename = "handled")]
+    pub(crate) delivered_ids: Vec<String>,
     /// How many deliveries were recovered since the source was made.
     pub(crate) recovered: u64,
 }
 
-/// What was done on GitHub.
+/// The webhook on GitHub, as far as the source manages it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Notes {
@@ -50,7 +51,7 @@ pub(crate) struct Gap {
 }
 
 impl Mark {
-    /// What is there and not understood was written by another version: as if there were nothing, which costs repeats.
+    /// Loads the mark. One that cannot be parsed was written by another version and counts as none, which costs repeats.
     pub(crate) async fn load(checkpoint: &dyn Checkpoint, repository: &str) -> Result<Self, StateError> {
         let saved = checkpoint.mark().await?.unwrap_or_default();
         let mark: Self = serde_json::from_slice(&saved).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a GitHub event is about, which becomes `subject`. The table is documented in docs/sources/github.md.
+//! The `subject` of a GitHub event: what the event is about. The table is documented in docs/reference/sources/github.md.
 
 use serde_json::value::RawValue;
 

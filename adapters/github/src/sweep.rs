@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use adapter::{Accepted, Source, StateError, Truth, Unstored, Weight};
+use adapter::{Accepted, Cause, Reason, Severity, Source, StateError, Truth, Unstored};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     api::{Api, ApiError},
-    convert::{self, Facts},
+    convert::{self, PayloadFields},
     gap,
     hook::FITS,
-    kept::Kept,
     listing::{Listing, Missing},
+    sources::SourceMemory,
     state::{Gap, Mark},
 };
 
@@ -57,13 +57,13 @@ impl From<StateError> for Broken {
 pub(crate) struct Sweep<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
-    pub(crate) kept: &'a Kept,
+    pub(crate) memory: &'a SourceMemory,
     pub(crate) api: &'a Api,
     pub(crate) hook: u64,
     pub(crate) stop: &'a CancellationToken,
 }
 
-/// What a list said.
+/// The result of reading a list.
 struct Listed {
     /// When it was made, by GitHub's clock.
     at: Timestamp,
@@ -93,10 +93,15 @@ impl Progress {
     }
 
     /// Writes down what is stored.
-    pub(crate) async fn save(&mut self, source: &Source, kept: &Kept, proof: &Accepted) -> Result<(), StateError> {
-        self.mark.handled = kept.handled.lock().save();
+    pub(crate) async fn save(
+        &mut self,
+        source: &Source,
+        memory: &SourceMemory,
+        proof: &Accepted,
+    ) -> Result<(), StateError> {
+        self.mark.delivered_ids = memory.delivered_ids.lock().save();
         self.mark.save(&*source.checkpoint, proof).await?;
-        self.mark.handled = Vec::new();
+        self.mark.delivered_ids = Vec::new();
         self.unsaved = 0;
         self.saved = Instant::now();
         Ok(())
@@ -114,21 +119,21 @@ impl Sweep<'_> {
         if let Some(gap) = gap::beyond_retention(progress.mark.through, at) {
             let (to, proof) = (gap.to, self.announce(gap, progress).await?);
             progress.moved_to(to);
-            progress.save(self.source, self.kept, &proof).await?;
+            progress.save(self.source, self.memory, &proof).await?;
         }
         for missing in missing {
             self.recover(&missing, progress).await?;
         }
         let through = left_from.map_or(at, |left| left.min(at));
         progress.moved_to(through);
-        let is_idle = progress.unsaved == 0 && self.kept.handled.lock().unsaved().is_none();
+        let is_idle = progress.unsaved == 0 && self.memory.delivered_ids.lock().unsaved().is_none();
         if !is_idle || progress.saved.elapsed() >= SAVE_IDLE {
             let proof = self
                 .source
                 .store(Vec::new(), self.stop)
                 .await
                 .map_err(|_| Broken::Stopped)?;
-            progress.save(self.source, self.kept, &proof).await?;
+            progress.save(self.source, self.memory, &proof).await?;
         }
         Ok(left_from.is_none())
     }
@@ -152,32 +157,32 @@ impl Sweep<'_> {
     }
 
     fn read(&self, listing: &mut Listing<'_>, page: crate::api::Page) -> Option<crate::api::Cursor> {
-        let goes_on = listing.page(page.attempts, &self.kept.handled.lock());
+        let goes_on = listing.page(page.attempts, &self.memory.delivered_ids.lock());
         page.next.filter(|_| goes_on)
     }
 
     /// Fetches and stores one delivery.
     async fn recover(&self, missing: &Missing, progress: &mut Progress) -> Result<(), Broken> {
         // It may have come in by itself while others were fetched.
-        if self.kept.handled.lock().contains(&missing.guid) {
+        if self.memory.delivered_ids.lock().contains(&missing.guid) {
             return Ok(());
         }
         let stored = match self.fetch(missing, progress).await? {
             Some(event) => self.source.store(vec![event], self.stop).await,
             None => {
-                self.kept.handled.lock().settled(&missing.guid);
+                self.memory.delivered_ids.lock().settled(&missing.guid);
                 progress.unsaved += 1;
                 return Ok(());
             }
         };
         match stored {
             Ok(proof) => {
-                self.kept.handled.lock().stored(&missing.guid, proof);
+                self.memory.delivered_ids.lock().stored(&missing.guid, proof);
                 self.count(missing, progress);
                 progress.moved_to(missing.at);
                 progress.unsaved += 1;
                 if progress.unsaved >= SAVE_EVERY {
-                    progress.save(self.source, self.kept, &proof).await?;
+                    progress.save(self.source, self.memory, &proof).await?;
                 }
                 Ok(())
             }
@@ -185,9 +190,11 @@ impl Sweep<'_> {
             Err(too_large) => {
                 let message = format!("delivery {} of {}: {too_large}", missing.guid, missing.at);
                 let message = format!("{message}: raise the channel's maxEventBytes or use another channel");
-                let weight = (Truth::False, Weight::Warning);
-                self.source.report.note(FITS, weight, "TooLarge", message);
-                self.kept.handled.lock().settled(&missing.guid);
+                let weight = (Truth::False, Severity::Warning);
+                self.source
+                    .report
+                    .note(FITS, weight, Cause::new(Reason::TooLarge, message));
+                self.memory.delivered_ids.lock().settled(&missing.guid);
                 progress.unsaved += 1;
                 Ok(())
             }
@@ -198,7 +205,7 @@ impl Sweep<'_> {
         let (counters, report) = (&self.source.counters, &self.source.report);
         let age = Timestamp::now().duration_since(missing.at);
         counters.lag(Duration::try_from(age).unwrap_or_default());
-        self.kept.delivered(report, missing.at);
+        self.memory.delivered(report, missing.at);
         if !self.config.is_polling() {
             counters.recovered(1);
             progress.mark.recovered += 1;
@@ -239,14 +246,14 @@ impl Sweep<'_> {
     }
 
     fn convert(&self, missing: &Missing, payload: bytes::Bytes) -> Option<event::Event> {
-        let facts = Facts::read(&missing.event, &payload)?;
+        let fields = PayloadFields::read(&missing.event, &payload)?;
         let hook = self.hook.to_string();
         let headers = convert::Headers {
             event: &missing.event,
             delivery: &missing.guid,
             hook_id: Some(&hook),
         };
-        let event = convert::convert(self.config, &headers, &facts, payload, missing.at).ok()?;
+        let event = convert::convert(self.config, &headers, &fields, payload, missing.at).ok()?;
         if self.config.is_polling() {
             return Some(event);
         }

@@ -1,4 +1,4 @@
-//! What the tests of this package share.
+//! Helpers of this package's tests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,6 +18,7 @@ pub(crate) fn config(secrets: &[&str], event_types: &[&str]) -> Config {
         source: "https://github.com/octo/hello".into(),
         event_types: event_types.iter().map(|name| (*name).to_owned()).collect(),
         secrets: secrets.iter().map(|secret| Secret::new(secret.as_bytes())).collect(),
+        allow_unsigned: secrets.is_empty(),
         extensions: BTreeMap::new(),
         credentials: None,
         api: "https://api.github.com".parse().unwrap(),

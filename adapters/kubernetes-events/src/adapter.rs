@@ -1,6 +1,6 @@
 //! The adapter: a source's run, from its checkpoint to its stop.
 
-use adapter::{Adapter, AdapterError, Source};
+use adapter::{Adapter, Cause, Source};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ pub struct KubernetesEvents {
 }
 
 impl KubernetesEvents {
+    /// Makes the adapter of a source. Nothing is asked of the API server before [`Adapter::run`].
     pub fn new(config: Config, source: Source) -> Self {
         Self { config, source }
     }
@@ -20,7 +21,7 @@ impl KubernetesEvents {
 
 #[async_trait]
 impl Adapter for KubernetesEvents {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
+    async fn run(&self, stop: CancellationToken) -> Result<(), Cause> {
         let intake = Intake::open(self.config.clone(), self.source.clone()).await?;
         Follow::new(&self.config, &self.source.report, intake, &stop)
             .run()

@@ -1,8 +1,8 @@
 //! Repeats of one (object, reason) within a window: the first goes out at once, what follows is held, and at the window's end
-//! the last of it goes out with the number of those left out. Then the window begins anew, so that a storm costs one event a
+//! the last of it goes out with the number of those left out. Then another window begins, so that a storm costs one event a
 //! window.
 //!
-//! Pure: it is told the time. What is held is not stored, so the checkpoint must stay before [`Coalescer::first_held`].
+//! Pure: callers pass the time. A held event is not stored, so the checkpoint must stay before [`Coalescer::first_held`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// Objects whose repeats are bundled at once; those beyond go out unbundled. About 2 MiB of keys.
 const WINDOWS_MAX: usize = 10_000;
 
-/// What may be held in all; then the oldest window ends early. 16 000 events of 1 KiB.
+/// The most bytes held in all windows; beyond it the oldest window ends early. 16 000 events of 1 KiB.
 const HELD_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// About what an entry of `versions` takes.
@@ -28,9 +28,9 @@ pub(crate) struct Key {
     pub(crate) reason: String,
 }
 
-/// Which version of which Event object.
+/// One version of one Event object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ObjectVersion {
     pub(crate) uid: Box<str>,
     pub(crate) version: u64,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Seen {
 pub(crate) struct Bundle {
     pub(crate) event: Event,
     pub(crate) suppressed: u64,
-    pub(crate) versions: Vec<Seen>,
+    pub(crate) versions: Vec<ObjectVersion>,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,13 @@ impl Coalescer {
     }
 
     /// Gives the event back when it is to go out now. The same version offered again changes nothing.
-    pub(crate) fn offer(&mut self, key: Key, seen: Seen, event: Event, now: Instant) -> Option<Event> {
+    pub(crate) fn offer(
+        &mut self,
+        key: Key,
+        object_version: ObjectVersion,
+        event: Event,
+        now: Instant,
+    ) -> Option<Event> {
         let Some(window) = self.windows.get_mut(&key) else {
             if self.windows.len() < WINDOWS_MAX {
                 self.begin(key, now);
@@ -94,13 +100,13 @@ impl Coalescer {
         let held = window.held.get_or_insert_with(|| Held {
             event: event.clone(),
             events: 0,
-            first: seen.version,
+            first: object_version.version,
             versions: HashMap::new(),
         });
         if held
             .versions
-            .get(&seen.uid)
-            .is_some_and(|version| *version >= seen.version)
+            .get(&object_version.uid)
+            .is_some_and(|version| *version >= object_version.version)
         {
             return None;
         }
@@ -109,8 +115,8 @@ impl Coalescer {
         }
         held.event = event;
         held.events += 1;
-        held.first = held.first.min(seen.version);
-        held.versions.insert(seen.uid, seen.version);
+        held.first = held.first.min(object_version.version);
+        held.versions.insert(object_version.uid, object_version.version);
         self.held_bytes += held.bytes();
         None
     }
@@ -123,7 +129,7 @@ impl Coalescer {
         self.ends.front().map(|(ends, _)| *ends)
     }
 
-    /// What goes out now: of windows that have ended, and of the oldest ones when too much is held.
+    /// Takes out what is due: the bundles of windows that have ended, and of the oldest ones when too much is held.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Bundle> {
         let mut due = Vec::new();
         while let Some((ends, _)) = self.ends.front()
@@ -146,7 +152,7 @@ impl Coalescer {
                 versions: held
                     .versions
                     .into_iter()
-                    .map(|(uid, version)| Seen { uid, version })
+                    .map(|(uid, version)| ObjectVersion { uid, version })
                     .collect(),
             });
         }
@@ -189,11 +195,13 @@ mod tests {
             object: object.to_owned(),
             reason: "BackOff".to_owned(),
         };
-        let seen = Seen {
+        let object_version = ObjectVersion {
             uid: uid.into(),
             version,
         };
-        coalescer.offer(key, seen, event(&version.to_string()), now).is_some()
+        coalescer
+            .offer(key, object_version, event(&version.to_string()), now)
+            .is_some()
     }
 
     #[tokio::test(start_paused = true)]
@@ -212,7 +220,7 @@ mod tests {
         assert_eq!((&due[0].event.data()[..], due[0].suppressed), (&b"4"[..], 2));
         assert_eq!(
             due[0].versions,
-            [Seen {
+            [ObjectVersion {
                 uid: "u".into(),
                 version: 4
             }]
@@ -255,11 +263,11 @@ mod tests {
                 object: object.to_owned(),
                 reason: "BackOff".to_owned(),
             };
-            let seen = Seen {
+            let object_version = ObjectVersion {
                 uid: object.into(),
                 version: 9,
             };
-            assert!(coalescer.offer(key, seen, event(&large), now).is_none());
+            assert!(coalescer.offer(key, object_version, event(&large), now).is_none());
         }
         assert_eq!(coalescer.next_end(now), Some(now));
         assert_eq!(coalescer.due(now).len(), 2);

@@ -1,11 +1,12 @@
-//! What one Kubernetes event source is told.
+//! The configuration of one Kubernetes event source.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use kube::Client;
 
-use crate::facts::Facts;
+use crate::event_fields::EventFields;
 
+/// One source's configuration, resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `None` watches all namespaces.
@@ -20,25 +21,27 @@ pub struct Config {
     pub coalesce: Option<Duration>,
     /// `ceOverrides.extensions`, laid over every event.
     pub extensions: BTreeMap<String, String>,
+    /// How the source authenticates to the API server.
     pub identity: Identity,
 }
 
-/// Who the gateway is to the API server. Read anew for each client, so that what was rotated is used (CONTRACT SR-6).
+/// The gateway's identity at the API server. Read again for each client, so that rotated credentials are used (CONTRACT SR-6).
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// `None`: the files of `KUBECONFIG`, else `~/.kube/config`; where there is none, the account of the pod we run in.
+    /// `None`: the files of `KUBECONFIG`, else `~/.kube/config`; where there is none, the account of the gateway's pod.
     pub kubeconfig: Option<PathBuf>,
-    /// `None`: the current one.
+    /// `None`: the current context.
     pub context: Option<String>,
-    pub seen: Seen,
+    /// Counts the requests to the API server.
+    pub observer: RequestObserver,
 }
 
-/// What sees the requests: a gateway counts them with its own.
+/// Observes the requests, so that a gateway counts them with its own.
 #[derive(Clone)]
-pub struct Seen(Arc<dyn Fn(Client) -> Client + Send + Sync>);
+pub struct RequestObserver(Arc<dyn Fn(Client) -> Client + Send + Sync>);
 
-impl Seen {
-    /// `around` puts something around each client that is made.
+impl RequestObserver {
+    /// Observes by wrapping each client that is made.
     pub fn by(around: impl Fn(Client) -> Client + Send + Sync + 'static) -> Self {
         Self(Arc::new(around))
     }
@@ -48,29 +51,30 @@ impl Seen {
     }
 }
 
-impl Default for Seen {
-    /// By nobody.
+impl Default for RequestObserver {
+    /// Observes nothing.
     fn default() -> Self {
         Self::by(|client| client)
     }
 }
 
-impl fmt::Debug for Seen {
+impl fmt::Debug for RequestObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("around each client")
     }
 }
 
 impl Config {
-    pub(crate) fn takes(&self, facts: &Facts) -> bool {
-        let among = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == value);
-        among(&self.types, facts.kind_of_event())
-            && among(&self.reasons, facts.reason())
-            && among(&self.kinds, facts.involved().kind())
+    pub(crate) fn takes(&self, fields: &EventFields) -> bool {
+        let among =
+            |allowed: &[String], value: &str| allowed.is_empty() || allowed.iter().any(|allowed| allowed == value);
+        among(&self.types, fields.kind_of_event())
+            && among(&self.reasons, fields.reason())
+            && among(&self.kinds, fields.involved().kind())
     }
 
-    /// As people write it.
-    pub(crate) fn place(&self) -> String {
+    /// Describes the watched namespaces for messages.
+    pub(crate) fn scope(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("namespace {namespace}"),
             None => "all namespaces".to_owned(),
@@ -81,7 +85,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::tests::facts;
+    use crate::event_fields::tests::fields;
 
     #[test]
     fn each_filter_must_take_an_event() {
@@ -94,7 +98,7 @@ mod tests {
                 ..Config::default()
             }
         };
-        let event = facts(r#"{"type":"Warning","reason":"BackOff","involvedObject":{"kind":"Pod"}}"#);
+        let event = fields(r#"{"type":"Warning","reason":"BackOff","involvedObject":{"kind":"Pod"}}"#);
         let cases = [
             (config(&[], &[], &[]), true),
             (config(&["Warning"], &["Killing", "BackOff"], &["Pod"]), true),

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use event::{Event, InvalidAttribute};
 
-use crate::{Config, facts::Facts, path};
+use crate::{Config, event_fields::EventFields, path};
 
 pub(crate) const TYPE: &str = "dev.knative.k8s.event";
 
@@ -18,22 +18,22 @@ const SUPPRESSED: &str = "suppressed";
 const VALUE_MAX_BYTES: usize = 1024;
 
 /// `data` is the object as the API server sent it.
-pub(crate) fn convert(config: &Config, facts: &Facts, data: Bytes) -> Result<Event, InvalidAttribute> {
-    let involved = facts.involved();
-    let id = format!("{}.{}", facts.uid(), facts.version().unwrap_or_default());
+pub(crate) fn convert(config: &Config, fields: &EventFields, data: Bytes) -> Result<Event, InvalidAttribute> {
+    let involved = fields.involved();
+    let id = format!("{}.{}", fields.uid(), fields.version().unwrap_or_default());
     let source = path::object(
         involved.api_version(),
         involved.namespace(),
         &path::plural(involved.kind()),
         involved.name(),
     );
-    let subject = path::object("v1", facts.namespace(), "events", facts.name());
-    let count = facts.count().to_string();
+    let subject = path::object("v1", fields.namespace(), "events", fields.name());
+    let count = fields.count().to_string();
     let attributes = [
         ("subject", subject.as_str()),
-        ("time", facts.last_time().map_or("", |(_, text)| text)),
-        ("reason", facts.reason()),
-        ("eventtype", facts.kind_of_event()),
+        ("time", fields.last_time().map_or("", |(_, text)| text)),
+        ("reason", fields.reason()),
+        ("eventtype", fields.kind_of_event()),
         ("kind", involved.kind()),
         ("namespace", involved.namespace()),
         ("name", involved.name()),

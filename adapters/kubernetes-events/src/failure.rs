@@ -1,16 +1,16 @@
-//! What can go wrong between us and the API server, in the words and with the reasons that people meet in the condition
-//! `Watching`. No credential is in any of them (CONTRACT SR-6): of errors that may quote what they could not read, only the kind
-//! is told.
+//! Failures between the source and the API server, with the messages and reasons of the condition `Watching`.
+//!
+//! No message holds a credential (CONTRACT SR-6): of errors that may quote their input, only the kind is reported.
 
 use std::time::Duration;
 
-use adapter::chain;
+use adapter::{Reason, chain};
 use kube::{
     client::AuthError,
     config::{InClusterError, KubeconfigError},
 };
 
-/// What we wanted to do.
+/// The request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     List,
@@ -30,24 +30,24 @@ impl Verb {
 pub(crate) enum Failure {
     /// 410: the history from there on is compacted. The objects must be listed.
     Gone,
-    /// An answer is larger than we take.
+    /// An answer is larger than the limit.
     TooLarge {
         limit: usize,
     },
-    /// There is no way to say who we are.
+    /// There are no usable credentials.
     Identity(String),
     /// 401.
     Rejected,
     /// 403.
     Forbidden {
         verb: Verb,
-        said: String,
+        answer: String,
     },
     Unreachable(String),
     /// Another status than 2xx.
     Status {
         code: u16,
-        said: String,
+        answer: String,
         retry_after: Option<Duration>,
     },
     /// Not what an API server answers.
@@ -55,26 +55,26 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::Gone => "HistoryGone",
-            Self::TooLarge { .. } => "AnswerTooLarge",
-            Self::Identity(_) => "NoClusterAccess",
-            Self::Rejected => "CredentialsRejected",
-            Self::Forbidden { .. } => "Forbidden",
-            Self::Unreachable(_) => "ApiServerUnreachable",
-            Self::Status { .. } | Self::Malformed(_) => "ApiServerError",
+            Self::Gone => Reason::HistoryGone,
+            Self::TooLarge { .. } => Reason::AnswerTooLarge,
+            Self::Identity(_) => Reason::NoClusterAccess,
+            Self::Rejected => Reason::CredentialsRejected,
+            Self::Forbidden { .. } => Reason::Forbidden,
+            Self::Unreachable(_) => Reason::ApiServerUnreachable,
+            Self::Status { .. } | Self::Malformed(_) => Reason::ApiServerError,
         }
     }
 
-    /// What is wrong, where, and what to do. `place` is the namespace or all of them.
-    pub(crate) fn message(&self, server: &str, place: &str) -> String {
+    /// Explains the failure and its remedy. `scope` is the namespace or all of them.
+    pub(crate) fn message(&self, server: &str, scope: &str) -> String {
         match self {
             Self::Gone => {
                 format!("{server} forgets its history faster than it can be read: the events are listed again")
             }
             Self::TooLarge { limit } => {
-                format!("an answer of {server} is larger than {limit} bytes: look for an oversized Event in {place}")
+                format!("an answer of {server} is larger than {limit} bytes: look for an oversized Event in {scope}")
             }
             Self::Identity(why) => why.clone(),
             Self::Rejected => {
@@ -82,12 +82,12 @@ impl Failure {
                     "{server} does not accept our credentials (401): renew those of the kubeconfig or the service account"
                 )
             }
-            Self::Forbidden { verb, said } => format!(
-                "we may not {} events in {place}: allow the verbs list and watch on the resource events there; {server} says: {said}",
+            Self::Forbidden { verb, answer } => format!(
+                "we may not {} events in {scope}: allow the verbs list and watch on the resource events there; {server} says: {answer}",
                 verb.as_str()
             ),
             Self::Unreachable(why) => format!("cannot reach {server}: {why}"),
-            Self::Status { code, said, .. } => format!("{server} answers {code}: {said}"),
+            Self::Status { code, answer, .. } => format!("{server} answers {code}: {answer}"),
             Self::Malformed(why) => format!("{server} does not answer like an API server: {why}"),
         }
     }
@@ -157,7 +157,7 @@ mod tests {
     fn a_missing_right_is_named_whole() {
         let failure = Failure::Forbidden {
             verb: Verb::Watch,
-            said: "events is forbidden".into(),
+            answer: "events is forbidden".into(),
         };
         assert_eq!(failure.reason(), "Forbidden");
         let message = failure.message("https://k8s:6443", "namespace shop");

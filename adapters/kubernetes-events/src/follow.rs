@@ -1,12 +1,12 @@
-//! The loop: list and compare, or go on with a watch where that is possible; watch; begin anew when it ends.
+//! The loop: list and compare, or resume a watch where that is possible; watch; start over when it ends.
 //!
-//! A watch that goes on from the last stored version misses nothing, not even states that were overwritten meanwhile. It is not
+//! A watch that resumes from the last stored version misses nothing, not even states that were overwritten meanwhile. It is not
 //! possible when the history is compacted (410, a few minutes after the fact), or when the cluster has gone back to before that
 //! version; then the objects are listed and compared with the mark.
 
 use std::{sync::Arc, time::Duration};
 
-use adapter::Report;
+use adapter::{Reason, Report};
 use backoff::{Growth, Policy};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::{
 /// Whether events are being read.
 const WATCHING: &str = "Watching";
 
-/// What client-go asks for; a page is about 600 KiB.
+/// Objects in a page, as client-go has it; about 600 KiB.
 const PAGE: u32 = 500;
 
 /// How often a quiet watch is looked after: to see that it has brought everything.
@@ -89,7 +89,7 @@ impl<'a> Follow<'a> {
     /// Until `stop`; whatever happens meanwhile is a condition.
     pub(crate) async fn run(mut self) {
         self.report
-            .unknown(WATCHING, "Connecting", "the API server has not answered yet");
+            .unknown(WATCHING, Reason::Connecting, "the API server has not answered yet");
         let mut failures = 0;
         loop {
             let begun = Instant::now();
@@ -125,7 +125,7 @@ impl<'a> Follow<'a> {
         self.report.unmet(
             WATCHING,
             failure.reason(),
-            failure.message(server, &self.config.place()),
+            failure.message(server, &self.config.scope()),
         );
     }
 
@@ -133,7 +133,7 @@ impl<'a> Follow<'a> {
     async fn round(&mut self) -> Result<(), End> {
         let upstream = self.upstream().await?;
         self.intake
-            .set_scope(&format!("{} {}", upstream.server(), self.config.place()));
+            .set_scope(&format!("{} {}", upstream.server(), self.config.scope()));
         if let Some(version) = self.intake.resume() {
             let body = self.or_stop(upstream.page(1, None)).await?;
             let now = Page::read(&body).ok_or_else(no_page)?.version();
@@ -210,7 +210,7 @@ impl<'a> Follow<'a> {
                 Some(Ok(Some(line))) => {
                     self.take(&line)?;
                     while !self.intake.is_full()
-                        && let Some(line) = lines.at_hand()
+                        && let Some(line) = lines.buffered_line()
                     {
                         self.take(&line)?;
                     }

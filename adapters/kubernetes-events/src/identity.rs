@@ -18,7 +18,7 @@ pub(crate) struct Access {
     pub(crate) server: String,
 }
 
-/// Reads everything anew (CONTRACT SR-6). Files are read and a credential command runs where waiting holds up nobody.
+/// Reads the credentials again (CONTRACT SR-6). Reads files and runs a credential command on the blocking pool.
 pub(crate) async fn access(identity: &Identity) -> Result<Access, Failure> {
     let identity = identity.clone();
     let made = tokio::task::spawn_blocking(move || {
@@ -26,11 +26,11 @@ pub(crate) async fn access(identity: &Identity) -> Result<Access, Failure> {
         // Waiting and trying again is ours, where a condition says so.
         config.default_retry = false;
         // As kubectl does: what runs on this machine is not asked for through a proxy.
-        if config.cluster_url.host().is_some_and(is_loopback) {
+        if config.cluster_url.host().is_some_and(connect::is_this_machine) {
             config.proxy_url = None;
         }
-        let server = address(&config.cluster_url);
-        let client = identity.seen.around(Client::try_from(config)?);
+        let server = connect::without_user(&config.cluster_url);
+        let client = identity.observer.around(Client::try_from(config)?);
         Ok(Access { client, server })
     });
     made.await
@@ -58,7 +58,7 @@ fn config(identity: &Identity) -> Result<Config, Failure> {
     Ok(config?)
 }
 
-/// Nobody gave a kubeconfig: neither here nor by `KUBECONFIG`, nor a context of one.
+/// Whether no kubeconfig is configured: neither here nor by `KUBECONFIG`, nor a context of one.
 fn is_absent(error: &KubeconfigError, identity: &Identity) -> bool {
     let given = identity.kubeconfig.is_some() || identity.context.is_some();
     let none_there = match error {
@@ -70,21 +70,4 @@ fn is_absent(error: &KubeconfigError, identity: &Identity) -> bool {
     };
     let named = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
     none_there && !given && !named
-}
-
-/// Without a user's name and password, which a URL may hold.
-fn address(url: &http::Uri) -> String {
-    let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or_default());
-    match url.port() {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }

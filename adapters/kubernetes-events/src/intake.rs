@@ -1,24 +1,25 @@
-//! From an object that was read to an event that is stored and a mark that says so.
+//! Turns objects into stored events, and records their storage in the mark.
 //!
-//! What is read is collected into a batch. [`Intake::store`] stores the batch, and only then lets the mark know of it (CONTRACT
-//! SR-1). While the sink refuses, it waits, and nobody reads on (SR-5): the mark makes that safe however long it takes.
+//! Objects are collected into a batch. [`Intake::store`] stores the batch, and only then updates the mark (CONTRACT SR-1).
+//! While the sink refuses, the source waits and reads nothing (SR-5): the mark makes that safe however long it takes.
 
 mod batch;
 mod saver;
 
-use adapter::{AdapterError, Source, Truth, Unstored, Weight};
+use adapter::{Cause, Reason, Severity, Source, Truth, Unstored};
 use bytes::Bytes;
 use event::Event;
 use jiff::Timestamp;
+use log_limit::LogLimit;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
-    coalesce::{Coalescer, Key, Seen},
+    coalesce::{Coalescer, Key, ObjectVersion},
     convert::{bundle, convert},
-    facts::Facts,
+    event_fields::EventFields,
     mark::{Gap, List, Mark},
     path,
 };
@@ -28,10 +29,10 @@ use saver::Saver;
 /// Whether the source has seen everything.
 const COMPLETE: &str = "Complete";
 
-/// How long a gap is shown: long enough for somebody to come by.
+/// How long the condition shows a gap: long enough for an operator to see it.
 const GAP_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
-/// The source is to stop.
+/// The source was asked to stop.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
@@ -42,13 +43,15 @@ pub(crate) struct Intake {
     coalescer: Option<Coalescer>,
     batch: Batch,
     saver: Saver,
+    /// One line a minute about objects that become no events; each is counted.
+    unfit_logged: LogLimit,
 }
 
 impl Intake {
-    /// Goes on from the checkpoint.
-    pub(crate) async fn open(config: Config, source: Source) -> Result<Self, AdapterError> {
-        let text = source.checkpoint.mark().await.map_err(|error| AdapterError {
-            reason: "CheckpointUnusable",
+    /// Resumes from the checkpoint.
+    pub(crate) async fn open(config: Config, source: Source) -> Result<Self, Cause> {
+        let text = source.checkpoint.mark().await.map_err(|error| Cause {
+            reason: Reason::CheckpointUnusable,
             message: format!("{}: check the folder given by --data", adapter::chain(&error)),
         })?;
         let mark = text.and_then(|text| {
@@ -66,8 +69,8 @@ impl Intake {
             .gap()
             .filter(|gap| Timestamp::now().duration_since(gap.to) < GAP_SHOWN)
         {
-            Some(gap) => incomplete(&source, "EventsMissing", gap.message()),
-            None => source.report.note(COMPLETE, (Truth::True, Weight::Warning), "", ""),
+            Some(gap) => incomplete(&source, Reason::EventsMissing, gap.message()),
+            None => source.report.note(COMPLETE, (Truth::True, Severity::Warning), None),
         }
         Ok(Self {
             coalescer: config.coalesce.map(Coalescer::new),
@@ -76,6 +79,7 @@ impl Intake {
             mark,
             batch: Batch::default(),
             saver: Saver::default(),
+            unfit_logged: LogLimit::default(),
         })
     }
 
@@ -90,28 +94,30 @@ impl Intake {
 
     /// An object that the watch brings.
     pub(crate) fn written(&mut self, object: &RawValue) {
-        let Some((facts, seen)) = self.read(object) else { return };
-        self.batch.version = self.batch.version.max(seen.version);
-        if self.mark.is_new(&seen.uid, seen.version) {
-            self.offer(&facts, seen, object);
+        let Some((fields, object_version)) = self.read(object) else {
+            return;
+        };
+        self.batch.version = self.batch.version.max(object_version.version);
+        if self.mark.is_new(&object_version.uid, object_version.version) {
+            self.offer(&fields, object_version, object);
         }
     }
 
     /// The watch says that an object is gone.
     pub(crate) fn deleted(&mut self, object: &RawValue) {
-        if let Some((_, seen)) = self.read(object) {
-            self.batch.version = self.batch.version.max(seen.version);
-            self.batch.gone.push(seen.uid);
+        if let Some((_, object_version)) = self.read(object) {
+            self.batch.version = self.batch.version.max(object_version.version);
+            self.batch.gone.push(object_version.uid);
         }
     }
 
-    /// The watch says that nothing up to this version follows any more.
+    /// Takes a bookmark: the watch sends nothing more up to its version.
     pub(crate) fn bookmark(&mut self, object: &RawValue) {
-        let version = Facts::read(object.get()).and_then(|facts| facts.version());
+        let version = EventFields::read(object.get()).and_then(|fields| fields.version());
         self.batch.version = self.batch.version.max(version.unwrap_or_default());
     }
 
-    /// The watch has brought everything there is.
+    /// Records that the watch has brought everything there is.
     pub(crate) fn caught_up(&mut self) {
         self.mark.synced(Timestamp::now());
         self.saver.touch(Instant::now());
@@ -121,13 +127,15 @@ impl Intake {
         self.mark.begin_list(version)
     }
 
-    /// An object of a list.
+    /// Takes an object of a list.
     pub(crate) fn listed(&mut self, list: &mut List, object: &RawValue) {
-        let Some((facts, seen)) = self.read(object) else { return };
-        if self.mark.meet(list, &seen.uid, seen.version) {
-            // Of a source that is new nothing was missed.
+        let Some((fields, object_version)) = self.read(object) else {
+            return;
+        };
+        if self.mark.meet(list, &object_version.uid, object_version.version) {
+            // A new source has missed nothing.
             self.batch.recovered += u64::from(self.mark.has_looked());
-            self.offer(&facts, seen, object);
+            self.offer(&fields, object_version, object);
         }
     }
 
@@ -142,7 +150,7 @@ impl Intake {
         let now = Timestamp::now();
         let gap = self.mark.judge(list, now);
         if let Some(gap) = &gap {
-            self.tell(gap, stop).await?;
+            self.report_gap(gap, stop).await?;
         }
         self.mark.finish_list(list, version, self.first_held(), now, gap);
         self.saver.changed();
@@ -170,11 +178,11 @@ impl Intake {
             let proof = self.put(&batch.events, stop).await?;
             let now = Timestamp::now();
             self.count(&batch, now);
-            for seen in batch.seen {
-                self.mark.learn(seen.uid, seen.version, now);
+            for object_version in batch.object_versions {
+                self.mark.learn(object_version.uid, object_version.version, now);
             }
             for uid in batch.gone {
-                self.mark.forget(&uid);
+                self.mark.remove(&uid);
             }
             if batch.version > 0 {
                 let before = self.first_held().map_or(u64::MAX, |held| held.saturating_sub(1));
@@ -199,48 +207,52 @@ impl Intake {
         self.saver.save(&self.source, &self.mark).await;
     }
 
-    fn read(&mut self, object: &RawValue) -> Option<(Facts, Seen)> {
-        let read = Facts::read(object.get()).and_then(|facts| {
-            let seen = Seen {
-                uid: facts.uid().into(),
-                version: facts.version()?,
+    fn read(&mut self, object: &RawValue) -> Option<(EventFields, ObjectVersion)> {
+        let read = EventFields::read(object.get()).and_then(|fields| {
+            let object_version = ObjectVersion {
+                uid: fields.uid().into(),
+                version: fields.version()?,
             };
-            (!seen.uid.is_empty()).then_some((facts, seen))
+            (!object_version.uid.is_empty()).then_some((fields, object_version))
         });
         if read.is_none() {
             self.source.counters.invalid(1);
-            tracing::warn!(
-                source = self.source.name,
-                "object without uid or resourceVersion, passed over"
-            );
+            if self.unfit_logged.admits(unfit(&self.source.name)) {
+                tracing::warn!(
+                    source = self.source.name,
+                    "object without uid or resourceVersion, passed over"
+                );
+            }
         }
         read
     }
 
-    fn offer(&mut self, facts: &Facts, seen: Seen, object: &RawValue) {
-        if !self.config.takes(facts) {
-            self.source.counters.not_wanted(1);
-            self.batch.seen.push(seen);
+    fn offer(&mut self, fields: &EventFields, object_version: ObjectVersion, object: &RawValue) {
+        if !self.config.takes(fields) {
+            self.source.counters.filtered(1);
+            self.batch.object_versions.push(object_version);
             return;
         }
         // A copy, so that a kept event does not keep the page it came in.
         let data = Bytes::copy_from_slice(object.get().as_bytes());
-        let event = match convert(&self.config, facts, data) {
+        let event = match convert(&self.config, fields, data) {
             Ok(event) => event,
             Err(error) => {
                 self.source.counters.invalid(1);
-                tracing::warn!(source = self.source.name, uid = &*seen.uid, %error, "object cannot become an event, passed over");
-                self.batch.seen.push(seen);
+                if self.unfit_logged.admits(unfit(&self.source.name)) {
+                    tracing::warn!(source = self.source.name, uid = &*object_version.uid, %error, "object cannot become an event, passed over");
+                }
+                self.batch.object_versions.push(object_version);
                 return;
             }
         };
-        self.batch.read(facts.last_time());
+        self.batch.read(fields.last_time());
         let out = match &mut self.coalescer {
-            Some(coalescer) => coalescer.offer(key(facts), seen.clone(), event, Instant::now()),
+            Some(coalescer) => coalescer.offer(key(fields), object_version.clone(), event, Instant::now()),
             None => Some(event),
         };
         if let Some(event) = out {
-            self.batch.push(event, [seen]);
+            self.batch.push(event, [object_version]);
         }
     }
 
@@ -274,14 +286,14 @@ impl Intake {
                     self.source.counters.invalid(1);
                     let subject = event.text("subject").unwrap_or_default();
                     let message = format!("{subject} has {bytes} bytes and the sink takes {limit}: it was passed over");
-                    incomplete(&self.source, "TooLarge", message);
+                    incomplete(&self.source, Reason::TooLarge, message);
                 }
             }
         }
         self.source.store(Vec::new(), stop).await.map_err(|_| Stopped)
     }
 
-    /// What is saved without anything new having been stored needs a proof too.
+    /// Gets a proof for saving a checkpoint when nothing new was stored.
     async fn prove(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         if self.saver.needs_proof() {
             let proof = self.put(&[], stop).await?;
@@ -290,7 +302,7 @@ impl Intake {
         Ok(())
     }
 
-    async fn tell(&mut self, gap: &Gap, stop: &CancellationToken) -> Result<(), Stopped> {
+    async fn report_gap(&mut self, gap: &Gap, stop: &CancellationToken) -> Result<(), Stopped> {
         let namespace = self.config.namespace.as_deref().unwrap_or_default();
         let event = gap.event(
             &path::collection(namespace, "events"),
@@ -304,7 +316,7 @@ impl Intake {
             }
             Err(error) => tracing::error!(source = self.source.name, %error, "a gap is no event"),
         }
-        incomplete(&self.source, "EventsMissing", gap.message());
+        incomplete(&self.source, Reason::EventsMissing, gap.message());
         Ok(())
     }
 
@@ -319,21 +331,27 @@ impl Intake {
     }
 }
 
-fn incomplete(source: &Source, reason: &'static str, message: String) {
+fn incomplete(source: &Source, reason: Reason, message: String) {
     source
         .report
-        .note(COMPLETE, (Truth::False, Weight::Warning), reason, message);
+        .note(COMPLETE, (Truth::False, Severity::Warning), Cause::new(reason, message));
 }
 
-/// What repeats: one object and one reason. Writers that leave the uid out name the object.
-fn key(facts: &Facts) -> Key {
-    let involved = facts.involved();
+/// The key of repeats: one object and one reason. Writers that leave the uid out name the object.
+fn key(fields: &EventFields) -> Key {
+    let involved = fields.involved();
     let object = match involved.uid() {
         "" => format!("{}/{}/{}", involved.kind(), involved.namespace(), involved.name()),
         uid => uid.to_owned(),
     };
     Key {
         object,
-        reason: facts.reason().to_owned(),
+        reason: fields.reason().to_owned(),
     }
+}
+
+/// The line that counts the objects that were passed over without one of their own.
+fn unfit(source: &str) -> impl FnOnce(u64) + Send + use<> {
+    let source = source.to_owned();
+    move |unlogged| tracing::warn!(source, unlogged, "more objects were passed over")
 }

@@ -26,7 +26,7 @@ const KNOWN_MAX: usize = 100_000;
 
 type Versions = HashMap<Box<str>, u64>;
 
-/// What is stored.
+/// The progress of a source: which versions of which objects are stored.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Mark {
     /// The API server and the namespace that the rest is about.
@@ -38,7 +38,7 @@ pub(crate) struct Mark {
     /// When the newest of `known` was read.
     newest: Timestamp,
     known: Versions,
-    /// What the list that is being read has stored; `None` when none is.
+    /// The versions that the current list has stored; `None` while no list is read.
     found: Option<Versions>,
     /// Objects that are not in `known` and whose version is not above this are stored.
     floor: u64,
@@ -101,22 +101,22 @@ impl Mark {
         *stored = version.max(*stored);
     }
 
-    /// The object is gone.
-    pub(crate) fn forget(&mut self, uid: &str) {
+    /// Removes an object that was deleted.
+    pub(crate) fn remove(&mut self, uid: &str) {
         self.known.remove(uid);
     }
 
-    /// The watch has brought everything up to this version, and it is stored.
+    /// Records that everything up to this version came by the watch and is stored.
     pub(crate) fn advance(&mut self, version: u64) {
         self.version = self.version.max(Some(version));
     }
 
-    /// Everything that had happened by then has been read.
+    /// Records that everything that had happened by then has been read.
     pub(crate) fn synced(&mut self, at: Timestamp) {
         self.synced = self.synced.max(at);
     }
 
-    /// A list begins, of the cluster at this version. An earlier list that was cut off counts.
+    /// Begins a list of the cluster at this version. An earlier list that was cut off counts.
     pub(crate) fn begin_list(&mut self, version: u64) -> List {
         self.found.get_or_insert_default();
         if self.version.is_some_and(|stored| version < stored) {
@@ -126,7 +126,7 @@ impl Mark {
         List::default()
     }
 
-    /// An object of the list: whether this version of it is not stored yet.
+    /// Notes an object of the list; returns whether this version of it is not stored yet.
     pub(crate) fn meet(&mut self, list: &mut List, uid: &str, version: u64) -> bool {
         let known = self.known.get(uid).copied();
         list.survivors |= known.is_some();

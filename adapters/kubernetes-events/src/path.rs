@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What a path segment may hold as it is (RFC 3986, pchar) and names of objects do hold.
+/// Characters to encode: all but those that a path segment may hold (RFC 3986, pchar) and names of objects do hold.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

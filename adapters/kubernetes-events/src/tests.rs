@@ -26,32 +26,32 @@ use servers::{
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Identity, KubernetesEvents, Seen, identity::access};
+use crate::{Config, Identity, KubernetesEvents, RequestObserver, identity::access};
 
 /// For what takes milliseconds here: an API server that starts on a busy machine took 20 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A namespace of one test, and whoever writes Event objects into it.
-struct Place {
+/// A namespace of one test, and a client that writes Event objects into it.
+struct TestNamespace {
     namespace: String,
     identity: Identity,
     client: Client,
 }
 
-impl Place {
+impl TestNamespace {
     /// In a cluster: the test's own namespace.
     async fn in_cluster(cluster: &Kubernetes) -> Self {
         static NAMESPACES: AtomicU64 = AtomicU64::new(0);
         let identity = identity(cluster, ADMIN);
         let client = access(&identity).await.unwrap().client;
-        let place = Self {
+        let namespace = Self {
             namespace: format!("test-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed)),
             identity,
             client,
         };
-        let namespace = json!({"metadata": {"name": place.namespace}});
-        place.send(Method::POST, "/api/v1/namespaces", &namespace).await;
-        place
+        let document = json!({"metadata": {"name": namespace.namespace}});
+        namespace.send(Method::POST, "/api/v1/namespaces", &document).await;
+        namespace
     }
 
     /// In the cluster that the tests share.
@@ -111,7 +111,7 @@ fn identity(cluster: &Kubernetes, user: &str) -> Identity {
     Identity {
         kubeconfig: Some(cluster.kubeconfig()),
         context: Some(user.to_owned()),
-        seen: Seen::default(),
+        observer: RequestObserver::default(),
     }
 }
 
@@ -179,10 +179,10 @@ async fn until_watching(source: &Source) {
 fn reason(source: &Source, condition: &str) -> Option<String> {
     source
         .report
-        .said()
+        .state()
         .conditions
         .get(condition)
-        .map(|condition| condition.reason.to_string())
+        .map(|condition| condition.reason().to_string())
 }
 
 fn ids(events: &[Event]) -> Vec<String> {

@@ -123,14 +123,14 @@ async fn refusal(answer: Response<Body>, verb: Verb) -> Failure {
 
 /// A refusal, whether it came as an answer or as a line of a watch.
 pub(crate) fn failed(status: Status, code: u16, verb: Verb, retry_after: Option<Duration>) -> Failure {
-    let said = status.message;
+    let answer = status.message;
     match StatusCode::from_u16(code) {
         Ok(StatusCode::GONE) => Failure::Gone,
         Ok(StatusCode::UNAUTHORIZED) => Failure::Rejected,
-        Ok(StatusCode::FORBIDDEN) => Failure::Forbidden { verb, said },
+        Ok(StatusCode::FORBIDDEN) => Failure::Forbidden { verb, answer },
         _ => Failure::Status {
             code,
-            said,
+            answer,
             retry_after,
         },
     }
@@ -159,7 +159,7 @@ impl Lines {
     /// Cancel safe: what came stays in the buffer.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(line) = self.at_hand() {
+            if let Some(line) = self.buffered_line() {
                 return Ok(Some(line));
             }
             if self.buffer.len() > LINE_MAX_BYTES {
@@ -178,8 +178,8 @@ impl Lines {
         }
     }
 
-    /// A line that has come already.
-    pub(crate) fn at_hand(&mut self) -> Option<Bytes> {
+    /// Takes a line that is in the buffer already.
+    pub(crate) fn buffered_line(&mut self) -> Option<Bytes> {
         let end = self.buffer.get(self.scanned..)?.iter().position(|byte| *byte == b'\n');
         let Some(end) = end else {
             self.scanned = self.buffer.len();

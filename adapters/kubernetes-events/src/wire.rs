@@ -35,7 +35,7 @@ impl<'a> Page<'a> {
         self.metadata.resource_version.parse().unwrap_or_default()
     }
 
-    /// What the next page is asked for with.
+    /// The token that requests the next page.
     pub(crate) fn next(&self) -> Option<&str> {
         self.metadata.r#continue.as_deref().filter(|token| !token.is_empty())
     }
@@ -54,7 +54,7 @@ pub(crate) struct Line<'a> {
     object: &'a RawValue,
 }
 
-/// What a line says.
+/// One line of a watch.
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
     /// The object is new, or has another version.

@@ -1,6 +1,7 @@
-//! Memory while a backlog grows: small events, one subscription that keeps up, one that takes nothing, then one that catches up.
+//! Measures memory while a backlog grows: small events, one subscription that keeps up, one that takes nothing, then
+//! one that catches up.
 //!
-//! `cargo run --release -p channel-embedded --example backlog -- [EVENTS] [FOLDER]`; the log is deleted at the end.
+//! `cargo run --profile dist -p channel-embedded --example backlog -- [EVENTS] [FOLDER]`; deletes the log at the end.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 #[path = "kit/mod.rs"]
@@ -60,7 +61,7 @@ fn main() {
     });
 }
 
-/// Very many events that were tried and wait for an hour.
+/// Puts many events into a backoff of one hour.
 async fn backoff(channel: &Arc<dyn Channel>) {
     let mut cursor = channel
         .subscribe(&CursorName::new("idle"), None, Start::Latest)

@@ -1,9 +1,10 @@
-//! Appends beside a bare loop of write and fdatasync, SQLite and redb, with the same batches, in the same run on the same disk.
+//! Compares appends with a bare loop of write and fdatasync, SQLite and redb: same batches, same run, same disk.
 //!
-//! Everybody is durable before the next batch begins: SQLite with a write-ahead log and `synchronous = FULL`, redb with its
-//! default durability, one transaction a batch, a prepared statement, the key a number and the value the event's bytes.
+//! Every batch is durable before the next one begins. SQLite uses a write-ahead log and `synchronous = FULL`, redb its
+//! default durability. Both commit one transaction a batch through a prepared statement; the key is a number, the
+//! value the event's bytes.
 //!
-//! `cargo run --release -p channel-embedded --example compare -- [SECONDS] [FOLDER]`
+//! `cargo run --profile dist -p channel-embedded --example compare -- [SECONDS] [FOLDER]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 #[path = "kit/mod.rs"]
@@ -59,7 +60,7 @@ fn show(name: &str, batch: usize, run: &Run, bare: &Run) {
     );
 }
 
-/// Runs one batch after the other for a while.
+/// Runs batches one after the other for `time`.
 fn run(time: Duration, mut one: impl FnMut(u64)) -> Run {
     let (began, cpu, mut batches) = (Instant::now(), kit::cpu(), Vec::new());
     while began.elapsed() < time {
@@ -77,7 +78,7 @@ fn run(time: Duration, mut one: impl FnMut(u64)) -> Run {
 fn bare(parent: &Path, batch: usize, time: Duration) -> Run {
     let folder = tempfile::tempdir_in(parent).unwrap();
     let file = fs::File::create(folder.path().join("bare")).unwrap();
-    let record = kit::event(0, EVENT_BYTES).encoded_len() + 36;
+    let record = kit::event(0, EVENT_BYTES).size() + 40;
     let buffer = vec![b'x'; record * batch];
     run(time, |number| {
         file.write_all_at(&buffer, number * buffer.len() as u64).unwrap();
@@ -133,7 +134,7 @@ fn by_tasks(parent: &Path, batch: usize, time: Duration) -> Run {
     let (elapsed, cpu) = (began.elapsed(), kit::cpu() - cpu);
     runtime.block_on(channel.close());
     Run {
-        // One in so many waits: a batch is as many events.
+        // Samples one wait per batch.
         batches: waits.into_iter().step_by(batch).collect(),
         elapsed,
         cpu,

@@ -1,6 +1,7 @@
-//! Many channels in one folder, each with a subscription and a few events a second, and what one more subscription costs.
+//! Measures many channels in one folder, each with a subscription and a few events a second, and the cost of one more
+//! subscription.
 //!
-//! `cargo run --release -p channel-embedded --example many -- [CHANNELS] [SECONDS] [FOLDER]`
+//! `cargo run --profile dist -p channel-embedded --example many -- [CHANNELS] [SECONDS] [FOLDER]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 #[path = "kit/mod.rs"]
@@ -49,7 +50,7 @@ fn main() {
     });
 }
 
-/// Opened side by side, as the gateway does.
+/// Opens the channels concurrently, as the gateway does.
 async fn open(root: &Path, channels: usize) -> (DataFolder, Vec<Arc<EmbeddedChannel>>) {
     let folder = DataFolder::open(root).unwrap();
     let mut opening = JoinSet::new();
@@ -94,7 +95,7 @@ impl std::fmt::Display for Load {
     }
 }
 
-/// Each channel gets so many a second, evenly, and delivers them to one subscription.
+/// Publishes a steady rate to each channel and delivers it to one subscription.
 async fn load((folder, channels): (DataFolder, Vec<Arc<EmbeddedChannel>>), seconds: u64, rate: u64) -> Load {
     let count = rate * seconds;
     let mut subscribers = JoinSet::new();
@@ -110,7 +111,7 @@ async fn load((folder, channels): (DataFolder, Vec<Arc<EmbeddedChannel>>), secon
     let mut publishers = JoinSet::new();
     let all = channels.len() as u64 * count;
     for (index, channel) in channels.iter().cloned().enumerate() {
-        // Spread over the time between two of one channel.
+        // Spreads the channels evenly over one interval.
         let first = began + Duration::from_secs_f64(index as f64 / (channels.len() as f64 * rate as f64));
         publishers.spawn(async move {
             let mut waiting = JoinSet::new();
@@ -145,7 +146,7 @@ async fn load((folder, channels): (DataFolder, Vec<Arc<EmbeddedChannel>>), secon
     measured
 }
 
-/// What one more subscription costs that keeps up.
+/// Measures the CPU cost of one more subscription that keeps up.
 async fn fan_out(parent: &Path) {
     const EVENTS: u64 = 200_000;
     const BATCH: usize = 64;

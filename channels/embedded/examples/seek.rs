@@ -1,7 +1,7 @@
-//! How long it takes to open a large log, after a clean close and after a kill, and to find a place and a time in it, with nothing
-//! of it in the system's cache (as root) and nothing in this process's memory.
+//! Measures opening a large log, after a clean close and after a kill, and seeking to an offset and to a time in it.
+//! Nothing of the log is in the system's cache (as root) or in the memory of this process.
 //!
-//! `cargo run --release -p channel-embedded --example seek -- [GIB] [FOLDER]`; the log is deleted at the end.
+//! `cargo run --profile dist -p channel-embedded --example seek -- [GIB] [FOLDER]`; deletes the log at the end.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 #[path = "kit/mod.rs"]
@@ -37,7 +37,7 @@ fn main() {
             "{number} events, {gib} GiB written in {:.1} s",
             began.elapsed().as_secs_f64()
         );
-        // A kill: nothing was saved, and the newest segment is read from its beginning.
+        // Simulates a kill: nothing is saved, and the newest segment is read from its beginning.
         drop(channel);
         seeks("after a kill", root.path(), number).await;
         seeks("after a clean close", root.path(), number).await;
@@ -53,7 +53,7 @@ fn open(root: &Path) -> EmbeddedChannel {
     DataFolder::open(root).unwrap().channel("c", everything).unwrap()
 }
 
-/// The first seeks of a process, each to another part of the log.
+/// Times the first seeks of a process, each to another part of the log.
 async fn seeks(what: &str, root: &Path, count: u64) {
     let cold = kit::drop_caches();
     let began = Instant::now();
@@ -63,21 +63,21 @@ async fn seeks(what: &str, root: &Path, count: u64) {
         if cold { ", cold" } else { "" },
         began.elapsed().as_secs_f64() * 1e3
     );
-    let (mut places, mut times) = (Vec::new(), Vec::new());
+    let (mut offsets, mut times) = (Vec::new(), Vec::new());
     for seek in 0..SEEKS {
-        // Spread over the log, in no order.
-        let place = (seek * 7919 % SEEKS) * (count / SEEKS);
+        // Visits the log in a scattered order.
+        let offset = (seek * 7919 % SEEKS) * (count / SEEKS);
         let begun = Instant::now();
-        let page = channel.read(Offset(place), 1).await.unwrap();
-        places.push(begun.elapsed());
-        assert_eq!(page[0].offset.0, place);
+        let page = channel.read(Offset(offset), 1).await.unwrap();
+        offsets.push(begun.elapsed());
+        assert_eq!(page[0].offset.0, offset);
         let time = page[0].stored_at;
         let begun = Instant::now();
-        let found = channel.stretches(Start::Time(time)).await.unwrap();
+        let found = channel.ranges(Start::Time(time)).await.unwrap();
         times.push(begun.elapsed());
-        assert!(found[0].start.0 <= place);
+        assert!(found[0].start.0 <= offset);
     }
-    for (what, times) in [("place", &mut places), ("time", &mut times)] {
+    for (what, times) in [("place", &mut offsets), ("time", &mut times)] {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
             "  seek by {what}: first {:.2} ms, p50 {:.2}, p99 {:.2}, longest {:.2}",
@@ -90,7 +90,7 @@ async fn seeks(what: &str, root: &Path, count: u64) {
     channel.close().await;
 }
 
-/// All of it, page by page.
+/// Reads the whole log, page by page.
 async fn scan(root: &Path, count: u64) {
     let channel = open(root);
     for round in ["first", "second"] {

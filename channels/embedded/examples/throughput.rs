@@ -1,6 +1,6 @@
 //! Appends through the channel against a bare loop of write and fdatasync, in the same run on the same disk.
 //!
-//! `cargo run --release -p channel-embedded --example throughput -- [SECONDS] [FOLDER] [TASKS]`
+//! `cargo run --profile dist -p channel-embedded --example throughput -- [SECONDS] [FOLDER] [TASKS]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 use std::{
@@ -91,7 +91,7 @@ fn event(bytes: usize) -> Event {
 fn bare(parent: &Path, bytes: usize, batch: usize, time: Duration) -> Measured {
     let folder = tempfile::tempdir_in(parent).unwrap();
     let file = fs::File::create(folder.path().join("bare")).unwrap();
-    let record = event(bytes).encoded_len() + 36;
+    let record = event(bytes).size() + 40;
     let buffer = vec![b'x'; record * batch];
     let (started, cpu) = (Instant::now(), cpu());
     let (mut at, mut count, mut times) = (0, 0, Vec::new());

@@ -7,12 +7,12 @@ pub(crate) fn to_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Rounded up, so that a time read back is never before the one written.
+/// Rounds up, so that a time read back is never before the one written.
 pub(crate) fn to_ms_up(time: SystemTime) -> u64 {
     to_ms(time + Duration::from_nanos(999_999))
 }
 
-/// Far-off times, which only damage can write, end at the year 10 000.
+/// Clamps times that only damage can write to the year 10 000.
 pub(crate) fn from_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms.min(253_402_300_799_999))
 }

@@ -1,12 +1,11 @@
-//! The dedup window of a log: which events were stored lately, so that a repeat of one is not stored again.
+//! The dedup window of a log: which events were stored recently, so that a repeat is not stored again.
 //!
-//! An event is known by its `source` and `id`, which together name one event (CONTRACT SR-2), from when it was stored until
-//! the window has passed; a repeat does not prolong that. What is kept of it is a fingerprint of 128 bits under keys that
-//! nobody outside knows, so that two different events are never taken for one, by chance or on purpose.
+//! `source` and `id` together identify an event (CONTRACT SR-2). The window remembers an event from when it was stored
+//! until the window has passed; a repeat does not extend that. It stores a fingerprint of 128 bits under random keys
+//! that never leave the process, so two different events cannot be mistaken for one, by chance or on purpose.
 //!
-//! It promises nothing it cannot hold: its memory is bounded, and beyond that the oldest are forgotten early, which is
-//! counted. After a start it is made again from the log itself (log/lately.rs), so it needs no file and survives what the
-//! events survive.
+//! Its memory is bounded: beyond the bound the oldest entries are evicted early and counted. After a start the window
+//! is rebuilt from the log (log/dedup_window.rs), so it needs no file and survives whatever the events survive.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,26 +16,26 @@ use std::{
 
 use event::Event;
 
-/// Events a window remembers: ten minutes of 760 events a second, in about 26 MB (32 bytes in the queue, 17 in the table, which
-/// is full at seven eighths of a power of two: this number). One more would double the table.
+/// Events a window remembers: ten minutes at 760 events/s, in about 26 MB (32 bytes in the queue, 17 in the table,
+/// which is full at seven eighths of a power of two: this number). One more would double the table.
 pub(crate) const REMEMBERED_MAX: usize = (1 << 19) / 8 * 7;
 
-/// The events stored lately. Places only grow, and so do times.
+/// The recently stored events. Offsets and times only grow.
 pub(crate) struct Window {
     span_ms: u64,
     keys: Arc<[RandomState; 2]>,
-    /// By the first half of the fingerprint: where the event is.
-    places: HashMap<u64, u64>,
-    /// In stored order.
+    /// Offset of each event, by the first half of its fingerprint.
+    offsets: HashMap<u64, u64>,
+    /// In the order of storing.
     stored: VecDeque<Remembered>,
-    forgotten_early: u64,
+    evicted_early: u64,
     max: usize,
 }
 
 #[derive(Clone, Copy)]
 struct Remembered {
     fingerprint: [u64; 2],
-    place: u64,
+    offset: u64,
     stored_ms: u64,
 }
 
@@ -49,32 +48,33 @@ impl Window {
         Self {
             span_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
             keys: Arc::new([RandomState::new(), RandomState::new()]),
-            places: HashMap::new(),
+            offsets: HashMap::new(),
             stored: VecDeque::new(),
-            forgotten_early: 0,
+            evicted_early: 0,
             max,
         }
     }
 
-    /// An empty one for what was stored before this one began; to be [`Self::put_before`] it.
-    pub(crate) fn before(&self) -> Self {
+    /// Creates an empty window for events stored before this one began, to be given to [`Self::prepend`].
+    pub(crate) fn empty_predecessor(&self) -> Self {
         Self {
             span_ms: self.span_ms,
             keys: self.keys.clone(),
-            places: HashMap::new(),
+            offsets: HashMap::new(),
             stored: VecDeque::new(),
-            forgotten_early: 0,
+            evicted_early: 0,
             max: self.max,
         }
     }
 
-    /// Adds what was stored before this one began; nothing happens when that belongs to another window.
-    pub(crate) fn put_before(&mut self, mut older: Self) {
+    /// Adds the events stored before this window began. Ignores a window that did not come from
+    /// [`Self::empty_predecessor`] of this one.
+    pub(crate) fn prepend(&mut self, mut older: Self) {
         if !Arc::ptr_eq(&self.keys, &older.keys) {
             return;
         }
         for newer in self.stored.drain(..) {
-            older.remember(newer.fingerprint, newer.place, newer.stored_ms);
+            older.remember(newer.fingerprint, newer.offset, newer.stored_ms);
         }
         *self = older;
     }
@@ -83,58 +83,59 @@ impl Window {
         self.span_ms
     }
 
-    /// Events that were forgotten before their time, for want of room.
-    pub(crate) fn forgotten_early(&self) -> u64 {
-        self.forgotten_early
+    /// Events that were evicted before the window had passed, for want of memory.
+    pub(crate) fn evicted_early(&self) -> u64 {
+        self.evicted_early
     }
 
-    /// Says of each event where it is stored already, or `None` and remembers it: these get the places from `next` on.
+    /// Returns for each event the offset it is stored at already, or `None`. New events are remembered at the offsets
+    /// from `next` on.
     pub(crate) fn admit(&mut self, events: &[Event], mut next: u64, stored_ms: u64) -> Vec<Option<u64>> {
-        self.forget_before(stored_ms);
+        self.expire_before(stored_ms);
         let mut known = Vec::with_capacity(events.len());
         for event in events {
             let fingerprint = self.fingerprint(event);
-            let place = self.find(fingerprint);
-            if place.is_none() {
+            let offset = self.find(fingerprint);
+            if offset.is_none() {
                 self.remember(fingerprint, next, stored_ms);
                 next += 1;
             }
-            known.push(place);
+            known.push(offset);
         }
         known
     }
 
-    /// An event of the log, of a place above all others so far.
-    pub(crate) fn read(&mut self, event: &Event, place: u64, stored_ms: u64) {
+    /// Adds an event read from the log; its offset must be above all others so far.
+    pub(crate) fn insert_stored(&mut self, event: &Event, offset: u64, stored_ms: u64) {
         let fingerprint = self.fingerprint(event);
         if self.find(fingerprint).is_none() {
-            self.remember(fingerprint, place, stored_ms);
+            self.remember(fingerprint, offset, stored_ms);
         }
     }
 
-    /// The write of these failed: nothing at or above this place is stored.
-    pub(crate) fn forget_from(&mut self, place: u64) {
-        while let Some(last) = self.stored.pop_back_if(|last| last.place >= place) {
-            self.lose(last);
+    /// Removes the events at or above `offset`, whose write failed.
+    pub(crate) fn remove_from(&mut self, offset: u64) {
+        while let Some(last) = self.stored.pop_back_if(|last| last.offset >= offset) {
+            self.unindex(last);
         }
     }
 
-    /// What is older than the window is no repeat any more.
-    pub(crate) fn forget_before(&mut self, now_ms: u64) {
+    /// Removes the events that are older than the window.
+    pub(crate) fn expire_before(&mut self, now_ms: u64) {
         let span_ms = self.span_ms;
         while let Some(first) = self
             .stored
             .pop_front_if(|first| first.stored_ms.saturating_add(span_ms) < now_ms)
         {
-            self.lose(first);
+            self.unindex(first);
         }
     }
 
-    /// Gives memory back that the last minutes did not need.
+    /// Frees memory that the last minutes did not need.
     pub(crate) fn rest(&mut self) {
         if self.stored.capacity() > self.stored.len() * 4 {
             self.stored.shrink_to(self.stored.len() * 2);
-            self.places.shrink_to(self.places.len() * 2);
+            self.offsets.shrink_to(self.offsets.len() * 2);
         }
     }
 
@@ -144,31 +145,31 @@ impl Window {
     }
 
     fn find(&self, fingerprint: [u64; 2]) -> Option<u64> {
-        let place = *self.places.get(&fingerprint[0])?;
-        let at = self.stored.partition_point(|stored| stored.place < place);
+        let offset = *self.offsets.get(&fingerprint[0])?;
+        let at = self.stored.partition_point(|stored| stored.offset < offset);
         let stored = self.stored.get(at)?;
-        (stored.fingerprint == fingerprint).then_some(place)
+        (stored.fingerprint == fingerprint).then_some(offset)
     }
 
-    fn remember(&mut self, fingerprint: [u64; 2], place: u64, stored_ms: u64) {
+    fn remember(&mut self, fingerprint: [u64; 2], offset: u64, stored_ms: u64) {
         if self.stored.len() >= self.max
             && let Some(first) = self.stored.pop_front()
         {
-            self.forgotten_early += 1;
-            self.lose(first);
+            self.evicted_early += 1;
+            self.unindex(first);
         }
-        // Of two events with the same first half the later one is known.
-        self.places.insert(fingerprint[0], place);
+        // If two events share the first half, the later one is found.
+        self.offsets.insert(fingerprint[0], offset);
         self.stored.push_back(Remembered {
             fingerprint,
-            place,
+            offset,
             stored_ms,
         });
     }
 
-    fn lose(&mut self, gone: Remembered) {
-        if self.places.get(&gone.fingerprint[0]) == Some(&gone.place) {
-            self.places.remove(&gone.fingerprint[0]);
+    fn unindex(&mut self, gone: Remembered) {
+        if self.offsets.get(&gone.fingerprint[0]) == Some(&gone.offset) {
+            self.offsets.remove(&gone.fingerprint[0]);
         }
     }
 }
@@ -205,7 +206,7 @@ mod tests {
         let events = [event("/a", 1), event("/a", 2)];
         let _ = window.admit(&events[..1], 0, 0);
         let _ = window.admit(&events[1..], 1, 0);
-        window.forget_from(1);
+        window.remove_from(1);
         assert_eq!(window.admit(&events, 1, 0), [Some(0), None]);
     }
 
@@ -216,7 +217,7 @@ mod tests {
             let _ = window.admit(&[event("/a", id)], id, 0);
         }
         assert_eq!(
-            (window.stored.len(), window.places.len(), window.forgotten_early()),
+            (window.stored.len(), window.offsets.len(), window.evicted_early()),
             (3, 3, 2)
         );
         assert_eq!(window.admit(&[event("/a", 2), event("/a", 1)], 5, 0), [Some(2), None]);
@@ -225,11 +226,11 @@ mod tests {
     #[test]
     fn what_the_log_held_before_goes_in_front_of_what_came_meanwhile() {
         let mut window = Window::new(Duration::from_secs(1));
-        let mut older = window.before();
+        let mut older = window.empty_predecessor();
         let _ = window.admit(&[event("/a", 7)], 7, 900);
-        older.read(&event("/a", 6), 6, 100);
-        window.put_before(older);
-        window.put_before(Window::new(Duration::from_secs(1)));
+        older.insert_stored(&event("/a", 6), 6, 100);
+        window.prepend(older);
+        window.prepend(Window::new(Duration::from_secs(1)));
         assert_eq!(
             window.admit(&[event("/a", 6), event("/a", 7)], 8, 1100),
             [Some(6), Some(7)]
@@ -241,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all that was stored, with its time.
+        /// Compares the window with a list of everything stored.
         #[test]
         fn it_says_what_a_list_of_all_events_would_say(steps in prop::collection::vec((0u64..6, 0u64..40, prop::bool::ANY), 1..200)) {
             let mut window = Window::new(Duration::from_millis(100));
@@ -250,13 +251,13 @@ mod tests {
                 now += passed;
                 let known = stored.iter().rposition(|(known, at)| *known == id && at + 100 >= now);
                 let next = stored.len() as u64;
-                prop_assert_eq!(window.admit(&[event("/a", id)], next, now), [known.map(|place| place as u64)]);
+                prop_assert_eq!(window.admit(&[event("/a", id)], next, now), [known.map(|offset| offset as u64)]);
                 match (known, fails) {
-                    (None, true) => window.forget_from(next),
+                    (None, true) => window.remove_from(next),
                     (None, false) => stored.push((id, now)),
                     (Some(_), _) => {}
                 }
-                prop_assert_eq!(window.places.len(), window.stored.len());
+                prop_assert_eq!(window.offsets.len(), window.stored.len());
             }
         }
     }

@@ -1,8 +1,9 @@
-//! The bytes of a segment: its header, a record's header, and the checksums over them. docs/embedded-format.md is the
-//! prose.
+//! The bytes of a segment: its header, a record's header, and the checksums over them. docs/reference/embedded-format.md
+//! describes them in prose.
 //!
-//! All numbers are little-endian. Checksums are CRC-32 started from the log's salt, a random number in every segment's
-//! header: bytes a sender put into an event can not pass for a record when a damaged log is searched for the next one.
+//! All numbers are little-endian. Checksums are CRC-32 started from the log's salt, a random number in every segment
+//! header. The salt keeps bytes that a sender put into an event from passing for a record when a damaged log is
+//! searched.
 
 use bytes::{Buf, BufMut};
 
@@ -10,9 +11,10 @@ use bytes::{Buf, BufMut};
 pub(crate) const SEGMENT_HEADER: usize = 64;
 /// Bytes before a record's body.
 pub(crate) const RECORD_HEADER: usize = 36;
-/// Largest body read back: twice the largest event, because letters carry more than events. A length above it is damage.
+/// Largest body read back, in bytes: twice the largest event, because dead letters carry more than events. A larger
+/// length is damage.
 pub(crate) const BODY_MAX: usize = 64 << 20;
-/// Where a record may begin, when a damaged segment is searched.
+/// Marks the beginning of a record, for the search through a damaged segment.
 pub(crate) const MARKER: [u8; 4] = [0xa7, b'h', b'g', 0x1e];
 
 /// [`SEGMENT_HEADER`] as it is written.
@@ -20,19 +22,28 @@ const HEADER_LENGTH: u16 = 64;
 const _: () = assert!(SEGMENT_HEADER == HEADER_LENGTH as usize);
 
 const MAGIC: &[u8; 8] = b"hglogseg";
-/// The version written, and the only one read.
-pub(crate) const VERSION: u16 = 1;
+/// The version written. Since version 2 a record may hold facts beside its event ([`WITH_FACTS`]).
+pub(crate) const VERSION: u16 = 2;
+/// The oldest version read. Everything it allows means the same in the current one.
+const VERSION_MIN: u16 = 1;
+
+/// Every offset is below this. A log that stores a million events a second reaches it after 146 000 years, so a larger
+/// number is damage or forgery, and arithmetic on a checked offset cannot wrap.
+pub(crate) const OFFSETS_END: u64 = 1 << 62;
 
 /// The first record of an append.
 pub(crate) const FIRST_OF_BATCH: u16 = 1;
-/// The last record of an append: without it the append did not finish.
+/// The last record of an append. Without it the append did not finish.
 pub(crate) const LAST_OF_BATCH: u16 = 2;
-/// The first record of a write. A write begins after the one before it was synced, so this record, when it is whole,
-/// proves that everything before it was durable once.
+/// The first record of a write. A write begins after the previous one was synced, so this record, if intact, proves
+/// that everything before it was durable once.
 pub(crate) const FIRST_OF_COMMIT: u16 = 4;
+/// The facts of a dead letter precede the event: their length (4 bytes), then the facts.
+pub(crate) const WITH_FACTS: u16 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u16,
     pub(crate) base: u64,
     pub(crate) created_ms: u64,
     pub(crate) salt: u32,
@@ -41,11 +52,11 @@ pub(crate) struct SegmentHeader {
 /// Why a segment's header cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadHeader {
-    /// Never finished, or damaged.
+    /// Incomplete, or damaged.
     Damaged,
     /// Written by a later version of the program.
     Version(u16),
-    /// Written by a later version of the program, which says that only who knows these features can read it.
+    /// Written by a later version of the program that requires readers to support these features.
     Features(u16),
 }
 
@@ -54,7 +65,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER];
         let mut out = &mut bytes[..];
         out.put_slice(MAGIC);
-        out.put_u16_le(VERSION);
+        out.put_u16_le(self.version);
         out.put_u16_le(HEADER_LENGTH);
         out.put_u32_le(0);
         out.put_u64_le(self.base);
@@ -75,23 +86,24 @@ impl SegmentHeader {
         }
         let mut fields = &head[8..];
         let version = fields.get_u16_le();
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(BadHeader::Version(version));
         }
-        // Its length, which this version does not need, and flags that it need not know.
+        // Skips the header length, which this version does not need, and flags that it may ignore.
         fields.advance(4);
         let features = fields.get_u16_le();
         if features != 0 {
             return Err(BadHeader::Features(features));
         }
         Ok(Self {
+            version,
             base: fields.get_u64_le(),
             created_ms: fields.get_u64_le(),
             salt: fields.get_u32_le(),
         })
     }
 
-    /// A header in which one byte is wrong, put right: where the salt is known from nowhere else, the whole log hangs on it.
+    /// Repairs a header with one wrong byte. Without it a log whose salt is known from nowhere else would be lost.
     pub(crate) fn repaired(bytes: &[u8]) -> Option<Self> {
         let mut tried: [u8; SEGMENT_HEADER] = bytes.get(..SEGMENT_HEADER)?.try_into().ok()?;
         for at in 0..SEGMENT_HEADER {
@@ -113,7 +125,7 @@ pub(crate) struct RecordHeader {
     pub(crate) offset: u64,
     pub(crate) stored_ms: u64,
     pub(crate) flags: u16,
-    /// Bytes of the body before the event: fields of a later version, which this one steps over.
+    /// Bytes of the body before the event: fields of a later version, which this one skips.
     pub(crate) extra: u16,
     pub(crate) body_checksum: u32,
 }
@@ -134,7 +146,7 @@ impl RecordHeader {
         bytes
     }
 
-    /// `None`: there is no whole record header here.
+    /// Returns `None` if there is no intact record header here.
     pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Self> {
         let bytes = bytes.get(..RECORD_HEADER)?;
         if bytes[..4] != MARKER {
@@ -174,7 +186,24 @@ pub(crate) fn checksum(salt: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Appends one record; `body` writes the body into the same buffer, so that nothing is copied twice.
+/// Writes the facts of a record with [`WITH_FACTS`]; nothing if `facts` is empty.
+pub(crate) fn put_facts(out: &mut Vec<u8>, facts: &[u8]) {
+    if !facts.is_empty() {
+        out.put_u32_le(u32::try_from(facts.len()).unwrap_or(u32::MAX));
+        out.put_slice(facts);
+    }
+}
+
+/// Splits a body into its facts, which may be empty, and its event.
+pub(crate) fn split_facts(flags: u16, body: &[u8]) -> Option<(&[u8], &[u8])> {
+    if flags & WITH_FACTS == 0 {
+        return Some((&[], body));
+    }
+    let (length, rest) = body.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Appends one record. `body` writes into the same buffer, so that nothing is copied twice.
 pub(crate) fn put_record(
     out: &mut Vec<u8>,
     salt: u32,
@@ -210,6 +239,7 @@ mod tests {
     #[test]
     fn a_segment_header_comes_back_and_any_flipped_bit_is_seen() {
         let header = SegmentHeader {
+            version: VERSION,
             base: 7,
             created_ms: 1_700_000_000_000,
             salt: 0xdead_beef,
@@ -224,6 +254,7 @@ mod tests {
     }
 
     const HEADER: SegmentHeader = SegmentHeader {
+        version: VERSION,
         base: 7,
         created_ms: 1,
         salt: 2,
@@ -248,6 +279,26 @@ mod tests {
             "flags that need not be known"
         );
         assert_eq!(later(|bytes| bytes[36..60].fill(7)), Ok(HEADER), "fields to come");
+    }
+
+    #[test]
+    fn a_segment_of_the_first_version_is_read() {
+        let old = SegmentHeader { version: 1, ..HEADER };
+        assert_eq!(SegmentHeader::decode(&old.encode()), Ok(old));
+        assert_eq!(later(|bytes| bytes[8] = 0), Err(BadHeader::Version(0)));
+    }
+
+    #[test]
+    fn facts_come_back_beside_their_event_and_a_false_length_is_seen() {
+        for facts in [&b""[..], b"why"] {
+            let mut body = Vec::new();
+            put_facts(&mut body, facts);
+            body.extend_from_slice(b"event");
+            let flags = if facts.is_empty() { 7 } else { 7 | WITH_FACTS };
+            assert_eq!(split_facts(flags, &body), Some((facts, &b"event"[..])));
+        }
+        assert_eq!(split_facts(WITH_FACTS, b"\x09\0\0\0event"), None);
+        assert_eq!(split_facts(WITH_FACTS, b"\x09"), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The index of a segment: places whose position is known, so that a seek reads one stretch and not the segment.
+//! The index of a segment: record positions, so that a seek reads a small range and not the whole segment.
 //!
-//! A file beside the segment, written without a sync when the segment is finished or the log closed. It is a hint and nothing
-//! else: missing, torn or of another segment it is made again from the log, and what it says of a place is compared with
-//! the record found there before it is used. docs/embedded-format.md describes the bytes.
+//! It is a file beside the segment, written without a sync when the segment is sealed or the log closed. It is only a
+//! hint: if it is missing, torn or belongs to another segment, it is rebuilt from the log, and a position is used only
+//! after comparing it with the record found there. docs/reference/embedded-format.md describes the bytes.
 
 use std::{io, path::Path};
 
@@ -16,23 +16,23 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"hglogidx";
 const VERSION: u16 = 1;
-/// Magic, version, two bytes of nothing, base, length.
+/// Magic, version, two zero bytes, base, length.
 const HEADER: usize = 28;
 const MARK: usize = 24;
 const CHECKSUM: usize = 4;
-/// A segment of the largest size has a thousand marks; a file that is much larger is not ours.
+/// A segment of the largest size has a thousand marks. A much larger file is not an index.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// What a file says.
+/// The contents of an index file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Index {
-    /// How much of the segment it covers.
+    /// Bytes of the segment that the index covers.
     pub(crate) length: u64,
     pub(crate) marks: Vec<Mark>,
 }
 
 impl Index {
-    /// Reads a segment's index; `None` when there is none to be used. Blocks.
+    /// Reads a segment's index; `None` if there is no usable one. Blocks.
     pub(crate) fn read(storage: &dyn Storage, segment: &Segment, salt: u32) -> Option<Self> {
         let file = storage.open(&segment.index_path(), Mode::Existing).ok()?;
         let length = file.length().ok().filter(|length| *length <= BYTES_MAX)?;
@@ -42,7 +42,7 @@ impl Index {
         (index.length <= segment.length()).then_some(index)
     }
 
-    /// Writes it, in the place of one that is there. Blocks.
+    /// Writes the index, replacing an existing one. Blocks.
     pub(crate) fn write(&self, storage: &dyn Storage, path: &Path, base: u64, salt: u32) -> io::Result<()> {
         let file = storage.open(path, Mode::New)?;
         file.write_at(&self.encode(base, salt), 0)

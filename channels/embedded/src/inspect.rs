@@ -1,37 +1,41 @@
-//! Looks at a data folder, or one channel of it, from outside: reads everything, changes nothing.
+//! Inspects a data folder, or one channel of it, from outside: reads everything, changes nothing.
 //!
-//! What it reports is what the next start of a gateway would find, and what a gateway finds only when somebody reads there:
-//! each stretch of bytes that is no record, with its file and where it begins. A folder in use is refused: a log that is
-//! being written looks unfinished.
+//! It reports what the next start of a gateway would find, and also what a gateway finds only when a client reads
+//! there: each range of bytes that is no record, with its file and position. A folder in use is refused, because a log
+//! that is being written looks unfinished.
 
 mod segments;
 
 use std::{
     fs::{self, TryLockError},
-    io::{self, Read},
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
+use bytes::Bytes;
 use channel::Gap;
 use event::Event;
 
 use crate::{
-    folder::{CHANNELS, LETTERS, LOCK},
-    name,
+    folder::lock::holder,
+    name::{self, CHANNELS, DEAD_LETTERS, LOCK},
     state::{self, Saved},
     storage::{File, Mode, Storage},
 };
 
-/// Why a folder cannot be looked at.
+/// Why a folder cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    #[error("{path} is used by a running gateway{}: stop it first, or look at a copy", pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    /// A running process holds the folder, or started while it was read.
+    #[error("{path} is used by a running gateway{}: stop it first, or inspect a copy", pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
     InUse { path: PathBuf, pid: Option<u32> },
-    #[error("{path} is no data folder and no channel of one: it has neither a folder `channels` nor segments")]
+    /// The folder has neither channels nor segments.
+    #[error("{path} is neither a data folder nor a channel of one: it has no folder `channels` and no segments")]
     NoFolder { path: PathBuf },
+    /// A file cannot be read.
     #[error("{path} cannot be read")]
     Io {
         path: PathBuf,
@@ -40,81 +44,100 @@ pub enum InspectError {
     },
 }
 
-/// Which of a channel's two logs.
+/// One of the two logs of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Log {
+pub enum LogKind {
+    /// The events.
     Events,
-    Letters,
+    /// The dead letters.
+    DeadLetters,
 }
 
-impl Log {
+impl LogKind {
+    /// The name of the log in the output of `headgate log`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Events => "events",
-            Self::Letters => "letters",
+            Self::DeadLetters => "dead letters",
         }
     }
 }
 
-/// Something that is not as it was written.
+/// A difference between the files and what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// The damaged file.
     pub file: PathBuf,
-    /// Where it begins in the file, and how many bytes it is; none where records are missing without a trace.
+    /// Position in the file, and length in bytes; 0 bytes if records are missing without a trace.
     pub at: u64,
+    /// The size of the file, bytes.
     pub bytes: u64,
-    /// Places that are gone with it.
-    pub places: Range<u64>,
-    /// A phrase.
+    /// Offsets lost with it.
+    pub offsets: Range<u64>,
+    /// One phrase for the user.
     pub what: String,
-    /// Normal after a crash: never acknowledged, or recorded as a gap already. No damage.
+    /// Expected after a crash: it was never acknowledged, or is recorded as a gap already. Not damage.
     pub is_harmless: bool,
 }
 
-/// One thing seen, in the order of the files.
+/// One finding, in the order of the files.
 #[derive(Debug)]
-pub enum Seen {
+pub enum Finding {
+    /// A saved cursor.
     Cursor {
         name: String,
         settled_below: u64,
-        /// Events settled above that place, and events tried and not settled.
+        /// Events settled above that offset, and events tried and not settled.
         settled_above: u64,
         tried: u64,
     },
+    /// A gap recorded in the state.
     Gap(Gap),
+    /// An intact record.
     Record {
-        log: Log,
-        place: u64,
+        log: LogKind,
+        offset: u64,
         stored_at: SystemTime,
         event: Event,
+        /// The facts of a dead letter (`channel::DeadLetterFacts`). Empty for an event.
+        facts: Bytes,
     },
+    /// Damage, or something harmless that looks like it.
     Fault(Fault),
 }
 
-/// What one log of a channel holds.
+/// Summary of one log of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Segment files.
     pub segments: usize,
+    /// Intact records.
     pub records: u64,
+    /// Bytes of all segments.
     pub bytes: u64,
-    /// The place of the first record, and of the next one.
+    /// The offset of the first record, and of the next one to be written.
     pub first: u64,
+    /// The offset that the next event would get.
     pub next: u64,
 }
 
-/// What a channel's files hold.
+/// Summary of a channel's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
+    /// The channel's name, as `namespace/name`.
     pub name: String,
+    /// Its log of events.
     pub events: Summary,
-    pub letters: Summary,
+    /// Its dead letters.
+    pub dead_letters: Summary,
 }
 
-/// Looks at every channel of a data folder, or at the one whose folder this is. Blocks.
+/// Inspects every channel of a data folder, or the channel whose folder `dir` is. Blocks.
 ///
 /// # Errors
-/// When the folder is in use, is none, or cannot be read. Damage is no error: it is what `seen` is told.
-pub fn inspect(dir: &Path, mut seen: impl FnMut(&str, Seen)) -> Result<Vec<Channel>, InspectError> {
+/// If the folder is in use, is no data folder, or cannot be read. Damage is not an error: `seen` receives it as
+/// [`Finding::Fault`].
+pub fn inspect(dir: &Path, mut seen: impl FnMut(&str, Finding)) -> Result<Vec<Channel>, InspectError> {
     let (root, channels) = find(dir)?;
     let lock = root.map(|root| root.join(LOCK));
     let before = lock.as_deref().map(ensure_unused).transpose()?;
@@ -125,7 +148,7 @@ pub fn inspect(dir: &Path, mut seen: impl FnMut(&str, Seen)) -> Result<Vec<Chann
         let name = name::unescape(&escaped).unwrap_or(escaped);
         found.push(channel(&ReadOnly, &dir, &name, &mut |what| seen(&name, what))?);
     }
-    // It was read without being held: a look must never keep a gateway from starting.
+    // The files were read without the lock, because an inspection must never keep a gateway from starting.
     if let Some(lock) = lock
         && Some(ensure_unused(&lock)?) != before
     {
@@ -134,7 +157,7 @@ pub fn inspect(dir: &Path, mut seen: impl FnMut(&str, Seen)) -> Result<Vec<Chann
     Ok(found)
 }
 
-/// The data folder, if there is one, and the folders of its channels.
+/// Returns the data folder, if there is one, and the folders of its channels.
 fn find(dir: &Path) -> Result<(Option<PathBuf>, Vec<PathBuf>), InspectError> {
     let failed = |source| InspectError::Io {
         path: dir.to_path_buf(),
@@ -170,11 +193,11 @@ fn find(dir: &Path) -> Result<(Option<PathBuf>, Vec<PathBuf>), InspectError> {
     Ok((root.map(Path::to_path_buf), vec![dir.clone()]))
 }
 
-/// Refuses while somebody holds the lock; returns when its file was written last.
+/// Fails while another process holds the lock; returns when the lock file was last written.
 fn ensure_unused(lock: &Path) -> Result<Option<SystemTime>, InspectError> {
     let mut file = match fs::File::open(lock) {
         Ok(file) => file,
-        // A copy, perhaps without it.
+        // A copy of a data folder may lack the file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
             return Err(InspectError::Io {
@@ -184,56 +207,60 @@ fn ensure_unused(lock: &Path) -> Result<Option<SystemTime>, InspectError> {
         }
     };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            Err(InspectError::InUse {
-                path: lock.parent().unwrap_or(lock).to_path_buf(),
-                pid: pid.trim().parse().ok(),
-            })
-        }
-        // Where locks cannot be asked for, nobody can have one.
+        Err(TryLockError::WouldBlock) => Err(InspectError::InUse {
+            path: lock.parent().unwrap_or(lock).to_path_buf(),
+            pid: holder(&mut file),
+        }),
+        // Where the file system does not support locks, no process can hold one.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file.metadata().and_then(|metadata| metadata.modified()).ok()),
     }
 }
 
-/// Everything a channel's folder holds.
+/// Inspects one channel's folder.
 pub(crate) fn channel(
     storage: &dyn Storage,
     dir: &Path,
     name: &str,
-    seen: &mut dyn FnMut(Seen),
+    seen: &mut dyn FnMut(Finding),
 ) -> Result<Channel, InspectError> {
     let failed = |source| InspectError::Io {
         path: dir.to_path_buf(),
         source,
     };
-    let letters_dir = dir.join(LETTERS);
+    let dead_letters_dir = dir.join(DEAD_LETTERS);
     let events_state = states(storage, dir, seen).map_err(failed)?;
     for cursor in events_state.cursors.values() {
         let above: u64 = cursor.settled.above().map(|range| range.end.0 - range.start.0).sum();
-        seen(Seen::Cursor {
+        seen(Finding::Cursor {
             name: cursor.name.clone(),
             settled_below: cursor.settled.settled_below().0,
             settled_above: above,
             tried: cursor.attempts.len() as u64,
         });
     }
-    events_state.gaps.iter().for_each(|gap| seen(Seen::Gap(*gap)));
-    let events = segments::read(storage, dir, Log::Events, &events_state, None, seen).map_err(failed)?;
-    let letters_state = states(storage, &letters_dir, seen).map_err(failed)?;
-    letters_state.gaps.iter().for_each(|gap| seen(Seen::Gap(*gap)));
+    events_state.gaps.iter().for_each(|gap| seen(Finding::Gap(*gap)));
+    let events = segments::read(storage, dir, LogKind::Events, &events_state, None, seen).map_err(failed)?;
+    let dead_letters_state = states(storage, &dead_letters_dir, seen).map_err(failed)?;
+    dead_letters_state.gaps.iter().for_each(|gap| seen(Finding::Gap(*gap)));
     let salt = events.salt;
-    let letters = segments::read(storage, &letters_dir, Log::Letters, &letters_state, salt, seen).map_err(failed)?;
+    let dead_letters = segments::read(
+        storage,
+        &dead_letters_dir,
+        LogKind::DeadLetters,
+        &dead_letters_state,
+        salt,
+        seen,
+    )
+    .map_err(failed)?;
     Ok(Channel {
         name: name.to_owned(),
         events: events.summary,
-        letters: letters.summary,
+        dead_letters: dead_letters.summary,
     })
 }
 
-/// The state of a log, and what is wrong with its files.
-fn states(storage: &dyn Storage, dir: &Path, seen: &mut dyn FnMut(Seen)) -> io::Result<Saved> {
+/// Reads the state of a log, and reports what is wrong with its files.
+fn states(storage: &dyn Storage, dir: &Path, seen: &mut dyn FnMut(Finding)) -> io::Result<Saved> {
     let mut saved = Saved::default();
     for name in [state::NAME, state::COPY_NAME] {
         let path = dir.join(name);
@@ -250,25 +277,26 @@ fn states(storage: &dyn Storage, dir: &Path, seen: &mut dyn FnMut(Seen)) -> io::
                     } else {
                         "no whole record"
                     };
-                    seen(Seen::Fault(Fault {
+                    seen(Finding::Fault(Fault {
                         file: path.clone(),
                         at: range.start as u64,
                         bytes: range.len() as u64,
-                        places: 0..0,
+                        offsets: 0..0,
                         what: what.to_owned(),
                         is_harmless,
                     }));
                 }
-                match is_copy {
-                    false => saved = parsed.saved,
-                    true => saved.complete(parsed.saved),
+                if is_copy {
+                    saved.complete(parsed.saved);
+                } else {
+                    saved = parsed.saved;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => seen(Seen::Fault(Fault {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => seen(Finding::Fault(Fault {
                 file: path,
                 at: 8,
                 bytes: 0,
-                places: 0..0,
+                offsets: 0..0,
                 what: error.to_string(),
                 is_harmless: false,
             })),
@@ -278,7 +306,7 @@ fn states(storage: &dyn Storage, dir: &Path, seen: &mut dyn FnMut(Seen)) -> io::
     Ok(saved)
 }
 
-/// The local disk, never written.
+/// The local disk, read-only.
 struct ReadOnly;
 
 impl Storage for ReadOnly {
@@ -309,7 +337,7 @@ impl Storage for ReadOnly {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn sync_whole(&self, _: &[&Path]) -> io::Result<bool> {
+    fn sync_filesystem(&self, _: &[&Path]) -> io::Result<bool> {
         Ok(false)
     }
 }

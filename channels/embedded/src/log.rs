@@ -1,15 +1,19 @@
-//! A log: appends gather while the disk is busy, one thread writes them with one sync, and everyone is answered.
+//! A log: appends form a batch while the disk is busy, a committer thread writes the batch with one sync, and every
+//! caller is answered.
 //!
-//! The way of an append: [`Log::append`] (gather.rs) encodes the records into the gathering buffer and waits;
-//! [`Log::commit`], on a committer's thread, takes the buffer, has the [`Writer`] write and sync it, makes it visible,
-//! and answers. What arrives during one sync is the next batch; an idle log writes at once. Where many logs write at the same
-//! time, the two halves of a commit are apart, and all of them share one sync (committers.rs).
+//! The path of an append: [`Log::append`] (batch.rs) encodes the records into the pending batch and waits.
+//! [`Log::commit`], on a committer thread, takes the batch, has the [`Writer`] write and sync it, makes it visible,
+//! and answers. Appends that arrive during one sync form the next batch; an idle log writes at once. When many logs
+//! write at the same time, a commit is split in two, and all of them share one group commit between the halves
+//! (committers.rs, commit.rs).
 //!
-//! Reading is in read.rs, opening in open.rs. What cursors are is cursor.rs's business; a log wakes them.
+//! Reading is in read.rs, opening in open.rs. The log only wakes cursors; cursor.rs defines them.
 
+mod batch;
+mod commit;
+mod committers;
+mod dedup_window;
 mod gaps;
-mod gather;
-mod lately;
 mod open;
 mod read;
 mod seek;
@@ -19,82 +23,92 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use channel::AppendError;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use self::{
+    batch::{AppendState, Batch},
     gaps::Gaps,
-    gather::{Batch, Gathering},
     writer::Writer,
 };
 pub(crate) use self::{
-    open::{Found, LogError, Opening},
+    committers::Committers,
+    open::{LogError, OpenReport, Opening},
     read::Chunk,
 };
 use crate::{
-    committers::Committers,
-    cursor::Shared,
+    cursor_state::CursorState,
     dedup::Window,
     format::SEGMENT_HEADER,
-    headroom::Headroom,
+    reserved_space::ReservedSpace,
     segment::Segment,
     state::Checkpoint,
     stats::{Counters, Stats},
     storage::{Storage, is_full},
-    tail::{Recent, Tail},
+    tail::Tail,
 };
 
-/// Bytes gathered before appends wait their turn: large enough for a batch that keeps a disk busy, small enough to hold
-/// twice (one gathering, one being written).
-const GATHER_BYTES_MAX: usize = 4 << 20;
-/// What a refused publisher is told. Space and disks come back by a person's hand or not at all; one look a second at
-/// them is cheap.
+/// Bytes of a batch before further appends wait: large enough to keep a disk busy, small enough to hold twice (one
+/// pending, one being written).
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Retry delay for a refused publisher. A person has to free space or repair the disk; one retry a second is cheap.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A log of events or dead letters, in one folder.
 pub(crate) struct Log {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     salt: u32,
     segment_bytes: AtomicU64,
-    gathering: Mutex<Gathering>,
-    /// The committing thread, waiting for appends that are about to come.
-    crowded: Condvar,
-    /// Appends that wait for the gathering buffer.
-    room: Notify,
+    append_state: Mutex<AppendState>,
+    /// Wakes the committer thread that waits for expected appends.
+    batch_ready: Condvar,
+    /// Wakes appends that wait for the pending batch to be taken.
+    batch_taken: Notify,
     writer: Mutex<Writer>,
     segments: Mutex<Vec<Arc<Segment>>>,
-    /// Some may have been unlinked, not durably yet.
+    /// Segments may have been unlinked, but not durably yet.
     unlinked: AtomicBool,
-    /// Everything below is durable and visible.
+    /// Everything below this offset is durable and visible.
     committed: AtomicU64,
     tail: Mutex<Tail>,
-    cursors: Mutex<Arc<[Arc<Shared>]>>,
+    cursors: Mutex<Arc<[Arc<CursorState>]>>,
+    /// Called after each commit that cursors can see.
+    on_commit: OnceLock<Box<dyn Fn() + Send + Sync>>,
     grown: Notify,
     watching: AtomicUsize,
     gaps: Mutex<Gaps>,
     committers: Arc<Committers>,
-    headroom: Arc<Headroom>,
+    reserved_space: Arc<ReservedSpace>,
     purpose: Purpose,
     counters: Counters,
-    refusing: Mutex<Option<String>>,
+    refusing: Mutex<Option<Refusing>>,
 }
 
-/// What a log holds.
+/// Why the last write failed.
+struct Refusing {
+    reason: String,
+    /// The disk was full or read-only. The upkeep thread notices its end without another write.
+    is_disk_error: bool,
+}
+
+/// The contents of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Refused while the headroom is short.
+    /// Refused while the reserved space is incomplete.
     Events,
-    /// Written with the headroom when there is no other space: an event of a full disk may have to become one.
-    Letters,
+    /// May use the reserved space: an undeliverable event on a full disk has to become a dead letter.
+    DeadLetters,
 }
 
-/// Why an append was not stored. Cloned to everyone in a batch.
+/// Why an append was not stored. Cloned to every caller of the batch.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
     DiskFull,
@@ -133,15 +147,15 @@ impl Log {
     }
 
     #[cfg(test)]
-    pub(crate) fn headroom(&self) -> &Headroom {
-        &self.headroom
+    pub(crate) fn reserved_space(&self) -> &ReservedSpace {
+        &self.reserved_space
     }
 
     pub(crate) fn salt(&self) -> u32 {
         self.salt
     }
 
-    /// Everything below this place is durable and can be read.
+    /// Every event below this offset is durable and readable.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
@@ -150,151 +164,39 @@ impl Log {
         self.segment_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Writes what has gathered, and syncs it; `true` when more has gathered meanwhile. Blocks; one thread at a time.
-    pub(crate) fn commit(&self) -> bool {
-        match self.begin(Company::Alone) {
-            Begun::Written(written) => written.finish(None),
-            Begun::Over(more) => more,
-        }
-    }
-
-    /// The first half of [`Self::commit`]: writes. Blocks, and keeps others from writing until the second half.
-    pub(crate) fn begin(&self, company: Company) -> Begun<'_> {
-        let mut writer = self.writer.lock();
-        let spare = writer.spare();
-        let patience = match company {
-            Company::Alone => writer.patience(),
-            Company::Others => Duration::ZERO,
-        };
-        let batch = self.gathered(writer.crowd(), patience, spare);
-        if batch.bytes.len() > GATHER_BYTES_MAX {
-            self.room.notify_waiters();
-        }
-        if batch.bytes.is_empty() {
-            // An append of no events asks only whether the log is open.
-            return Begun::Over(self.end(writer, answer(batch, &Ok(()))));
-        }
-        match writer.write(self, &batch) {
-            Ok(at) => Begun::Written(Written {
-                log: self,
-                writer,
-                batch,
-                at,
-            }),
-            Err(error) => Begun::Over(self.end(writer, self.refuse(batch, error))),
-        }
-    }
-
-    /// Has more gathered meanwhile?
-    fn end(&self, mut writer: MutexGuard<'_, Writer>, batch: Batch) -> bool {
-        writer.keep(batch.reset());
-        let mut gathering = self.gathering.lock();
-        gathering.submitted = !gathering.batch.waiters.is_empty();
-        gathering.submitted
-    }
-
-    /// After a write that panicked: nothing known about the file, so it is opened anew. Who waits is told that it was given up.
-    pub(crate) fn distrust(&self) {
-        self.writer.lock().distrust();
-        let mut gathering = self.gathering.lock();
-        gathering.batch = Batch::default();
-        gathering.back_to(self.committed());
-        gathering.submitted = false;
-    }
-
-    /// What was written is durable: lets cursors have it, and answers.
-    fn publish(&self, mut batch: Batch) -> Batch {
-        let cursors = self.cursors.lock().clone();
-        let first = self.committed();
-        let next = first + batch.entries.len() as u64;
-        self.counters
-            .appends
-            .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
-        self.counters
-            .appended_bytes
-            .fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
-        if cursors.is_empty() {
-            batch.entries.clear();
-        } else {
-            let low = cursors
-                .iter()
-                .map(|cursor| cursor.settled_below().0)
-                .min()
-                .unwrap_or(next);
-            let recent = batch.entries.drain(..).map(|entry| Recent {
-                event: entry.event,
-                stored_ms: entry.stored_ms,
-            });
-            self.tail.lock().extend(first, recent, low);
-        }
-        self.committed.store(next, Ordering::Release);
-        let batch = answer(batch, &Ok(()));
-        for cursor in &*cursors {
-            cursor.seat.wake();
-        }
-        if let Some(cursor) = cursors.first() {
-            // So that how far the log is good is in the state file within milliseconds: damage behind that point is taken for
-            // a write that was never finished.
-            cursor.changed();
-        }
-        if self.watching.load(Ordering::SeqCst) > 0 {
-            self.grown.notify_waiters();
-        }
-        if let Some(reason) = self.refusing.lock().take() {
-            tracing::info!(path = %self.dir.display(), reason, "log takes events again");
-        }
-        batch
-    }
-
-    /// Nothing of it is stored, nor of what gathered behind it, whose places follow on.
-    fn refuse(&self, batch: Batch, error: io::Error) -> Batch {
-        self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
-        let reason = error.to_string();
-        let refused = Err(Refusal::from(error));
-        let later = {
-            let mut gathering = self.gathering.lock();
-            gathering.back_to(self.committed());
-            std::mem::take(&mut gathering.batch)
-        };
-        let mut refusing = self.refusing.lock();
-        if refusing.as_ref() != Some(&reason) {
-            tracing::error!(path = %self.dir.display(), error = reason, "log cannot be written, events are refused");
-            *refusing = Some(reason);
-        }
-        drop(refusing);
-        self.room.notify_waiters();
-        answer(later, &refused);
-        answer(batch, &refused)
-    }
-
-    /// Takes no more, and writes what was taken.
+    /// Refuses further appends, and writes the pending batch. Blocks.
     pub(crate) fn close(&self) {
-        self.gathering.lock().closed = true;
-        self.room.notify_waiters();
+        self.append_state.lock().closed = true;
+        self.batch_taken.notify_waiters();
         while self.commit() {}
         if let Err(error) = self.writer.lock().trim() {
             // The next opening finds the last record all the same.
-            tracing::debug!(path = %self.dir.display(), %error, "log is closed untrimmed");
+            tracing::debug!(path = %self.dir.display(), %error, "preallocated space cannot be freed");
         }
         self.index_all();
         self.grown.notify_waiters();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.gathering.lock().closed
+        self.append_state.lock().closed
     }
 
     /// Why the last write failed, while none has succeeded since.
     pub(crate) fn refusing(&self) -> Option<String> {
-        self.refusing.lock().clone()
+        self.refusing.lock().as_ref().map(|refusing| refusing.reason.clone())
     }
 
-    /// Why its disk counts as slow.
+    /// Called when the disk has space again, or is writable again: clears a refusal for that reason.
+    pub(crate) fn disk_recovered(&self) {
+        self.refusing.lock().take_if(|refusing| refusing.is_disk_error);
+    }
+
+    /// Why the disk counts as slow, if it does.
     pub(crate) fn slow(&self) -> Option<String> {
         self.counters.slow()
     }
 
-    /// Returns when there is something at or after a place, or the log is closed.
+    /// Waits until there is an event at or after `from`, or the log is closed. Cancel safe.
     pub(crate) async fn grown(&self, from: u64) {
         let _watching = Watching::enter(&self.watching);
         loop {
@@ -306,15 +208,21 @@ impl Log {
         }
     }
 
-    pub(crate) fn cursors(&self) -> Arc<[Arc<Shared>]> {
+    pub(crate) fn cursors(&self) -> Arc<[Arc<CursorState>]> {
         self.cursors.lock().clone()
     }
 
-    pub(crate) fn set_cursors(&self, cursors: Arc<[Arc<Shared>]>) {
+    pub(crate) fn set_cursors(&self, cursors: Arc<[Arc<CursorState>]>) {
         *self.cursors.lock() = cursors;
     }
 
-    /// The place below which every cursor is done; the end when there is none.
+    /// Sets the callback of a commit. It saves the checkpoint within milliseconds: damage behind the checkpoint cannot be
+    /// told from an unfinished write.
+    pub(crate) fn notify_commits(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_commit.set(Box::new(notify));
+    }
+
+    /// The offset below which every cursor has settled; the end if there is no cursor.
     pub(crate) fn low(&self) -> u64 {
         let committed = self.committed();
         self.cursors
@@ -326,19 +234,19 @@ impl Log {
             .min(committed)
     }
 
-    /// Looks an event up among the recent ones.
-    pub(crate) fn recent<T>(&self, look: impl FnOnce(&Tail) -> T) -> T {
-        look(&self.tail.lock())
+    /// Runs `find` on the most recent events.
+    pub(crate) fn recent<T>(&self, find: impl FnOnce(&Tail) -> T) -> T {
+        find(&self.tail.lock())
     }
 
-    /// How far the log is durable, as of the last write. Before the first one it says what the salt is: the header of the
-    /// only segment must not be the only place that knows.
+    /// How far the log is durable, as of the last write. Before the first write it stores the salt, so that the header
+    /// of the only segment is not the only copy.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        // A write in progress moves all of it at once, at its end.
+        // A write in progress changes all of it at once, when it ends.
         let _writer = self.writer.lock();
         let segment = self.segments.lock().last().cloned();
         Checkpoint {
-            // With none left it is the one that will be begun.
+            // Without a segment it is the one that will be created next.
             segment: segment.as_ref().map_or(self.committed(), |segment| segment.base),
             position: segment
                 .as_ref()
@@ -349,92 +257,38 @@ impl Log {
         }
     }
 
-    /// Gives memory back that a quiet log does not need.
+    /// Frees memory and files that a quiet log does not need. Blocks.
     pub(crate) fn rest(&self) {
         self.tail.lock().trim(self.low());
-        self.forget_lately();
+        self.trim_dedup_window();
         self.index_finished();
-        self.date_backlogs(false);
-        self.rest_writer();
+        self.load_backlog_ages(false);
+        self.close_idle_writer();
     }
 
-    /// As [`Self::rest`], of the writing end alone.
-    pub(crate) fn rest_writer(&self) {
-        // Whoever has it is writing.
+    /// Closes the writer's file if nothing was written since the last call.
+    pub(crate) fn close_idle_writer(&self) {
+        // If the lock is taken, the log is being written.
         if let Some(mut writer) = self.writer.try_lock() {
             writer.rest();
         }
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let forgotten = self.gathering.lock().window.as_ref().map_or(0, Window::forgotten_early);
+        let evicted = self
+            .append_state
+            .lock()
+            .window
+            .as_ref()
+            .map_or(0, Window::evicted_early);
         Stats {
-            repeats_forgotten_early: forgotten,
+            repeats_evicted_early: evicted,
             ..self.counters.snapshot(self.segments.lock().len())
         }
     }
 }
 
-/// Who shares the disk with a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Company {
-    /// Nobody: it may wait a moment for appends that are about to come.
-    Alone,
-    /// Other logs, which wait for it.
-    Others,
-}
-
-/// What became of a write so far.
-pub(crate) enum Begun<'a> {
-    Written(Written<'a>),
-    /// There was nothing to write, or it failed; everyone is answered. `true`: more has gathered meanwhile.
-    Over(bool),
-}
-
-/// A batch that is written and not synced.
-pub(crate) struct Written<'a> {
-    log: &'a Log,
-    writer: MutexGuard<'a, Writer>,
-    batch: Batch,
-    /// Where it begins in its segment.
-    at: u64,
-}
-
-impl Written<'_> {
-    /// The second half of [`Log::commit`]: syncs, unless a sync of everything has done it in so much time, makes the batch
-    /// visible, and answers. Blocks.
-    pub(crate) fn finish(self, shared: Option<Duration>) -> bool {
-        let Self {
-            log,
-            mut writer,
-            batch,
-            at,
-        } = self;
-        let synced = match shared {
-            Some(took) => Ok(took),
-            None => writer.sync(log),
-        };
-        let batch = match synced {
-            Ok(took) => {
-                writer.synced(log, &batch, at, took);
-                // Before anyone is answered, who may be back at once and would be counted twice.
-                writer.crowded(batch.waiters.len() + log.gathering.lock().batch.waiters.len());
-                log.publish(batch)
-            }
-            Err(error) => log.refuse(batch, error),
-        };
-        log.end(writer, batch)
-    }
-}
-
-fn answer(mut batch: Batch, result: &Result<(), Refusal>) -> Batch {
-    for waiter in batch.waiters.drain(..) {
-        let _ = waiter.send(result.clone());
-    }
-    batch
-}
-
-/// Counts a watcher for as long as it waits, also when it is dropped.
+/// Counts a watcher while it waits, also if it is dropped.
 struct Watching<'a>(&'a AtomicUsize);
 
 impl<'a> Watching<'a> {

@@ -1,12 +1,19 @@
-//! A channel's name as a folder's name: readable where it can be, never a path.
+//! Names in a data folder, and a channel's name as a folder name: readable where possible, never a path.
 
 use std::fmt::Write;
+
+/// The file in a data folder that the process using it holds locked.
+pub(crate) const LOCK: &str = "LOCK";
+/// The folder in a data folder that has one folder for each channel.
+pub(crate) const CHANNELS: &str = "channels";
+/// The folder in a channel's folder that has its dead letters.
+pub(crate) const DEAD_LETTERS: &str = "letters";
 
 /// File systems allow 255 bytes.
 const LENGTH_MAX: usize = 200;
 
-/// Letters, digits, `-`, `_` and inner dots stay; everything else is `%` and two digits. A name that would be too long
-/// is cut, and told from others by a checksum of the whole.
+/// Letters, digits, `-`, `_` and inner dots stay; every other byte becomes `%` and two hex digits. A name that would
+/// be too long is cut and ends in a checksum of the whole.
 pub(crate) fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len() + 8);
     for (index, byte) in name.bytes().enumerate() {
@@ -27,7 +34,7 @@ pub(crate) fn escape(name: &str) -> String {
     escaped
 }
 
-/// `None` for what [`escape`] did not make, or cut.
+/// Decodes a folder name; `None` if [`escape`] did not make it, or cut it.
 pub(crate) fn unescape(escaped: &str) -> Option<String> {
     if escaped == "%" {
         return Some(String::new());
@@ -46,7 +53,7 @@ pub(crate) fn unescape(escaped: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|name| escape(name) == escaped)
 }
 
-/// FNV-1a: it must never change, because folders are found by it.
+/// FNV-1a. Must never change, because it is part of folder names.
 fn fingerprint(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,12 +1,12 @@
-//! What the last segment of a log holds after a crash: how far it is good, and what is missing before that.
+//! Scans the last segment of a log after a crash: how far it is good, and what is missing before that.
 //!
-//! Only the last segment is scanned, from the last checkpoint on. Three rules:
-//! * an append is all or none: records of one that never got its last record are dropped;
-//! * a write begins after the one before it was synced, so a whole first record of a write proves everything before it:
-//!   what is missing there is damage, and what is left of a damaged append is kept;
-//! * behind the last finished append everything is cut off.
+//! The scan begins at the last checkpoint. Three rules:
+//! * An append is stored completely or not at all: without its last record its records are dropped.
+//! * A write begins after the previous one was synced, so an intact first record of a write proves everything before
+//!   it: what is missing there is damage, and the rest of a damaged append is kept.
+//! * Everything behind the last complete append is cut off.
 //!
-//! It is a pure function of the bytes: the same bytes give the same answer, and after the cut the answer is "nothing".
+//! The result is a pure function of the bytes, and a scan after the cut finds nothing to do.
 
 use std::{io, ops::Range};
 
@@ -15,22 +15,24 @@ use crate::{
     frames::{Frame, Frames},
 };
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recovered {
-    /// The place after the last good record.
+    /// The offset after the last good record.
     pub(crate) next: u64,
     /// Where the last good record ends.
     pub(crate) length: u64,
-    /// Places below `next` that hold nothing readable, or a part of an append that was never finished.
+    /// Offsets below `next` that hold nothing readable, or a part of an append that was never finished.
     pub(crate) missing: Vec<Range<u64>>,
-    /// Whole records seen.
+    /// Intact records seen.
     pub(crate) records: u64,
+    /// Records with sound checksums and an impossible offset. They are damage, not part of the log.
+    pub(crate) misplaced: u64,
     /// When the last good record was stored.
     pub(crate) last_ms: u64,
 }
 
-/// Scans the rest of a segment, where the record at `next` is the first expected.
+/// Scans the rest of a segment; `next` is the first offset expected. Blocks.
 pub(crate) fn recover(frames: &mut Frames, next: u64, mut seen: impl FnMut(&Frame)) -> io::Result<Recovered> {
     let length = frames.position();
     let mut scan = Scan {
@@ -43,24 +45,27 @@ pub(crate) fn recover(frames: &mut Frames, next: u64, mut seen: impl FnMut(&Fram
         ..Scan::default()
     };
     while let Some(frame) = frames.next()? {
-        // What an older, longer write left behind has places from before: not part of the log.
+        // A record with an earlier offset is not part of the log.
         if frame.header.offset >= scan.expected {
             seen(&frame);
             scan.take(&frame);
+        } else {
+            scan.good.misplaced += 1;
         }
     }
+    scan.good.misplaced += frames.misplaced();
     Ok(scan.finish())
 }
 
 #[derive(Default)]
 struct Scan {
-    /// As far as appends are finished.
+    /// The result up to the last complete append.
     good: Recovered,
     expected: u64,
-    /// The place where the append being read began.
+    /// The offset where the append being read began.
     open: Option<u64>,
     holes: Vec<Range<u64>>,
-    /// Whole records of appends that lost some: dropped unless a later write proves them.
+    /// Intact records of incomplete appends. Dropped unless a later write proves them.
     doubtful: Vec<Range<u64>>,
     last_ms: u64,
 }
@@ -126,7 +131,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{format::put_record, storage::File};
+    use crate::{format::put_record, segment::Mark, storage::File};
 
     struct Bytes(Vec<u8>);
 
@@ -153,7 +158,7 @@ mod tests {
 
     const SALT: u32 = 99;
 
-    /// Commits, each a list of batches, each a number of records; and where each record begins.
+    /// Builds commits, each a list of batches, each a number of records; also returns where each record begins.
     fn log(commits: &[&[u64]]) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut starts, mut offset) = (Vec::new(), Vec::new(), 0);
         for commit in commits {
@@ -176,10 +181,24 @@ mod tests {
 
     fn scan(bytes: Vec<u8>) -> (u64, Vec<(u64, u64)>) {
         let limit = bytes.len() as u64;
-        let found = recover(&mut Frames::new(Arc::new(Bytes(bytes)), SALT, 0, limit, 64), 0, |_| {}).unwrap();
+        let from = Mark {
+            offset: 0,
+            position: 0,
+            stored_ms: 0,
+        };
+        let found = recover(
+            &mut Frames::new(Arc::new(Bytes(bytes)), SALT, from, limit, 64),
+            0,
+            |_| {},
+        )
+        .unwrap();
         (
             found.next,
-            found.missing.iter().map(|places| (places.start, places.end)).collect(),
+            found
+                .missing
+                .iter()
+                .map(|offsets| (offsets.start, offsets.end))
+                .collect(),
         )
     }
 
@@ -212,6 +231,29 @@ mod tests {
             let mut torn = bytes.clone();
             torn[starts[hit]..starts[hit + 1]].fill(0);
             assert_eq!(scan(torn), (7, vec![(2, 5)]), "record {hit}");
+        }
+    }
+
+    /// Proves: OP-2, CH-9
+    #[test]
+    fn a_record_at_a_place_it_cannot_have_is_damage_whatever_its_checksums_say() {
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 62, 1 << 40, 4, 2, 0] {
+            let (mut bytes, starts) = log(&[&[1], &[1], &[1]]);
+            let flags = FIRST_OF_BATCH | LAST_OF_BATCH | FIRST_OF_COMMIT;
+            put_record(&mut bytes, SALT, offset, 5, flags, |out| {
+                out.extend_from_slice(b"forged");
+            });
+            assert_eq!(
+                scan(bytes.clone()),
+                (3, vec![]),
+                "place {offset} behind the last record"
+            );
+            let mut overwritten = bytes[..starts[1]].to_vec();
+            put_record(&mut overwritten, SALT, offset, 5, flags, |out| {
+                out.extend_from_slice(&[7; 50]);
+            });
+            overwritten.extend_from_slice(&bytes[starts[2]..]);
+            assert_eq!(scan(overwritten), (3, vec![(1, 2)]), "place {offset} in the middle");
         }
     }
 

@@ -1,13 +1,13 @@
-//! Which segments go: a pure decision.
+//! Decides which segments are deleted, as a pure function.
 //!
-//! What every cursor settled is kept for replay as long as the retention says, then goes, whole segments at a time.
-//! What is unsettled goes only where the user set a harder limit, and then says so.
+//! Segments that every cursor settled are kept for replay as long as retention allows, then deleted whole. Unsettled
+//! segments are deleted only if the user set a limit, and the gap is reported.
 
 use std::ops::Range;
 
 use crate::Settings;
 
-/// Settings in the units of a decision.
+/// Retention settings in the units of the decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) age_ms: u64,
@@ -28,26 +28,26 @@ impl Limits {
     }
 }
 
-/// A complete segment.
+/// A sealed segment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) base: u64,
-    /// The place after its last.
+    /// The offset after its last record.
     pub(crate) end: u64,
     pub(crate) bytes: u64,
-    /// When its last event was stored, or a little later; `None` while unknown, and then it has no age.
+    /// When its last event was stored, or a little later; `None` if unknown, then it has no age.
     pub(crate) last_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// How many of the oldest segments go.
+    /// How many of the oldest segments are deleted.
     pub(crate) delete: usize,
-    /// Places among them that somebody had not settled.
+    /// Offsets among them that some cursor had not settled.
     pub(crate) dropped: Option<Range<u64>>,
 }
 
-/// Decides over complete segments, oldest first; everything below `low` is settled by every cursor.
+/// Decides over sealed segments, oldest first. Every cursor has settled everything below `low`.
 pub(crate) fn judge(segments: &[View], active_bytes: u64, low: u64, now_ms: u64, limits: &Limits) -> Verdict {
     let older_than = |view: &View, age: u64| view.last_ms.is_some_and(|last| last.saturating_add(age) <= now_ms);
     let mut left = active_bytes + segments.iter().map(|view| view.bytes).sum::<u64>();
@@ -85,7 +85,7 @@ pub(crate) fn judge(segments: &[View], active_bytes: u64, low: u64, now_ms: u64,
 mod tests {
     use super::*;
 
-    /// Ten places and 100 bytes each, the last event of segment `i` stored at `1000 * i`.
+    /// Segments of ten offsets and 100 bytes each; the last event of segment `i` is stored at `1000 * i`.
     fn segments(count: u64) -> Vec<View> {
         (0..count)
             .map(|i| View {

@@ -1,4 +1,4 @@
-//! One file of a log: where it is, how long it is, and marks that make a seek short.
+//! One segment file of a log: its path, its length, and marks that make a seek short.
 
 use std::{
     io,
@@ -12,14 +12,14 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    format::SEGMENT_HEADER,
+    format::{OFFSETS_END, SEGMENT_HEADER},
     storage::{File, Mode, Storage},
 };
 
-/// A mark every so many bytes: a seek reads at most this much for nothing, and 10 GB of log cost 2.5 MB of marks.
+/// Bytes between two marks: a seek reads at most this much in vain, and 10 GB of log cost 2.5 MB of marks.
 const MARK_EVERY: u64 = 64 << 10;
 
-/// A place in a segment that is known without searching.
+/// A record whose position in the segment is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) offset: u64,
@@ -27,22 +27,38 @@ pub(crate) struct Mark {
     pub(crate) stored_ms: u64,
 }
 
+impl Mark {
+    /// The position where the records of a segment begin.
+    pub(crate) fn first(base: u64) -> Self {
+        Self {
+            offset: base,
+            position: SEGMENT_HEADER as u64,
+            stored_ms: 0,
+        }
+    }
+
+    /// Whether this is the position of [`Self::first`], which is known without a search.
+    pub(crate) fn is_first(self) -> bool {
+        self.position == SEGMENT_HEADER as u64
+    }
+}
+
 pub(crate) struct Segment {
-    /// The place of its first record, and its name.
+    /// The offset of its first record, and its file name.
     pub(crate) base: u64,
     pub(crate) path: PathBuf,
-    /// Bytes that hold durable records, header included. Nothing behind it is ever read.
+    /// Bytes of durable records, header included. Nothing behind them is ever read.
     length: AtomicU64,
-    /// When its last record was stored; 0 while unknown.
+    /// When its last record was stored; 0 if unknown.
     last_ms: AtomicU64,
     marks: Mutex<Vec<Mark>>,
-    /// Its marks reach from its beginning to its end, as far as is known.
+    /// The marks cover the whole segment, as far as is known.
     marked: AtomicBool,
-    /// How much of it the index beside it covers, if it was written or read by this process.
+    /// Bytes covered by the index beside it, if this process wrote or read one.
     indexed: AtomicU64,
-    /// Its header was looked at.
+    /// The header was checked.
     was_read: AtomicBool,
-    /// Shared by whoever reads it now; closed when nobody does.
+    /// The handle shared by current readers. Closed with the last of them.
     open: Mutex<Option<Weak<dyn File>>>,
 }
 
@@ -61,7 +77,7 @@ impl Segment {
         }
     }
 
-    /// One that is begun now: whatever it will hold leaves its marks.
+    /// Creates a segment that is about to be written, whose marks are complete from the start.
     pub(crate) fn begun(dir: &Path, base: u64) -> Self {
         let segment = Self::new(dir, base, SEGMENT_HEADER as u64);
         segment.marked.store(true, Ordering::Relaxed);
@@ -72,13 +88,20 @@ impl Segment {
         format!("{base:020}.log")
     }
 
-    /// The base in a segment's name; `None` for any other file.
+    /// Returns the base in a segment's name; `None` for any other file.
     pub(crate) fn parse_name(name: &str) -> Option<u64> {
         let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-        digits.parse().ok()
+        digits.parse().ok().filter(|base| *base < OFFSETS_END)
     }
 
-    /// The base in the name of an index.
+    /// Whether this is the name of a segment at an impossible offset.
+    pub(crate) fn is_impossible(name: &str) -> bool {
+        let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20);
+        digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+            && Self::parse_name(name).is_none()
+    }
+
+    /// Returns the base in the name of an index.
     pub(crate) fn parse_index_name(name: &str) -> Option<u64> {
         Self::parse_name(&format!("{}.log", name.strip_suffix(".idx")?))
     }
@@ -97,8 +120,8 @@ impl Segment {
         Ok(file)
     }
 
-    /// Forgets a handle that failed, so that the next reader opens the file anew.
-    pub(crate) fn distrust(&self) {
+    /// Drops the shared handle after a failure, so that the next reader reopens the file.
+    pub(crate) fn invalidate(&self) {
         *self.open.lock() = None;
     }
 
@@ -131,7 +154,7 @@ impl Segment {
         self.last_ms.fetch_max(stored_ms, Ordering::Relaxed);
     }
 
-    /// Offers a place; kept when the last mark before it is far enough behind.
+    /// Offers a mark. It is kept if it is far enough behind the previous one.
     pub(crate) fn mark(&self, mark: Mark) {
         let mut marks = self.marks.lock();
         let at = match marks.last() {
@@ -149,7 +172,7 @@ impl Segment {
         self.marks.lock().clone()
     }
 
-    /// Are its marks all there? If not, they are read or made before something is searched in it.
+    /// Whether the marks are complete. If not, they are read or made before a search.
     pub(crate) fn is_marked(&self) -> bool {
         self.marked.load(Ordering::Acquire)
     }
@@ -158,14 +181,14 @@ impl Segment {
         self.marked.store(true, Ordering::Release);
     }
 
-    /// A mark was wrong: none is believed any more.
-    pub(crate) fn forget_marks(&self) {
+    /// Drops all marks after one of them was wrong.
+    pub(crate) fn clear_marks(&self) {
         self.marked.store(false, Ordering::Release);
         self.indexed.store(0, Ordering::Relaxed);
         self.marks.lock().clear();
     }
 
-    /// Does an index beside it say all that its marks do?
+    /// Whether the index beside it covers all its marks.
     pub(crate) fn is_indexed(&self) -> bool {
         self.indexed.load(Ordering::Relaxed) == self.length()
     }
@@ -174,12 +197,12 @@ impl Segment {
         self.indexed.store(length, Ordering::Relaxed);
     }
 
-    /// The last known place at or before `offset`.
+    /// The last mark at or before `offset`.
     pub(crate) fn seek(&self, offset: u64) -> Mark {
         self.last_mark(|mark| mark.offset <= offset)
     }
 
-    /// The last known place stored before `time_ms`.
+    /// The last mark stored before `time_ms`.
     pub(crate) fn seek_time(&self, time_ms: u64) -> Mark {
         self.last_mark(|mark| mark.stored_ms < time_ms)
     }
@@ -196,11 +219,7 @@ impl Segment {
     fn last_mark(&self, matches: impl Fn(&Mark) -> bool) -> Mark {
         let marks = self.marks.lock();
         match marks.partition_point(matches) {
-            0 => Mark {
-                offset: self.base,
-                position: SEGMENT_HEADER as u64,
-                stored_ms: 0,
-            },
+            0 => Mark::first(self.base),
             after => marks[after - 1],
         }
     }

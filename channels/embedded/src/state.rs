@@ -1,9 +1,10 @@
-//! The state file of a log: cursors, attempts, gaps and how far the log is known to be durable.
+//! The state file of a log: cursors, attempts, gaps, and the checkpoint.
 //!
-//! Changes are appended; when they outgrow what they say, the whole state is written to a new file that takes the old
-//! one's name. Every record has a marker and a checksum, so a damaged one costs itself. Records only ever add (settled
-//! places, attempts, gaps), so one that is lost makes events come again, never makes one disappear. One kind would: that a
-//! cursor exists. So a copy of the whole state is kept beside it, made anew whenever cursors come or go.
+//! Changes are appended. When the file has outgrown its contents, the whole state is written to a new file that
+//! replaces it. Every record has a marker and a checksum, so damage costs one record. Records only add (settled
+//! offsets, attempts, gaps), so a lost one makes events come again and never makes one disappear. The exception is the
+//! record that a cursor exists. So a copy of the whole state is kept beside it, rewritten whenever a cursor is created
+//! or deleted.
 
 mod file;
 mod record;
@@ -13,60 +14,61 @@ use std::collections::{BTreeMap, BTreeSet};
 use channel::{Attempts, Gap, Offset, Watermark};
 
 pub(crate) use self::{
-    file::{COPY_NAME, NAME, StateFile, StateFound, read},
-    record::{put_checkpoint, put_created, put_forgotten, put_gap, put_owned, put_settled, put_tried},
+    file::{COPY_NAME, NAME, StateFile, StateReport, read},
+    record::{put_checkpoint, put_created, put_deleted, put_gap, put_owned, put_settled, put_tried},
 };
 
-/// How far a log is known to be durable: recovery begins there.
+/// How far a log is known to be durable. Recovery begins there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
-    /// The base of the segment being written.
+    /// The base of the active segment.
     pub(crate) segment: u64,
     /// Where its last durable record ends.
     pub(crate) position: u64,
-    /// The place of the next event.
+    /// The offset of the next event.
     pub(crate) next: u64,
     /// When the last event was stored.
     pub(crate) last_ms: u64,
     pub(crate) salt: u32,
 }
 
-/// A cursor as it was stored.
+/// A saved cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SavedCursor {
     pub(crate) name: String,
-    /// Whose it is, where that is known.
+    /// The uid of its subscription, if known.
     pub(crate) owner: Option<String>,
     pub(crate) settled: Watermark,
     pub(crate) attempts: BTreeMap<Offset, Attempts>,
 }
 
-/// Everything in a state file.
+/// The contents of a state file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Saved {
     pub(crate) cursors: BTreeMap<u32, SavedCursor>,
-    /// Cursors that are gone for good.
-    pub(crate) forgotten: BTreeSet<u32>,
-    /// What is settled for cursors whose making was not found: its record is damaged, the copy may have it.
+    /// Ids of deleted cursors.
+    pub(crate) deleted: BTreeSet<u32>,
+    /// Settled offsets of cursors whose creation record is damaged. The copy may have it.
     pub(crate) orphans: BTreeMap<u32, Watermark>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
 impl Saved {
-    /// The number a new cursor gets: never one that an older record of the file could mean.
+    /// The id of a new cursor: never one that an older record of the file could refer to.
     pub(crate) fn next_id(&self) -> u32 {
         let known = self.cursors.last_key_value().map(|(id, _)| *id);
         let known = known
             .max(self.orphans.last_key_value().map(|(id, _)| *id))
-            .max(self.forgotten.last().copied());
+            .max(self.deleted.last().copied());
         known.map_or(0, |id| id.saturating_add(1))
     }
 
-    /// Adds what only the copy knows. It is older: a cursor it alone has comes again with what was settled then.
+    /// Adds what only the copy contains. The copy is older: a cursor found only there resumes from what it had settled
+    /// then.
     pub(crate) fn complete(&mut self, copy: Self) {
         for (id, known) in copy.cursors {
-            if self.forgotten.contains(&id) {
+            if self.deleted.contains(&id) {
                 continue;
             }
             let cursor = self.cursors.entry(id).or_insert_with(|| SavedCursor {
@@ -91,7 +93,7 @@ impl Saved {
         self.checkpoint = self.checkpoint.take().or(copy.checkpoint);
     }
 
-    /// No place below this was left unsettled by everybody.
+    /// Some cursor settled an offset right below this one, so no offset below it may be used again.
     pub(crate) fn floor(&self) -> u64 {
         self.cursors
             .values()

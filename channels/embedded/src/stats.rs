@@ -1,4 +1,4 @@
-//! What a log counted, for the metrics of whoever runs it, and whether its disk is slow of late.
+//! Counters of a log for the metrics, and whether its disk was slow recently.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,42 +14,46 @@ pub const SYNC_BUCKETS_SECONDS: [f64; 11] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0,
 ];
 
-/// A disk is slow when more than one sync in a hundred takes longer than this, which publishers then wait for: ten times
-/// what a disk without a write-back cache takes, and a bound of a bucket.
+/// A disk is slow if more than one sync in a hundred takes longer than this, and publishers wait that long. It is ten
+/// times what a disk without a write-back cache takes, and a bucket bound.
 pub const SLOW_SYNC: Duration = Duration::from_millis(100);
-/// Syncs are judged over one to two of these: long enough for a hundred of them, short enough that a disk that is well again
-/// is so soon.
+/// Syncs are judged over one to two of these periods: long enough for a hundred of them, short enough to notice soon
+/// that a disk has recovered.
 const JUDGED_OVER: Duration = Duration::from_secs(60);
-/// Fewer say nothing about one in a hundred: a single slow one is not a slow disk.
+/// With fewer syncs, one in a hundred means nothing.
 const JUDGED_FROM: u64 = 10;
+/// A single slow sync does not make a slow disk: the machine may have been busy for a moment.
+const SLOW_MIN: u64 = 2;
 
 type Buckets = [u64; SYNC_BUCKETS_SECONDS.len() + 1];
 
-/// Counters of one channel since it was opened, letters not included.
+/// Counters of one channel since it was opened, without dead letters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Events stored.
     pub appends: u64,
     /// Bytes written for them.
     pub appended_bytes: u64,
-    /// Writes, each with one sync.
+    /// Writes that were synced. A group commit counts once for each log.
     pub syncs: u64,
     /// Syncs by duration: bucket `i` counts those up to `SYNC_BUCKETS_SECONDS[i]`, the last one the rest.
     pub sync_buckets: Buckets,
+    /// Duration of all syncs together, in seconds.
     pub sync_seconds_sum: f64,
+    /// Duration of the longest sync, in seconds.
     pub sync_seconds_max: f64,
-    /// Writes that failed, a full disk included.
+    /// Failed writes, including those on a full disk.
     pub failed_writes: u64,
-    /// Segments there are now.
+    /// Current number of segments.
     pub segments: u64,
     /// Records read when the log was opened.
     pub recovered_records: u64,
-    /// Bytes of an unfinished write cut off when the log was opened.
+    /// Bytes of an unfinished write that were cut off when the log was opened.
     pub cut_bytes: u64,
-    /// Events that were stored before, inside the dedup window, and not stored again.
+    /// Repeats inside the dedup window, which were not stored again.
     pub repeats: u64,
-    /// Events whose repeats are not known any more although the window has not passed: there were too many.
-    pub repeats_forgotten_early: u64,
+    /// Events evicted from the dedup window early, because there were too many: their repeats are stored.
+    pub repeats_evicted_early: u64,
 }
 
 #[derive(Default)]
@@ -66,7 +70,7 @@ pub(crate) struct Counters {
     recent: Mutex<Recent>,
 }
 
-/// Syncs of this minute and of the one before.
+/// Syncs of this period and of the previous one.
 #[derive(Default)]
 struct Recent {
     began: Option<Instant>,
@@ -79,7 +83,7 @@ impl Recent {
         let began = *self.began.get_or_insert(now);
         let passed = now.duration_since(began);
         if passed >= JUDGED_OVER {
-            // After a longer rest nothing is recent.
+            // After a longer pause no sync is recent.
             self.before = if passed < JUDGED_OVER * 2 {
                 self.now
             } else {
@@ -95,7 +99,7 @@ impl Recent {
         self.now[bucket] += 1;
     }
 
-    /// How long all but one in a hundred took at most, as far as the buckets tell; `None` while there are too few.
+    /// The bucket bound that all but one in a hundred syncs kept; `None` if there are too few.
     fn p99(&mut self, now: Instant) -> Option<f64> {
         self.roll(now);
         let counts: Buckets = std::array::from_fn(|bucket| self.now[bucket] + self.before[bucket]);
@@ -107,7 +111,7 @@ impl Recent {
         let bounds = SYNC_BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
         counts.into_iter().zip(bounds).find_map(|(count, bound)| {
             above -= count;
-            (above * 100 <= total).then_some(bound)
+            (above * 100 <= total || above < SLOW_MIN).then_some(bound)
         })
     }
 }
@@ -155,7 +159,7 @@ impl Counters {
             recovered_records: self.recovered_records.load(Relaxed),
             cut_bytes: self.cut_bytes.load(Relaxed),
             repeats: self.repeats.load(Relaxed),
-            repeats_forgotten_early: 0,
+            repeats_evicted_early: 0,
         }
     }
 }

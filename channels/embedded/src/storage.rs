@@ -1,11 +1,11 @@
-//! Every touch of the disk: a small trait, and the real one.
+//! All disk access: a small trait, and its implementation on the local disk.
 //!
-//! It exists so that crash safety is a property test: the twin in the tests loses, tears and refuses what a disk may.
-//! All calls block; they are made from the folder's own threads or from `spawn_blocking`, never from a task.
+//! The trait exists so that crash safety can be a property test: the twin in the tests loses, tears and refuses writes
+//! as a disk may. All calls block. They run on the folder's own threads or in `spawn_blocking`, never in a task.
 
 #[cfg(target_os = "linux")]
-mod resting;
-mod whole;
+mod idle_file;
+mod syncfs;
 
 use std::{
     collections::BTreeSet,
@@ -18,14 +18,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub(crate) use self::resting::RestingFile;
+pub(crate) use self::idle_file::IdleFile;
+use crate::disk::Space;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It must be there. Read-only when the disk is.
+    /// The file must exist. Opened read-only if the disk is.
     Existing,
-    /// Created empty, emptied when it is there.
+    /// Created, or truncated if it exists.
     New,
 }
 
@@ -33,42 +34,53 @@ pub(crate) enum Mode {
 pub(crate) trait Storage: Send + Sync + 'static {
     /// Creates a folder and its parents, and makes them durable.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Names and lengths of the files in a folder; none when there is no such folder.
+    /// Names and lengths of the files in a folder; empty if there is no such folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes what was created, renamed and removed in a folder durable.
+    /// Makes files created, renamed and removed in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes all that was written, created, renamed and removed so far in these folders durable at once. `false`: this
-    /// file system cannot, and nothing is known to be. After an error each file's own sync says whether it is.
-    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool>;
+    /// Makes everything written, created, renamed and removed so far in these folders durable at once. `false`: the
+    /// file system cannot, and nothing is known to be durable. After an error, each file's own sync tells whether that
+    /// file is durable.
+    fn sync_filesystem(&self, dirs: &[&Path]) -> io::Result<bool>;
+    /// Fails if this process may not create files in a folder. Succeeds if the folder does not exist.
+    fn ensure_writable(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    /// Size of the folder's file system; `None` if unknown.
+    fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
 }
 
 /// An open file.
 pub(crate) trait File: Send + Sync + 'static {
     fn length(&self) -> io::Result<u64>;
-    /// Fills the buffer as far as the file goes; returns how far.
+    /// Fills the buffer up to the end of the file; returns the bytes read.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
-    /// Writes everything or fails; a failure may have written some of it.
+    /// Writes everything or fails. A failed call may have written a part.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// Makes contents and length durable. After a failure the handle must not be trusted again: the system may have
+    /// Makes contents and length durable. After a failure the handle must not be used again: the kernel may have
     /// dropped what it could not write, and the next sync would succeed.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Bytes written again at once.
-const AGAIN_CHUNK: usize = 1 << 20;
+/// Bytes read at once when looking for zeros; there are few.
+const BLANK_CHUNK: usize = 64 << 10;
+/// Bytes rewritten at once.
+const REWRITE_CHUNK: usize = 1 << 20;
 
-/// Writes what can be read of a file once more, for a sync to follow. A sync that failed before a process ended may have
-/// left it in the system's cache alone, and the next would succeed without writing it.
-pub(crate) fn write_again(file: &dyn File, places: Range<u64>) -> io::Result<()> {
-    let room = |from: u64| usize::try_from(places.end.saturating_sub(from)).unwrap_or(usize::MAX);
-    let (mut at, mut bytes) = (places.start, vec![0; room(places.start).min(AGAIN_CHUNK)]);
-    while at < places.end {
-        let wanted = room(at).min(bytes.len());
-        let read = file.read_at(&mut bytes[..wanted], at)?;
+/// Writes a range of a file once more, for a sync to follow. A sync that failed in an earlier process may have left
+/// data in the page cache only, and the next sync would succeed without writing it.
+pub(crate) fn rewrite(file: &dyn File, range: Range<u64>) -> io::Result<()> {
+    let room = |from: u64| usize::try_from(range.end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let (mut at, mut bytes) = (range.start, vec![0; room(range.start).min(REWRITE_CHUNK)]);
+    while at < range.end {
+        let needed = room(at).min(bytes.len());
+        let read = file.read_at(&mut bytes[..needed], at)?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -78,7 +90,22 @@ pub(crate) fn write_again(file: &dyn File, places: Range<u64>) -> io::Result<()>
     Ok(())
 }
 
-/// Is there no room left? Everything else that goes wrong is not the user's to fix by deleting files.
+/// Whether a range of a file holds only zeros, as preallocation leaves it; `false` if the file is shorter. Blocks.
+pub(crate) fn is_blank(file: &dyn File, range: Range<u64>) -> io::Result<bool> {
+    let (mut at, mut bytes) = (range.start, vec![0; BLANK_CHUNK]);
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let length = left.min(bytes.len());
+        let read = file.read_at(&mut bytes[..length], at)?;
+        if read == 0 || bytes[..read].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += read as u64;
+    }
+    Ok(true)
+}
+
+/// Whether the disk is full. The user cannot fix any other error by deleting files.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
@@ -87,19 +114,19 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 /// The local disk.
 #[derive(Default)]
 pub(crate) struct Disk {
-    /// Folders whose names this process has made durable. One that is there may be left by a process that was killed
-    /// before it synced the name, or by a sync that failed.
+    /// Folders whose names this process has made durable. An existing folder may come from a process that was killed
+    /// before it synced the name, or whose sync failed.
     durable: Mutex<BTreeSet<PathBuf>>,
     #[cfg(target_os = "linux")]
-    whole: Option<whole::Whole>,
+    syncfs: Option<syncfs::Syncfs>,
 }
 
 impl Disk {
-    /// Lets files of the file system of this regular file be synced together.
+    /// Enables `syncfs` on the file system of this regular file.
     pub(crate) fn syncing_by(self, file: fs::File) -> Self {
         #[cfg(target_os = "linux")]
         let disk = Self {
-            whole: whole::Whole::of(file),
+            syncfs: syncfs::Syncfs::of(file),
             ..self
         };
         #[cfg(not(target_os = "linux"))]
@@ -128,8 +155,7 @@ impl Storage for Disk {
                 _ => {}
             }
             match self.sync_dir(parent) {
-                // Somebody else's folder far above, which may neither be read nor written,
-                // or cannot be synced.
+                // A folder far above that this process may neither read nor write, or that cannot be synced.
                 Err(error) if was_there && (is_read_only(&error) || error.kind() == io::ErrorKind::InvalidInput) => {}
                 synced => synced?,
             }
@@ -162,7 +188,10 @@ impl Storage for Disk {
             options.create(true).truncate(true);
         }
         let file = match options.open(path) {
-            Err(error) if mode == Mode::Existing && is_read_only(&error) => fs::File::open(path)?,
+            Err(error) if mode == Mode::Existing && is_read_only(&error) => {
+                let (file, kind) = (fs::File::open(path)?, error.kind());
+                return Ok(Arc::new(ReadOnlyFile { file, kind }));
+            }
             other => other?,
         };
         Ok(Arc::new(file))
@@ -181,13 +210,58 @@ impl Storage for Disk {
     }
 
     #[cfg(target_os = "linux")]
-    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool> {
-        self.whole.as_ref().map_or(Ok(false), |whole| whole.sync(dirs))
+    fn sync_filesystem(&self, dirs: &[&Path]) -> io::Result<bool> {
+        self.syncfs.as_ref().map_or(Ok(false), |syncfs| syncfs.sync(dirs))
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn sync_whole(&self, _: &[&Path]) -> io::Result<bool> {
+    fn sync_filesystem(&self, _: &[&Path]) -> io::Result<bool> {
         Ok(false)
+    }
+
+    fn ensure_writable(&self, dir: &Path) -> io::Result<()> {
+        use rustix::fs::Access;
+        match rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            allowed => Ok(allowed?),
+        }
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Option<Space>> {
+        let found = rustix::fs::statvfs(dir)?;
+        // Some file systems do not report their size.
+        Ok((found.f_blocks > 0).then(|| Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        }))
+    }
+}
+
+/// A file that can be read and not written. Writing reports why, where a plain handle reports "bad file descriptor".
+struct ReadOnlyFile {
+    file: fs::File,
+    kind: io::ErrorKind,
+}
+
+impl File for ReadOnlyFile {
+    fn length(&self) -> io::Result<u64> {
+        File::length(&self.file)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        File::read_at(&self.file, buffer, at)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(self.kind.into())
+    }
+
+    fn truncate(&self, _: u64) -> io::Result<()> {
+        Err(self.kind.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::sync(&self.file)
     }
 }
 

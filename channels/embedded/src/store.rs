@@ -1,4 +1,9 @@
-//! What a channel's handle, its cursors and the upkeep thread share: the log, its state file, and keeping the two in step.
+//! The store of a channel: its log and its state file, kept in step. Shared by the channel's handle, its cursors and
+//! the upkeep thread.
+
+mod retain;
+mod services;
+mod upkeep;
 
 use std::{
     collections::BTreeSet,
@@ -7,158 +12,166 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use channel::{CursorName, Gap, GapReason, Offset, ReadError, Start, is_anothers};
+use channel::{CursorName, DiskTrouble, Gap, Offset, ReadError, Start, is_anothers};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub(crate) use self::services::{Claim, Services};
 use crate::{
-    Settings, clock,
-    cursor::Shared,
-    folder::{Claim, Folder},
-    letters::LetterLog,
+    Settings,
+    cursor_state::CursorState,
+    dead_letters::EmbeddedDeadLetters,
     log::Log,
-    retention::{Limits, Verdict, View, judge},
-    state::{Checkpoint, Saved, StateFile, put_checkpoint, put_created, put_forgotten, put_gap},
-    storage::{is_full, is_read_only},
+    state::{Checkpoint, Saved, StateFile, put_checkpoint, put_created, put_deleted, put_gap},
+    storage::is_read_only,
 };
 
-/// After a failed save the state is left alone this long: a full disk does not get better by trying 200 times a second.
-const SAVE_AGAIN: Duration = Duration::from_secs(1);
-/// The segment being written is sealed when it spans this fraction of an age limit, so that ages are kept to about that.
-const SEAL_FRACTION: u64 = 8;
+/// Delay after a failed save: a full disk does not improve by trying 200 times a second.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
 
+/// A channel on disk.
 pub(crate) struct Store {
     pub(crate) log: Arc<Log>,
-    pub(crate) letters: LetterLog,
+    pub(crate) dead_letters: EmbeddedDeadLetters,
     pub(crate) settings: Mutex<Settings>,
-    keeper: Mutex<Keeper>,
-    /// Something changed since the last save began.
+    saver: Mutex<StateSaver>,
+    /// There are changes since the last save began.
     changed: AtomicBool,
-    folder: Arc<Folder>,
-    /// The right to the channel's name; given up on close.
+    services: Arc<Services>,
+    /// The right to the channel's name. Released on close.
     claim: Mutex<Option<Claim>>,
     this: Weak<Self>,
 }
 
-struct Keeper {
+struct StateSaver {
     file: StateFile,
     next_id: u32,
     saved: Option<Checkpoint>,
-    /// Forgotten cursors that the copy of the state may still know.
-    forgotten: BTreeSet<u32>,
-    /// What the file says of cursors is not known to be durable: an earlier process wrote it and may have been killed before
-    /// it synced it; or a cursor could not be created or forgotten durably.
+    /// Deleted cursors that the copy of the state may still contain.
+    deleted: BTreeSet<u32>,
+    /// The cursors in the file may not be durable: an earlier process wrote it and may have been killed before the
+    /// sync, or a cursor could not be created or deleted durably.
     is_doubtful: bool,
-    /// Do not save before.
-    again_at: Option<Instant>,
+    /// Earliest time of the next save, after a failed one.
+    retry_at: Option<Instant>,
 }
 
 impl Store {
     pub(crate) fn new(
         log: Log,
-        letters: LetterLog,
+        dead_letters: EmbeddedDeadLetters,
         settings: Settings,
         file: StateFile,
         saved: Saved,
-        folder: Arc<Folder>,
+        services: Arc<Services>,
         claim: Claim,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let next_id = saved.next_id();
-            let is_new = saved.cursors.is_empty() && saved.forgotten.is_empty() && saved.checkpoint.is_none();
+            let is_new = saved.cursors.is_empty() && saved.deleted.is_empty() && saved.checkpoint.is_none();
             let cursors = saved
                 .cursors
                 .into_iter()
-                .map(|(id, saved)| Arc::new(Shared::restore(this.clone(), id, saved)));
+                .map(|(id, saved)| Arc::new(CursorState::restore(id, saved)));
             log.set_cursors(cursors.collect());
-            let keeper = Keeper {
+            let store = this.clone();
+            log.notify_commits(move || {
+                if let Some(store) = store.upgrade() {
+                    store.changed();
+                }
+            });
+            let saver = StateSaver {
                 file,
                 next_id,
                 saved: saved.checkpoint,
-                forgotten: saved.forgotten,
+                deleted: saved.deleted,
                 is_doubtful: !is_new,
-                again_at: None,
+                retry_at: None,
             };
             Self {
                 log: Arc::new(log),
-                letters,
+                dead_letters,
                 settings: Mutex::new(settings),
-                keeper: Mutex::new(keeper),
+                saver: Mutex::new(saver),
                 changed: AtomicBool::new(false),
-                folder,
+                services,
                 claim: Mutex::new(Some(claim)),
                 this: this.clone(),
             }
         })
     }
 
-    /// Something is to be saved soon. Cheap when that is known already.
+    /// Schedules a save within milliseconds. Cheap if one is scheduled already.
     pub(crate) fn changed(&self) {
         if !self.changed.load(Ordering::Relaxed) && !self.changed.swap(true, Ordering::SeqCst) {
-            self.folder.upkeep.submit(self.this.clone());
+            self.services.upkeep.submit(self.this.clone());
         }
     }
 
-    /// Writes what changed; with `sync`, also how far the log is good, and makes it durable. Blocks.
+    /// Writes the changes; with `sync`, makes them durable. Blocks.
     pub(crate) fn save(&self, sync: bool) -> io::Result<()> {
-        let mut keeper = self.keeper.lock();
-        self.save_with(&mut keeper, sync, &[])
+        let mut saver = self.saver.lock();
+        self.save_with(&mut saver, sync, &[])
     }
 
-    /// As [`Self::save`], unless it failed a moment ago. `true` when a sync is still due.
+    /// Like [`Self::save`], but skipped shortly after a failure. Returns `true` if a sync is still due. Blocks.
     pub(crate) fn save_in_the_background(&self, sync: bool) -> bool {
-        let mut keeper = self.keeper.lock();
-        if keeper.again_at.is_some_and(|time| Instant::now() < time) {
+        let mut saver = self.saver.lock();
+        if saver.retry_at.is_some_and(|time| Instant::now() < time) {
             return true;
         }
-        match self.save_with(&mut keeper, sync, &[]) {
-            Ok(()) => keeper.file.is_unsynced(),
+        match self.save_with(&mut saver, sync, &[]) {
+            Ok(()) => saver.file.is_unsynced(),
             Err(error) => {
-                if keeper.again_at.is_none() {
+                if saver.retry_at.is_none() {
                     tracing::warn!(path = %self.log.dir().display(), %error, "cursors cannot be saved, events may be repeated after a crash");
                 }
-                keeper.again_at = Some(Instant::now() + SAVE_AGAIN);
+                saver.retry_at = Some(Instant::now() + SAVE_RETRY);
                 true
             }
         }
     }
 
-    /// As [`StateFile::written`].
-    pub(crate) fn written_state(&self) -> Option<u64> {
-        self.keeper.lock().file.written()
+    pub(crate) fn disk_trouble(&self) -> Option<DiskTrouble> {
+        self.services.disk_trouble()
     }
 
-    /// As [`StateFile::is_synced`].
+    /// See [`StateFile::written`].
+    pub(crate) fn written_state(&self) -> Option<u64> {
+        self.saver.lock().file.written()
+    }
+
+    /// See [`StateFile::is_synced`].
     pub(crate) fn state_is_synced(&self, written: u64) -> bool {
-        let mut keeper = self.keeper.lock();
-        let all = keeper.file.is_synced(written);
-        keeper.is_doubtful &= !all;
+        let mut saver = self.saver.lock();
+        let all = saver.file.is_synced(written);
+        saver.is_doubtful &= !all;
         all
     }
 
-    /// Gives back what a quiet channel does not need: memory and open files. Blocks.
+    /// Frees memory and files that a quiet channel does not need. Blocks.
     pub(crate) fn rest(&self) {
         self.log.rest();
-        self.letters.rest();
-        self.keeper.lock().file.rest();
+        self.dead_letters.rest();
+        self.saver.lock().file.rest();
     }
 
-    fn save_with(&self, keeper: &mut Keeper, sync: bool, more: &[u8]) -> io::Result<()> {
+    fn save_with(&self, saver: &mut StateSaver, sync: bool, more: &[u8]) -> io::Result<()> {
         self.changed.store(false, Ordering::SeqCst);
         let mut changes = more.to_vec();
         let cursors = self.log.cursors();
         for cursor in &*cursors {
             cursor.put_changes(&mut changes);
         }
-        // After the cursors: one that has stepped over a gap since is saved the next time.
+        // Taken after the cursors: a cursor that has skipped a newer gap is saved the next time.
         let gaps = self.log.unsaved_gaps();
-        let (forgotten, checkpoint) = (keeper.forgotten.clone(), self.log.checkpoint());
+        let (deleted, checkpoint) = (saver.deleted.clone(), self.log.checkpoint());
         let all = |out: &mut Vec<u8>| {
-            for id in &forgotten {
-                put_forgotten(out, *id);
+            for id in &deleted {
+                put_deleted(out, *id);
             }
             for cursor in &*cursors {
                 cursor.put_state(out);
@@ -169,38 +182,39 @@ impl Store {
             put_checkpoint(out, &checkpoint);
         };
         if !gaps.is_empty() {
-            self.save_gaps(keeper, &gaps, all)?;
+            self.save_gaps(saver, &gaps, all)?;
         }
-        let is_worth_it = checkpoint.next > 0 || !changes.is_empty() || keeper.file.exists();
-        if keeper.saved.as_ref() != Some(&checkpoint) && is_worth_it {
+        let is_worth_it = checkpoint.next > 0 || !changes.is_empty() || saver.file.exists();
+        if saver.saved.as_ref() != Some(&checkpoint) && is_worth_it {
             put_checkpoint(&mut changes, &checkpoint);
-            keeper.saved = Some(checkpoint);
+            saver.saved = Some(checkpoint);
         }
-        let is_due = match keeper.file.exists() {
-            true => keeper.file.is_unsynced(),
-            // What is in memory may be there and nowhere else, so a new one is made.
-            false => sync && keeper.is_doubtful,
+        let is_due = if saver.file.exists() {
+            saver.file.is_unsynced()
+        } else {
+            // The state may exist in memory only, so a new file is written.
+            sync && saver.is_doubtful
         };
         if changes.is_empty() && !is_due {
             return Ok(());
         }
-        // What comes after this is in neither, and saved the next time.
-        let saved = keeper.file.save(&changes, all);
-        let result = saved.and_then(|()| if sync { keeper.file.sync() } else { Ok(()) });
+        // Later changes are in neither, and are saved the next time.
+        let saved = saver.file.save(&changes, all);
+        let result = saved.and_then(|()| if sync { saver.file.sync() } else { Ok(()) });
         match &result {
             Ok(()) => {
-                keeper.again_at = None;
-                keeper.is_doubtful &= !sync;
+                saver.retry_at = None;
+                saver.is_doubtful &= !sync;
             }
             Err(_) => {
-                keeper.saved = None;
+                saver.saved = None;
                 self.changed();
             }
         }
-        if result.is_ok() && sync && keeper.file.needs_copy() {
-            match keeper.file.copy(all) {
-                Ok(()) => keeper.forgotten.clear(),
-                // The state itself is safe; the copy is made with the next synced save.
+        if result.is_ok() && sync && saver.file.needs_copy() {
+            match saver.file.copy(all) {
+                Ok(()) => saver.deleted.clear(),
+                // The state itself is safe. The next synced save makes the copy.
                 Err(error) => {
                     tracing::debug!(path = %self.log.dir().display(), %error, "state cannot be copied");
                 }
@@ -209,108 +223,108 @@ impl Store {
         result
     }
 
-    /// Makes gaps durable before any cursor is saved that has stepped over one: half of a write may reach the disk, and a
-    /// cursor behind a gap that nobody knows of would be a silent loss.
-    fn save_gaps(&self, keeper: &mut Keeper, gaps: &[Gap], all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    /// Makes gaps durable before any cursor that has skipped one is saved. A write may reach the disk in part, and a
+    /// cursor behind an unrecorded gap would be a silent loss.
+    fn save_gaps(&self, saver: &mut StateSaver, gaps: &[Gap], all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut changes = Vec::new();
         gaps.iter().for_each(|gap| put_gap(&mut changes, gap));
-        let saved = keeper.file.save(&changes, all).and_then(|()| keeper.file.sync());
+        let saved = saver.file.save(&changes, all).and_then(|()| saver.file.sync());
         if saved.is_err() {
-            // What is not in the file goes into the next one, which is made of everything.
-            keeper.saved = None;
+            // The next save writes a new file with everything, including these gaps.
+            saver.saved = None;
             self.changed();
         }
         saved
     }
 
-    /// Opens a cursor, creating it durably when there is none. Blocks.
+    /// Opens a cursor and takes its lease; creates the cursor durably if it does not exist. Blocks.
     pub(crate) fn subscribe(
         &self,
         name: &CursorName,
         owner: Option<&str>,
         start: Start,
-    ) -> Result<Arc<Shared>, ReadError> {
-        let mut keeper = self.keeper.lock();
+    ) -> Result<Arc<CursorState>, ReadError> {
+        let mut saver = self.saver.lock();
         if self.log.is_closed() {
             return Err(ReadError::Closed);
         }
         let existing = self.existing(name);
         if let Some(another) = existing.as_ref().filter(|found| is_anothers(found.owner(), owner)) {
-            self.forget_cursor(&mut keeper, another)?;
-            tracing::info!(cursor = %name, "a cursor is its subscription's no more, one of its name is made anew");
+            self.delete_cursor(&mut saver, another)?;
+            tracing::info!(cursor = %name, "cursor belonged to an earlier subscription of this name and was recreated");
         } else if let Some(cursor) = existing {
             let mut changes = Vec::new();
             if cursor.belongs_to(owner) {
                 cursor.put_owner(&mut changes);
-                keeper.file.outdate_copy();
+                saver.file.outdate_copy();
             }
-            if keeper.is_doubtful || !changes.is_empty() {
-                match self.save_with(&mut keeper, true, &changes) {
-                    // Delivery of what is stored goes on, and nothing new is stored there.
+            if saver.is_doubtful || !changes.is_empty() {
+                match self.save_with(&mut saver, true, &changes) {
+                    // Stored events are delivered from a read-only disk; new ones are refused.
                     Err(error) if is_read_only(&error) => {}
                     saved => saved.map_err(unavailable)?,
                 }
             }
             return hold(&cursor);
         }
-        let place = Offset(self.place(start).map_err(unavailable)?);
-        let cursor = Arc::new(Shared::new(self.this.clone(), keeper.next_id, name.clone(), place));
+        let offset = Offset(self.offset(start).map_err(unavailable)?);
+        let cursor = Arc::new(CursorState::new(saver.next_id, name.clone(), offset));
         cursor.belongs_to(owner);
-        keeper.next_id += 1;
-        // In the list first, so that a new state file has it; out again when it could not be stored.
+        saver.next_id += 1;
+        // Added to the list first, so that a new state file contains it; removed again if it could not be saved.
         self.log
             .set_cursors(self.log.cursors().iter().cloned().chain([cursor.clone()]).collect());
         let mut created = Vec::new();
-        put_created(&mut created, cursor.id, place, name.as_str());
+        put_created(&mut created, cursor.id, offset, name.as_str());
         cursor.put_owner(&mut created);
-        keeper.file.outdate_copy();
-        if let Err(error) = self.save_with(&mut keeper, true, &created) {
+        saver.file.outdate_copy();
+        if let Err(error) = self.save_with(&mut saver, true, &created) {
             self.remove(&cursor);
-            // The record may be on the disk all the same.
-            keeper.forgotten.insert(cursor.id);
-            keeper.is_doubtful = true;
+            // The record may have reached the disk all the same.
+            saver.deleted.insert(cursor.id);
+            saver.is_doubtful = true;
             return Err(unavailable(error));
         }
         hold(&cursor)
     }
 
-    /// Deletes a cursor durably, unless it is another's. Blocks.
-    pub(crate) fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
-        let mut keeper = self.keeper.lock();
+    /// Deletes a cursor durably, unless it belongs to another owner. Blocks.
+    pub(crate) fn delete(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
+        let mut saver = self.saver.lock();
         if self.log.is_closed() {
             return Err(ReadError::Closed);
         }
         let existing = self.existing(name);
         match existing.filter(|found| !is_anothers(found.owner(), owner)) {
-            Some(cursor) => self.forget_cursor(&mut keeper, &cursor),
-            // It may be gone in memory alone.
-            None if keeper.is_doubtful => self.save_with(&mut keeper, true, &[]).map_err(unavailable),
+            Some(cursor) => self.delete_cursor(&mut saver, &cursor),
+            // The cursor may be deleted in memory only.
+            None if saver.is_doubtful => self.save_with(&mut saver, true, &[]).map_err(unavailable),
             None => Ok(()),
         }
     }
 
-    fn forget_cursor(&self, keeper: &mut Keeper, cursor: &Arc<Shared>) -> Result<(), ReadError> {
+    fn delete_cursor(&self, saver: &mut StateSaver, cursor: &Arc<CursorState>) -> Result<(), ReadError> {
         self.remove(cursor);
-        let mut forgotten = Vec::new();
-        put_forgotten(&mut forgotten, cursor.id);
-        keeper.forgotten.insert(cursor.id);
-        keeper.file.outdate_copy();
-        if let Err(error) = self.save_with(keeper, true, &forgotten) {
-            keeper.forgotten.remove(&cursor.id);
-            keeper.is_doubtful = true;
+        let mut deleted = Vec::new();
+        put_deleted(&mut deleted, cursor.id);
+        saver.deleted.insert(cursor.id);
+        saver.file.outdate_copy();
+        if let Err(error) = self.save_with(saver, true, &deleted) {
+            saver.deleted.remove(&cursor.id);
+            saver.is_doubtful = true;
             let all = self.log.cursors().iter().cloned().chain([cursor.clone()]).collect();
             self.log.set_cursors(all);
             return Err(unavailable(error));
         }
-        cursor.seat.end();
+        cursor.lease.end();
         Ok(())
     }
 
-    pub(crate) fn existing(&self, name: &CursorName) -> Option<Arc<Shared>> {
+    pub(crate) fn existing(&self, name: &CursorName) -> Option<Arc<CursorState>> {
         self.log.cursors().iter().find(|cursor| cursor.name == *name).cloned()
     }
 
-    fn remove(&self, cursor: &Arc<Shared>) {
+    fn remove(&self, cursor: &Arc<CursorState>) {
         self.log.set_cursors(
             self.log
                 .cursors()
@@ -321,93 +335,21 @@ impl Store {
         );
     }
 
-    pub(crate) fn place(&self, start: Start) -> io::Result<u64> {
+    pub(crate) fn offset(&self, start: Start) -> io::Result<u64> {
         Ok(match start {
             Start::Latest => self.log.committed(),
             Start::Earliest => self.log.earliest(),
-            Start::Offset(place) => place.0.clamp(self.log.earliest(), self.log.committed()),
-            Start::Time(time) => self.log.place_of(time)?,
+            Start::Offset(offset) => offset.0.clamp(self.log.earliest(), self.log.committed()),
+            Start::Time(time) => self.log.offset_at(time)?,
         })
     }
 
-    /// Deletes what retention allows and limits demand. Blocks.
-    pub(crate) fn retain(&self) -> io::Result<()> {
-        let now_ms = clock::to_ms(SystemTime::now());
-        let limits = Limits::of(&self.settings.lock());
-        self.seal_old(now_ms, &limits)?;
-        // No cursor comes meanwhile, to begin in a segment that goes.
-        let mut keeper = self.keeper.lock();
-        let sealed = self.log.sealed();
-        let mut views = Vec::with_capacity(sealed.len());
-        for (index, (segment, end)) in sealed.iter().enumerate() {
-            let last_ms = match (segment.last_ms(), sealed.get(index + 1)) {
-                (Some(known), _) => Some(known),
-                (None, Some((next, _))) => self.log.begun_ms(next)?,
-                (None, None) => self.log.last_begun_ms()?,
-            };
-            views.push(View {
-                base: segment.base,
-                end: *end,
-                bytes: segment.length(),
-                last_ms,
-            });
-        }
-        let active_bytes = self
-            .log
-            .bytes()
-            .saturating_sub(views.iter().map(|view| view.bytes).sum());
-        let verdict = judge(&views, active_bytes, self.log.low(), now_ms, &limits);
-        self.carry_out(&mut keeper, &verdict)?;
-        let doomed: Vec<_> = sealed
-            .into_iter()
-            .take(verdict.delete)
-            .map(|(segment, _)| segment)
-            .collect();
-        if !doomed.is_empty() {
-            tracing::debug!(path = %self.log.dir().display(), segments = doomed.len(), "segments deleted");
-        }
-        self.log.unlink(&doomed)
-    }
-
-    /// What goes is recorded first, durably: the gap that a limit makes, and that the rest is settled. A cursor that came
-    /// back from before what it had settled would find it missing.
-    fn carry_out(&self, keeper: &mut Keeper, verdict: &Verdict) -> io::Result<()> {
-        if let Some(dropped) = verdict.dropped.clone() {
-            self.log.add_gap(dropped.clone(), GapReason::Limit);
-            for cursor in &*self.log.cursors() {
-                cursor.skip(Offset(0)..Offset(dropped.end));
-            }
-        } else if verdict.delete == 0 {
-            return Ok(());
-        }
-        let is_limited = self.log.gaps().iter().any(|gap| gap.reason == GapReason::Limit);
-        match self.save_with(keeper, true, &[]) {
-            // Nothing but a deletion makes room now, and a gap reported too much is better than a disk that stays full. One
-            // that a limit made must be there.
-            Err(error) if is_full(&error) && !is_limited => Ok(()),
-            saved => saved,
-        }
-    }
-
-    fn seal_old(&self, now_ms: u64, limits: &Limits) -> io::Result<()> {
-        let age = limits
-            .limit_age_ms
-            .map_or(limits.age_ms, |limit| limit.min(limits.age_ms));
-        if let Some(active) = self.log.active()
-            && let Some(begun) = self.log.begun_ms(&active)?
-            && begun + age / SEAL_FRACTION <= now_ms
-        {
-            self.log.seal()?;
-        }
-        Ok(())
-    }
-
-    /// Saves everything durably and takes no more. Blocks.
+    /// Saves everything durably and refuses further calls. Blocks.
     pub(crate) fn close(&self) {
         self.log.close();
-        self.letters.close();
+        self.dead_letters.close();
         for cursor in &*self.log.cursors() {
-            cursor.seat.end();
+            cursor.lease.end();
         }
         if let Err(error) = self.save(true) {
             tracing::error!(path = %self.log.dir().display(), %error, "cursors cannot be saved, events will be repeated");
@@ -416,8 +358,8 @@ impl Store {
     }
 }
 
-fn hold(cursor: &Arc<Shared>) -> Result<Arc<Shared>, ReadError> {
-    if cursor.seat.take() {
+fn hold(cursor: &Arc<CursorState>) -> Result<Arc<CursorState>, ReadError> {
+    if cursor.lease.take() {
         Ok(cursor.clone())
     } else {
         Err(ReadError::InUse {

@@ -1,7 +1,8 @@
 //! The most recent events, decoded once and shared by all cursors of a channel.
 //!
-//! A cursor that keeps up never touches the disk; one that is behind reads segments and leaves this alone. What every
-//! cursor settled is dropped, so in the steady state it is nearly empty; its bounds are for when it is not.
+//! A cursor that keeps up never reads the disk; a cursor that lags behind reads segments and does not use the tail.
+//! Events that every cursor settled are dropped, so the tail is nearly empty in the steady state. The bounds matter
+//! only when it is not.
 
 use std::{
     collections::VecDeque,
@@ -17,9 +18,9 @@ use event::Event;
 const TAIL_BYTES_MAX: usize = 8 << 20;
 /// Bytes all channels of a folder keep at most, so that the process stays under 100 MB with many of them.
 const FOLDER_BYTES_MAX: usize = 24 << 20;
-/// What a channel may keep even when others took the folder's share.
+/// Bytes a channel may keep even if other channels used the folder's budget.
 const TAIL_BYTES_MIN: usize = 256 << 10;
-/// What an event costs beyond its bytes.
+/// Estimated bytes of an event beyond its contents.
 const OVERHEAD: usize = 128;
 
 /// Bytes in the tails of one folder.
@@ -33,7 +34,7 @@ pub(crate) struct Recent {
 
 pub(crate) struct Tail {
     recent: VecDeque<Recent>,
-    /// The place of the first one.
+    /// The offset of the first event.
     base: u64,
     bytes: usize,
     budget: Budget,
@@ -49,15 +50,15 @@ impl Tail {
         }
     }
 
-    pub(crate) fn get(&self, place: u64) -> Option<&Recent> {
-        let index = usize::try_from(place.checked_sub(self.base)?).ok()?;
+    pub(crate) fn get(&self, offset: u64) -> Option<&Recent> {
+        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
         self.recent.get(index)
     }
 
-    /// Adds what was committed from `first` on; `low` is the place below which every cursor is done.
+    /// Adds the events committed from `first` on. `low` is the offset below which every cursor has settled.
     pub(crate) fn extend(&mut self, first: u64, events: impl Iterator<Item = Recent>, low: u64) {
         if first != self.base + self.recent.len() as u64 {
-            self.forget(usize::MAX);
+            self.delete(usize::MAX);
             self.base = first;
         }
         let before = self.bytes;
@@ -67,15 +68,15 @@ impl Tail {
         }
         self.budget.0.fetch_add(self.bytes - before, Ordering::Relaxed);
         let settled = usize::try_from(low.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.forget(settled);
+        self.delete(settled);
         while self.bytes > self.allowed() {
-            self.forget(1);
+            self.delete(1);
         }
     }
 
-    /// Drops what every cursor settled, when a channel is quiet.
+    /// Drops the events that every cursor settled, when a channel is quiet.
     pub(crate) fn trim(&mut self, low: u64) {
-        self.forget(usize::try_from(low.saturating_sub(self.base)).unwrap_or(usize::MAX));
+        self.delete(usize::try_from(low.saturating_sub(self.base)).unwrap_or(usize::MAX));
         self.recent.shrink_to(self.recent.len() * 2);
     }
 
@@ -87,7 +88,7 @@ impl Tail {
         }
     }
 
-    fn forget(&mut self, count: usize) {
+    fn delete(&mut self, count: usize) {
         let before = self.bytes;
         for _ in 0..count.min(self.recent.len()) {
             if let Some(recent) = self.recent.pop_front() {

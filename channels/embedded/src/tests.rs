@@ -101,15 +101,15 @@ mod on_a_forgetful_disk {
     channel::cases!(super::ForgetfulDisk::new());
 }
 
-/// Less than the real one: thousands of folders are made.
-const HEADROOM_BYTES: u64 = 128 << 10;
+/// Smaller than in production: the tests create thousands of folders.
+const RESERVED_BYTES: u64 = 128 << 10;
 
-/// A folder on the twin. The twin has no lock: a test has one process at a time.
+/// Opens a folder on the twin. The twin has no lock: a test has one process at a time.
 fn mount(twin: &Twin) -> DataFolder {
-    DataFolder::with(Arc::new(twin.clone()), Path::new("/data"), None, HEADROOM_BYTES).unwrap()
+    DataFolder::with(Arc::new(twin.clone()), Path::new("/data"), None, RESERVED_BYTES).unwrap()
 }
 
-/// Small events and segments, so that every case crosses a few of them.
+/// Small segments, so that every case spans several of them.
 fn settings() -> Settings {
     Settings {
         max_event_bytes: 2 << 20,
@@ -136,7 +136,7 @@ fn ack(delivery: Delivery) {
         .unwrap();
 }
 
-/// Takes and settles so many; returns their numbers.
+/// Takes and settles `count` events; returns their numbers.
 async fn drain(cursor: &mut Box<dyn Cursor>, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {

@@ -1,6 +1,6 @@
 //! Appends through the channel against the bare client with the same records and settings, in the same run on the same broker.
 //!
-//! `cargo run --release -p channel-kafka --example kafka_throughput -- [SECONDS]`
+//! `cargo run --profile dist -p channel-kafka --example kafka_throughput -- [SECONDS]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use channel::Channel;
-use channel_kafka::{Cluster, Connection, KafkaChannel, Security, Settings};
+use channel_kafka::{Cluster, Connection, KafkaBroker, Security, Settings};
 use event::{Event, kafka_form};
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -44,8 +44,9 @@ async fn main() {
             replication: None,
             retention: None,
             max_event_bytes: None,
+            key_as_partition_key: true,
         };
-        let channel: Arc<dyn Channel> = Arc::new(KafkaChannel::open(cluster.clone(), &settings).await.unwrap());
+        let channel: Arc<dyn Channel> = Arc::new(KafkaBroker::open(cluster.clone(), &settings).await.unwrap());
         let topic = settings.topic.clone();
         let servers = servers.to_owned();
         let bare = tokio::task::spawn_blocking(move || bare(&servers, &topic, time))

@@ -1,4 +1,4 @@
-//! What a commit says beyond its offset: the settled ranges above it, so that a clean restart repeats nothing (CONTRACT CH-5).
+//! The metadata of a commit: the settled ranges above its offset, so that a clean restart repeats nothing (CONTRACT CH-5).
 //!
 //! A consumer group commits one offset a partition: everything below is settled. What was settled above it travels in the
 //! commit's metadata, as `headgate1 ID GAP+LENGTH,GAP+LENGTH,...`: places not settled since the last range's end (the first
@@ -29,18 +29,18 @@ pub(crate) fn write(id: &str, settled: &Watermark) -> String {
     out
 }
 
-/// What a commit of this offset means for the cursor `id`. `None`: it is another cursor's.
+/// Reads the metadata of a commit of this offset for the cursor `id`. `None`: it is another cursor's.
 pub(crate) fn read(id: &str, offset: u64, metadata: &str) -> Option<Watermark> {
     let mut settled = Watermark::new(Offset(offset));
-    let mut parts = metadata.splitn(3, ' ');
-    if parts.next() != Some(VERSION) {
+    let mut split = metadata.splitn(3, ' ');
+    if split.next() != Some(VERSION) {
         return Some(settled);
     }
-    if parts.next() != Some(id) {
+    if split.next() != Some(id) {
         return None;
     }
     let mut at = offset;
-    for range in parts.next().unwrap_or_default().split(',') {
+    for range in split.next().unwrap_or_default().split(',') {
         let numbers = range.split_once('+');
         let Some((gap, length)) =
             numbers.and_then(|(gap, length)| Some((gap.parse::<u64>().ok()?, length.parse::<u64>().ok()?)))
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn ranges_that_do_not_fit_are_repeated_not_lost() {
         let mut settled = Watermark::new(Offset(0));
-        for place in (1..9000).step_by(2) {
-            settled.settle(Offset(place));
+        for channel_offset in (1..9000).step_by(2) {
+            settled.settle(Offset(channel_offset));
         }
         let written = write("id", &settled);
         assert!(written.len() <= METADATA_MAX && written.len() > METADATA_MAX - 10);

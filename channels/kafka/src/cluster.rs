@@ -28,7 +28,7 @@ pub struct Cluster {
 }
 
 /// A topic to make.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct DesiredTopic<'a> {
     pub(crate) topic: &'a str,
     /// `None`: what the cluster makes by default.
     pub(crate) replication: Option<i32>,
@@ -49,6 +49,7 @@ impl Cluster {
         }))
     }
 
+    /// Returns the settings that the cluster is reached with.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -62,21 +63,21 @@ impl Cluster {
     pub(crate) fn unreachable(&self, source: KafkaError) -> OpenError {
         OpenError::Unreachable {
             servers: self.connection.bootstrap_servers.clone(),
-            said: self
+            reported: self
                 .producer
-                .said()
-                .map(|said| format!(" ({said})"))
+                .reported()
+                .map(|reported| format!(" ({reported})"))
                 .unwrap_or_default(),
             source: Box::new(source),
         }
     }
 
     /// Makes a topic; one that is there already is as good.
-    pub(crate) async fn make(&self, wanted: &Wanted<'_>) -> Result<(), OpenError> {
+    pub(crate) async fn make(&self, desired: &DesiredTopic<'_>) -> Result<(), OpenError> {
         // The broker reads -1 as its own default (KIP-464).
-        let replication = TopicReplication::Fixed(wanted.replication.unwrap_or(-1));
-        let mut topic = NewTopic::new(wanted.topic, wanted.partitions, replication);
-        for (name, value) in &wanted.settings {
+        let replication = TopicReplication::Fixed(desired.replication.unwrap_or(-1));
+        let mut topic = NewTopic::new(desired.topic, desired.partitions, replication);
+        for (name, value) in &desired.settings {
             topic = topic.set(name, value);
         }
         let made = self.admin()?.create_topics([&topic], &options()).await;
@@ -84,10 +85,10 @@ impl Cluster {
         match made.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
             Some(Err((_, code))) => Err(OpenError::NotMade {
-                topic: wanted.topic.to_owned(),
+                topic: desired.topic.to_owned(),
                 why: match code {
                     RDKafkaErrorCode::InvalidReplicationFactor => {
-                        let asked = wanted
+                        let asked = desired
                             .replication
                             .map_or_else(|| "the cluster's default".into(), |n| n.to_string());
                         format!(
@@ -132,6 +133,15 @@ impl Cluster {
             .delete_topics(&[topic], &options())
             .await
             .expect("a deleted topic");
+    }
+
+    /// As a person would, with Kafka's tools.
+    #[cfg(test)]
+    pub(crate) async fn add_partitions(&self, topic: &str, count: usize) {
+        let admin = self.admin.as_ref().expect("an open cluster");
+        let desired = rdkafka::admin::NewPartitions::new(topic, count);
+        let added = admin.create_partitions([&desired], &options()).await;
+        assert!(added.expect("an answer").iter().all(Result::is_ok), "no partitions");
     }
 
     /// A consumer group's state in Kafka's words, and how many members it has; none when there is no such group.

@@ -10,11 +10,16 @@ const CLIENT_ID: &str = "headgate";
 /// A broker that comes back is found again within this, where librdkafka would wait up to 10 s (milliseconds).
 const RECONNECT_MAX_MS: &str = "1000";
 
+/// A topic that is made, deleted or gets more partitions is noticed within this (milliseconds). librdkafka's default is five minutes:
+/// so long lay what others wrote to new partitions. More often would cost a request of each of many subscriptions.
+const REFRESH_MS: &str = "10000";
+
 /// Where a cluster is and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
+    /// Whether TLS is used, and how the client signs in.
     pub security: Security,
 }
 
@@ -25,12 +30,15 @@ pub struct Security {
     pub protocol: String,
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: Option<String>,
+    /// The user name of SASL.
     pub user: Option<String>,
+    /// The password of SASL.
     pub password: Option<String>,
     /// PEM: whom to trust instead of the system's authorities.
     pub authority: Option<String>,
     /// PEM: our certificate and its key.
     pub certificate: Option<String>,
+    /// The client's private key, PEM.
     pub key: Option<String>,
 }
 
@@ -52,13 +60,14 @@ impl Connection {
             .set("bootstrap.servers", &self.bootstrap_servers)
             .set("client.id", CLIENT_ID)
             .set("reconnect.backoff.max.ms", RECONNECT_MAX_MS)
-            // A connection that does not answer is given up and made anew, sooner than after a minute.
+            // A connection that does not answer is replaced sooner than after a minute.
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
-            // Nobody is told how this client does but by the gateway's own metrics; and what librdkafka keeps for that (KIP-714),
+            // This client is observed by the gateway's own metrics alone; and what librdkafka keeps for that (KIP-714),
             // histograms for each connection of each subscription, was the most of its memory.
             .set("enable.metrics.push", "false")
+            .set("topic.metadata.refresh.interval.ms", REFRESH_MS)
             .set_log_level(RDKafkaLogLevel::Warning);
         let security = &self.security;
         let optional = [

@@ -3,123 +3,73 @@
 //! Knows no client: [`crate::group`] brings records and saves what is settled. What a cursor has received and not settled
 //! it keeps, so that a released event comes again without the broker; beyond a bound it asks for no more.
 
+mod receipt;
+mod state;
+
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Gap, GapReason, Offset, ReadError, Seat, Settle, SettleError, Standing,
-    Watermark,
+    CursorName, CursorStatus, Delivery, GapReason, Offset, SettlementState, Watermark,
     progress::{Holder, Progress},
 };
+use channel_broker::{BrokerCursor, CursorCore, HeldSize, PAGE_BYTES};
 use event::Event;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+use self::{
+    receipt::Receipt,
+    state::{Held, Partition, State},
+};
 use crate::{
-    PAGE_BYTES,
-    place::{parts, place},
+    offset::{channel_offset, split},
     reader::Ends,
 };
 
-/// Records received and not settled beyond which no more are asked for: twice what the data plane keeps in backoff for one
-/// subscription, so that others go on while that is full.
-const HELD_MAX: usize = 8192;
-/// The same in bytes of events.
-const HELD_BYTES_MAX: usize = 24 << 20;
-
-/// Releases further ahead than this come back then: far beyond any backoff, and well inside what the clock can add.
-const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Gaps remembered at most: the newest are what a person looks at.
-const GAPS_MAX: usize = 100;
-
 /// The part of a cursor that outlives its holder.
-pub(crate) struct Shared {
-    pub(crate) name: CursorName,
+pub struct KafkaCursor {
+    core: CursorCore,
     state: Mutex<State>,
-    pub(crate) seat: Seat,
     /// Told when something was settled that a commit would save.
     pub(crate) unsaved: Notify,
-    /// Told when records may be asked for again.
-    pub(crate) room: Notify,
+    /// Makes the member's task panic.
+    #[cfg(test)]
+    pub(crate) panics: std::sync::atomic::AtomicBool,
 }
 
-struct State {
-    partitions: BTreeMap<i32, Partition>,
-    /// Where partitions stood that are not ours now, as far as we know.
-    elsewhere: BTreeMap<i32, Watermark>,
-    /// Counts assignments: a receipt of an earlier one settles nothing.
-    epoch: u64,
-    /// Who is asked first; so that no partition waits behind another for ever.
-    turn: i32,
-    holding: usize,
-    holding_bytes: usize,
-    full: bool,
-    /// The member leaves its group.
-    is_over: bool,
-    gaps: Vec<Gap>,
-}
-
-struct Partition {
-    progress: Progress<Instant>,
-    holder: Holder,
-    epoch: u64,
-    /// The offset of the next record that will be received.
-    expected: u64,
-    held: BTreeMap<u64, Held>,
-    unsaved: bool,
-}
-
-struct Held {
-    event: Event,
-    stored_at: SystemTime,
-}
-
-/// What a received record was to the cursor.
+/// How the cursor treated a received record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// It will be handed out, or was settled before.
-    Kept,
+    Held,
     /// As before; and nothing more should be asked for.
     Full,
     /// Its partition is not ours any more.
     Stray,
 }
 
-impl Shared {
+impl KafkaCursor {
     pub(crate) fn new(name: CursorName, known: BTreeMap<i32, Watermark>) -> Self {
         Self {
-            name,
+            core: CursorCore::new(name),
             state: Mutex::new(State {
                 partitions: BTreeMap::new(),
                 elsewhere: known,
                 epoch: 0,
                 turn: 0,
-                holding: 0,
-                holding_bytes: 0,
+                size: HeldSize::default(),
                 full: false,
                 is_over: false,
-                gaps: Vec::new(),
             }),
-            seat: Seat::default(),
             unsaved: Notify::new(),
-            room: Notify::new(),
+            #[cfg(test)]
+            panics: std::sync::atomic::AtomicBool::new(false),
         }
-    }
-
-    /// Becomes its holder, unless there is one: what an earlier one took and did not settle comes again.
-    pub(crate) fn hold(&self) -> bool {
-        if !self.seat.take() {
-            return false;
-        }
-        for partition in self.state.lock().partitions.values_mut() {
-            partition.holder = partition.progress.take_over();
-        }
-        true
     }
 
     /// Partitions are ours from now on, each settled so far.
@@ -140,7 +90,7 @@ impl Shared {
                 unsaved: true,
             };
             if let Some(before) = state.partitions.insert(id, partition) {
-                state.forget_held(before.held.into_values());
+                state.drop_held(before.held.into_values());
             }
         }
         drop(state);
@@ -152,12 +102,12 @@ impl Shared {
         let mut state = self.state.lock();
         for id in partitions {
             if let Some(gone) = state.partitions.remove(id) {
-                state.forget_held(gone.held.into_values());
+                state.drop_held(gone.held.into_values());
                 state.elsewhere.insert(*id, gone.progress.settled().clone());
             }
         }
         drop(state);
-        self.room.notify_one();
+        self.core.room.notify_one();
     }
 
     /// A record came. Offsets that were jumped over hold nothing for anybody: markers of transactions, or records that are
@@ -169,14 +119,9 @@ impl Shared {
             return Received::Stray;
         };
         if offset < found.expected {
-            // Offsets only count down when the topic was deleted and made anew: what is there now was never handed out.
-            tracing::warn!(cursor = %self.name, partition, offset, expected = found.expected, "the topic begins anew");
-            let lost = Gap {
-                from: place(partition, offset),
-                to: place(partition, found.expected),
-                found_at: SystemTime::now(),
-                reason: GapReason::Damage,
-            };
+            // Offsets only go back when the topic was deleted and recreated: what it has now was never handed out.
+            tracing::warn!(cursor = %self.core.name, partition, offset, expected = found.expected, "the topic begins anew");
+            let lost = missing(partition, found.progress.settled(), Offset(found.expected));
             state.epoch += 1;
             let gone = std::mem::take(&mut found.held);
             *found = Partition {
@@ -188,8 +133,10 @@ impl Shared {
                 unsaved: true,
             };
             found.holder = found.progress.take_over();
-            remember(&mut state.gaps, lost);
-            state.forget_held(gone.into_values());
+            for offsets in lost {
+                self.core.missed(offsets, GapReason::Damage);
+            }
+            state.drop_held(gone.into_values());
         }
         let Some(found) = state.partitions.get_mut(&partition) else {
             return Received::Stray;
@@ -200,12 +147,11 @@ impl Shared {
         }
         found.expected = offset + 1;
         if found.progress.settled().is_settled(Offset(offset)) {
-            return Received::Kept;
+            return Received::Held;
         }
         match event {
             Some((event, stored_at)) => {
-                state.holding += 1;
-                state.holding_bytes += event.size();
+                state.size.add(event.size());
                 found.held.insert(offset, Held { event, stored_at });
             }
             // It is dealt with elsewhere.
@@ -215,18 +161,40 @@ impl Shared {
                 self.unsaved.notify_one();
             }
         }
-        self.seat.wake();
-        if state.holding >= HELD_MAX || state.holding_bytes >= HELD_BYTES_MAX {
+        self.core.lease.wake();
+        if state.size.is_full() {
             state.full = true;
             return Received::Full;
         }
-        Received::Kept
+        Received::Held
     }
 
-    /// Says that records are gone which were not settled.
-    pub(crate) fn missed(&self, gap: Gap) {
-        tracing::warn!(cursor = %self.name, from = gap.from.0, to = gap.to.0, reason = gap.reason.as_str(), "events are gone that were not settled");
-        remember(&mut self.state.lock().gaps, gap);
+    /// Partitions of which everything that came is dealt with, and which reach further: by partition, where they go on. What lies
+    /// there is on its way, or is nothing.
+    pub(crate) fn idle(&self, ends: &[Ends]) -> Vec<(i32, u64)> {
+        let state = self.state.lock();
+        let reaches = |id: i32| usize::try_from(id).ok().and_then(|index| ends.get(index));
+        let ours = state.partitions.iter().filter(|(_, ours)| ours.held.is_empty());
+        ours.map(|(id, ours)| (*id, ours.expected))
+            .filter(|(id, expected)| reaches(*id).is_some_and(|ends| *expected < ends.high))
+            .collect()
+    }
+
+    /// There is no record from `from` up to `until`: nothing is waited for there.
+    pub(crate) fn is_void(&self, partition: i32, from: u64, until: u64) {
+        let mut state = self.state.lock();
+        let Some(ours) = state.partitions.get_mut(&partition) else {
+            return;
+        };
+        // Something came meanwhile.
+        if ours.expected != from || until <= from {
+            return;
+        }
+        ours.progress.skip(Offset(from)..Offset(until));
+        ours.expected = until;
+        ours.unsaved = true;
+        drop(state);
+        self.unsaved.notify_one();
     }
 
     /// Takes what a commit would save.
@@ -241,7 +209,7 @@ impl Shared {
             .collect()
     }
 
-    /// What is settled of these partitions, or of all, for the last commit before they go. All of it, also what was committed a
+    /// Returns what is settled in these partitions, or in all, for the last commit before they go. All of it, also what was committed a
     /// moment ago: while a group is being rearranged brokers refuse commits, and tell of it when it is too late for another.
     pub(crate) fn to_leave(&self, only: Option<&[i32]>) -> Vec<(i32, Watermark)> {
         let state = self.state.lock();
@@ -273,11 +241,7 @@ impl Shared {
         self.unsaved.notify_one();
     }
 
-    pub(crate) fn gaps(&self) -> Vec<Gap> {
-        self.state.lock().gaps.clone()
-    }
-
-    /// What is settled of each partition, ours or not.
+    /// Returns what is settled in each partition, those of other members included.
     pub(crate) fn settled(&self) -> BTreeMap<i32, Offset> {
         let state = self.state.lock();
         let elsewhere = state
@@ -291,19 +255,19 @@ impl Shared {
         elsewhere.chain(ours).collect()
     }
 
-    /// Of another member's partition only what was settled when it went away from here is known.
-    pub(crate) fn standing(&self, place: Offset) -> Option<Standing> {
-        let (partition, offset) = parts(place);
+    /// How far the cursor is with one event. In another member's partition, only what was settled when it was revoked is known.
+    pub(crate) fn settlement_state(&self, channel_offset: Offset) -> Option<SettlementState> {
+        let (partition, offset) = split(channel_offset);
         let (state, offset) = (self.state.lock(), Offset(offset));
         if let Some(ours) = state.partitions.get(&partition) {
-            return Some(ours.progress.standing(offset));
+            return Some(ours.progress.settlement_state(offset));
         }
         let known = state.elsewhere.get(&partition)?;
-        known.is_settled(offset).then_some(Standing::Settled)
+        known.is_settled(offset).then_some(SettlementState::Settled)
     }
 
-    /// The lowest place not settled, how many are not, and when the oldest of those that are held was stored.
-    pub(crate) fn status(&self, ends: &[Ends]) -> (Offset, u64, Option<SystemTime>) {
+    /// How far the cursor is, in partitions that end there.
+    pub(crate) fn status(&self, owner: Option<String>, ends: &[Ends]) -> CursorStatus {
         let state = self.state.lock();
         let (mut below, mut unsettled, mut oldest) = (None, 0, None);
         for (id, ends) in (0_i32..).zip(ends) {
@@ -313,13 +277,13 @@ impl Shared {
                 .or_else(|| state.elsewhere.get(&id))
             else {
                 unsettled += ends.high.saturating_sub(ends.low);
-                below = below.or(Some(place(id, ends.low)));
+                below = below.or(Some(channel_offset(id, ends.low)));
                 continue;
             };
             let left = settled.unsettled(Offset(ends.high).max(settled.top()));
             unsettled += left;
             if left > 0 || ends.high == 0 {
-                below = below.or(Some(place(id, settled.settled_below().0)));
+                below = below.or(Some(channel_offset(id, settled.settled_below().0)));
             }
             let first = ours
                 .and_then(|ours| ours.held.first_key_value())
@@ -327,11 +291,33 @@ impl Shared {
             oldest = [oldest, first].into_iter().flatten().min();
         }
         let last = i32::try_from(ends.len()).unwrap_or(1) - 1;
-        let all = || place(last.max(0), ends.last().map_or(0, |ends| ends.high));
-        (below.unwrap_or_else(all), unsettled, oldest)
+        let all = || channel_offset(last.max(0), ends.last().map_or(0, |ends| ends.high));
+        CursorStatus {
+            name: self.core.name.clone(),
+            owner,
+            settled_below: below.unwrap_or_else(all),
+            unsettled,
+            oldest,
+        }
+    }
+}
+
+impl BrokerCursor for KafkaCursor {
+    const MEMBER: &'static str = "consumer of Kafka";
+    /// Longer than leaving a group takes at most.
+    const END_MAX: Duration = Duration::from_secs(20);
+    const ABORTS_LATE: bool = false;
+
+    fn core(&self) -> &CursorCore {
+        &self.core
     }
 
-    /// Takes what is there; the time to look again when it is nothing.
+    fn take_over(&self) {
+        for partition in self.state.lock().partitions.values_mut() {
+            partition.holder = partition.progress.take_over();
+        }
+    }
+
     fn take(self: &Arc<Self>, max: usize) -> Result<Vec<Delivery>, Option<Instant>> {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -356,14 +342,14 @@ impl Shared {
                         break;
                     };
                     let Some(held) = partition.held.get(&next.0) else {
-                        // What is expected was received, and what is not settled is held.
+                        // Everything below `expected` was received, and is settled or held.
                         debug_assert!(false, "offset {next} of partition {id} is not settled and not held");
                         continue;
                     };
                     bytes += held.event.size();
                     own += 1;
                     let receipt = Receipt {
-                        shared: self.clone(),
+                        cursor: self.clone(),
                         partition: *id,
                         epoch: partition.epoch,
                         holder: partition.holder,
@@ -371,7 +357,7 @@ impl Shared {
                     };
                     taken.push(Delivery::new(
                         held.event.clone(),
-                        place(*id, next.0),
+                        channel_offset(*id, next.0),
                         held.stored_at,
                         partition.progress.attempts_of(next),
                         Box::new(receipt),
@@ -383,137 +369,51 @@ impl Shared {
         if taken.is_empty() { Err(due) } else { Ok(taken) }
     }
 }
-
-impl State {
-    fn forget_held(&mut self, gone: impl Iterator<Item = Held>) {
-        for held in gone {
-            self.holding -= 1;
-            self.holding_bytes -= held.event.size();
-        }
-        self.full &= !self.has_room();
-    }
-
-    /// Half empty again: partitions are not paused and resumed for single records.
-    fn has_room(&self) -> bool {
-        self.holding <= HELD_MAX / 2 && self.holding_bytes <= HELD_BYTES_MAX / 2
-    }
-}
-
-fn remember(gaps: &mut Vec<Gap>, gap: Gap) {
-    if gaps.len() >= GAPS_MAX {
-        gaps.remove(0);
-    }
-    gaps.push(gap);
-}
-
-/// The holder of a cursor.
-pub(crate) struct KafkaCursor {
-    shared: Arc<Shared>,
-}
-
-impl KafkaCursor {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-}
-
-#[async_trait]
-impl Cursor for KafkaCursor {
-    async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
-        let max = max.max(1);
-        self.shared.seat.wait_for(|| self.shared.take(max)).await
-    }
-}
-
-impl Drop for KafkaCursor {
-    fn drop(&mut self) {
-        self.shared.seat.leave();
-    }
-}
-
-struct Receipt {
-    shared: Arc<Shared>,
-    partition: i32,
-    epoch: u64,
-    holder: Holder,
-    offset: Offset,
-}
-
-impl Receipt {
-    fn with<T>(&self, act: impl FnOnce(&mut Partition) -> T) -> Option<T> {
-        let mut state = self.shared.state.lock();
-        let partition = state.partitions.get_mut(&self.partition)?;
-        (partition.epoch == self.epoch).then(|| act(partition))
-    }
-}
-
-impl Settle for Receipt {
-    fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.seat.has_ended() {
-            return Err(SettleError);
-        }
-        let mut state = self.shared.state.lock();
-        let partition = state
-            .partitions
-            .get_mut(&self.partition)
-            .filter(|found| found.epoch == self.epoch);
-        let partition = partition.ok_or(SettleError)?;
-        partition.progress.settle(self.offset);
-        partition.unsaved = true;
-        let gone = partition.held.remove(&self.offset.0);
-        let was_full = state.full;
-        state.forget_held(gone.into_iter());
-        let room = was_full && !state.full;
-        drop(state);
-        self.shared.unsaved.notify_one();
-        if room {
-            self.shared.room.notify_one();
-        }
-        Ok(())
-    }
-
-    fn release(self: Box<Self>, after: Duration) {
-        let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
-        let released = self.with(|partition| partition.progress.release(self.holder, self.offset, due));
-        if released == Some(true) {
-            self.shared.seat.wake();
-        }
-    }
-
-    fn remember(&mut self, attempts: Attempts) {
-        self.with(|partition| partition.progress.remember(self.offset, attempts));
-    }
+/// The offsets of a partition below `end` that were not settled and no longer exist.
+pub(crate) fn missing(partition: i32, settled: &Watermark, end: Offset) -> Vec<Range<Offset>> {
+    let missing = settled.open_ranges(end).into_iter();
+    missing
+        .map(|range| channel_offset(partition, range.start.0)..channel_offset(partition, range.end.0))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use channel::Attempts;
+
     use super::*;
 
     /// Proves: CH-5
     #[test]
     fn the_last_commit_says_all_that_is_settled_also_what_was_committed_a_moment_ago() {
-        let shared = Shared::new(CursorName::new("a"), BTreeMap::new());
+        let cursor = KafkaCursor::new(CursorName::new("a"), BTreeMap::new());
         let settled = |below| Watermark::new(Offset(below));
-        shared.assign([(0, settled(5)), (1, settled(9))].into());
-        assert_eq!(shared.take_unsaved().len(), 2);
-        assert_eq!(shared.take_unsaved(), []);
-        assert_eq!(shared.to_leave(Some(&[1])), [(1, settled(9))]);
-        assert_eq!(shared.to_leave(None).len(), 2);
-        shared.over();
-        assert_eq!(shared.to_leave(None), []);
+        cursor.assign([(0, settled(5)), (1, settled(9))].into());
+        assert_eq!(cursor.take_unsaved().len(), 2);
+        assert_eq!(cursor.take_unsaved(), []);
+        assert_eq!(cursor.to_leave(Some(&[1])), [(1, settled(9))]);
+        assert_eq!(cursor.to_leave(None).len(), 2);
+        cursor.over();
+        assert_eq!(cursor.to_leave(None), []);
     }
 
     /// Proves: CH-7
     #[test]
     fn of_another_members_partition_only_what_was_settled_before_is_known() {
-        let shared = Shared::new(CursorName::new("a"), BTreeMap::new());
+        let cursor = KafkaCursor::new(CursorName::new("a"), BTreeMap::new());
         let settled = |below| Watermark::new(Offset(below));
-        shared.assign([(0, settled(5)), (1, settled(9))].into());
-        let open = Some(Standing::Open(Attempts::default()));
-        let standing = |partition, offset| shared.standing(place(partition, offset));
-        assert_eq!([standing(1, 8), standing(1, 9)], [Some(Standing::Settled), open]);
-        shared.revoke(&[1]);
-        assert_eq!([standing(1, 8), standing(1, 9)], [Some(Standing::Settled), None]);
-        assert_eq!([standing(0, 5), standing(2, 0)], [open, None]);
+        cursor.assign([(0, settled(5)), (1, settled(9))].into());
+        let open = Some(SettlementState::Open(Attempts::default()));
+        let settlement_state = |partition, offset| cursor.settlement_state(channel_offset(partition, offset));
+        assert_eq!(
+            [settlement_state(1, 8), settlement_state(1, 9)],
+            [Some(SettlementState::Settled), open]
+        );
+        cursor.revoke(&[1]);
+        assert_eq!(
+            [settlement_state(1, 8), settlement_state(1, 9)],
+            [Some(SettlementState::Settled), None]
+        );
+        assert_eq!([settlement_state(0, 5), settlement_state(2, 0)], [open, None]);
     }
 }

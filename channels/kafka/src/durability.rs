@@ -1,12 +1,12 @@
-//! What a topic really promises (CONTRACT CH-8): pure, from what the broker says about it.
+//! The durability that a topic really promises (CONTRACT CH-8): pure, from what the broker reports about it.
 
 use channel::Durability;
 
-/// What was found out about a topic.
+/// The settings of a topic that decide its durability.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct TopicSettings {
     pub(crate) topic: String,
-    /// Of the partition with the fewest.
+    /// Replicas of the partition with the fewest.
     pub(crate) replicas: usize,
     pub(crate) min_insync_replicas: usize,
     pub(crate) unclean_leader_election: bool,
@@ -15,8 +15,8 @@ pub(crate) struct Facts {
 }
 
 /// The durability and, where it is less than it could be, the settings to change, most important first.
-pub(crate) fn judge(facts: &Facts) -> (Durability, Vec<String>) {
-    let Facts { topic, .. } = facts;
+pub(crate) fn judge(facts: &TopicSettings) -> (Durability, Vec<String>) {
+    let TopicSettings { topic, .. } = facts;
     let mut findings = Vec::new();
     let synced = facts.flush_messages == 1;
     if facts.replicas < 2 {
@@ -56,7 +56,7 @@ mod tests {
     /// Proves: CH-8
     #[test]
     fn each_shortfall_lowers_the_promise_and_names_its_setting() {
-        let facts = |replicas, min_insync_replicas, unclean_leader_election, flush_messages| Facts {
+        let facts = |replicas, min_insync_replicas, unclean_leader_election, flush_messages| TopicSettings {
             topic: "t".into(),
             replicas,
             min_insync_replicas,

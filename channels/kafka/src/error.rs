@@ -1,22 +1,16 @@
-//! Why a channel could not be opened, and what Kafka's errors mean for those who append and read.
+//! Why a channel could not be opened, and what Kafka's errors mean.
 
-use std::time::Duration;
-
-use channel::{AppendError, ReadError};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
-
-/// What a refused publisher is told: brokers that restart are back in seconds.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a channel could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Worth another try.
-    #[error("Kafka at {servers} cannot be reached, or refused us{said}")]
+    #[error("Kafka at {servers} cannot be reached, or refused us{reported}")]
     Unreachable {
         servers: String,
-        /// What the client said last about a connection, in brackets.
-        said: String,
+        /// The client's last report about a connection, in brackets.
+        reported: String,
         #[source]
         source: Box<KafkaError>,
     },
@@ -29,18 +23,6 @@ pub enum OpenError {
     /// The topic is there and cannot be a channel.
     #[error("topic {topic} cannot be a channel: {why}")]
     Unfit { topic: String, why: String },
-}
-
-/// Whatever went wrong while appending, with nobody's fault but the backend's.
-pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AppendError {
-    AppendError::Unavailable {
-        retry_after: RETRY_AFTER,
-        source: source.into(),
-    }
-}
-
-pub(crate) fn unreadable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
-    ReadError::Unavailable(source.into())
 }
 
 /// A blocking call's task was cancelled or panicked.

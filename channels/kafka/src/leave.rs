@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use channel::{CursorName, Watermark};
+use channel::{CursorName, Watermark, supervised};
 use rdkafka::{
     consumer::{CommitMode, Consumer, StreamConsumer},
     error::{KafkaError, KafkaResult},
@@ -37,7 +37,7 @@ pub(crate) struct Leaving {
     pub(crate) id: String,
     pub(crate) cursor: CursorName,
     pub(crate) consumer: Arc<StreamConsumer<Membership>>,
-    /// What the last commit says; nothing: there is to be none.
+    /// The last commit; empty: there is none.
     pub(crate) settled: Vec<(i32, Watermark)>,
     /// Partitions given to it that the client has no answer about yet.
     pub(crate) unanswered: Option<Vec<i32>>,
@@ -62,6 +62,7 @@ impl Leaving {
         } = self;
         // Never on a thread of the runtime: it waits for brokers.
         let dropped = tokio::task::spawn_blocking(move || drop(consumer));
+        let dropped = async { supervised::joined("closing a consumer of Kafka", cursor.as_str(), dropped.await) };
         if !in_time || timeout_at(until, dropped).await.is_err() {
             tracing::warn!(topic, %cursor, "leaving a consumer group takes long, going on without waiting");
         }
@@ -85,7 +86,7 @@ impl Leaving {
 
     /// Tells the group that this member goes. By itself the client does not where the member has no partitions (librdkafka 2.12): brokers
     /// would keep its place for [`crate::group::SESSION_MS`], partitions given to it would lie still, and as long as the group waits for it
-    /// nobody else could commit.
+    /// no other member could commit.
     ///
     /// While the group is being rearranged the client does it only afterwards, and does not say when. Hence the questions: an answer says
     /// that what was asked before has been dealt with.

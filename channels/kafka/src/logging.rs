@@ -1,4 +1,6 @@
-//! librdkafka's own log, in ours: it repeats itself while a broker is away, so its lines are for those who look for them.
+//! librdkafka's own log, in ours. It repeats itself while a broker is away, several times a second and in its own words, so its
+//! lines are for those who look for them (`--log info,librdkafka=debug`). What matters is said by [`crate::client::Health`] once an
+//! outage, and by the errors that calls give.
 
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -7,8 +9,11 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, message);
         }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::info!(target: "librdkafka", facility, message),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+        RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning
+        | RDKafkaLogLevel::Notice
+        | RDKafkaLogLevel::Info
+        | RDKafkaLogLevel::Debug => {
             tracing::debug!(target: "librdkafka", facility, message);
         }
     }

@@ -7,102 +7,40 @@
 //! No timer of ours runs: librdkafka gives up a record after 15 s. While a cluster is known to be down, one append
 //! a second is let through to find out, and the others are refused at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+mod batch;
+mod client;
+mod clients;
+mod group_commit;
+mod health;
+mod record;
+mod sends;
 
-use bytes::Bytes;
-use event::{Event, kafka_form};
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use rdkafka::{
     error::KafkaError,
-    message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{
-    client::Health,
-    clients::{Clients, Sends},
-    connection::Connection,
-    gather::{Group, Told},
+use self::{
+    batch::{Batch, BatchResult, Done, Ticket},
+    clients::Clients,
+    health::Health,
+    sends::Sends,
 };
+pub(crate) use self::{
+    clients::BATCH_BYTES,
+    group_commit::GroupCommit,
+    record::{Outgoing, WriteError, Written},
+};
+use crate::connection::Connection;
 
-/// What is under way to the broker at most, in units of 1 KiB; a record costs at least one. librdkafka's queue holds more
+/// The bound of what is under way to the broker, in units of 1 KiB; a record costs at least one. librdkafka's queue holds more
 /// of both (100 000 records, 1 GiB), so it is never full.
 const UNDER_WAY_MAX: u32 = 64 << 10;
 const UNIT: usize = 1 << 10;
-
-/// What a record has besides its event: lengths, and prefixes of its headers' names. Some 40 bytes, and 5 for each attribute.
-const FRAME: usize = 256;
-
-/// A record to write.
-pub(crate) struct Outgoing {
-    key: Option<Bytes>,
-    /// `None`: a tombstone.
-    value: Option<Bytes>,
-    headers: OwnedHeaders,
-    bytes: usize,
-}
-
-impl Outgoing {
-    pub(crate) fn event(event: &Event) -> Self {
-        let mut headers = OwnedHeaders::new_with_capacity(12);
-        for (name, value) in kafka_form::headers(event) {
-            headers = headers.insert(Header {
-                key: &name,
-                value: Some(value.as_bytes()),
-            });
-        }
-        Self {
-            key: kafka_form::key(event).map(|key| Bytes::copy_from_slice(key.as_bytes())),
-            // Without data there is no value, which only a compacted topic would take for more than that.
-            value: Some(event.data().clone()),
-            headers,
-            bytes: event.size(),
-        }
-    }
-
-    pub(crate) fn keyed(key: &[u8], value: Option<&[u8]>) -> Self {
-        Self {
-            key: Some(Bytes::copy_from_slice(key)),
-            value: value.map(Bytes::copy_from_slice),
-            headers: OwnedHeaders::new_with_capacity(0),
-            bytes: key.len() + value.map_or(0, <[u8]>::len),
-        }
-    }
-
-    /// What it takes of a request, as a rule at most, bytes.
-    pub(crate) fn size(&self) -> usize {
-        self.bytes + FRAME
-    }
-
-    #[must_use]
-    pub(crate) fn with_key(mut self, key: &[u8]) -> Self {
-        self.key = Some(Bytes::copy_from_slice(key));
-        self
-    }
-}
-
-/// Where the last record of a batch lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) partition: i32,
-    pub(crate) offset: u64,
-}
-
-/// Why a batch was not written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    #[error("Kafka is down; the last try failed: {0}")]
-    Down(String),
-    /// Some of it may have been written.
-    #[error("Kafka did not acknowledge it")]
-    Failed(#[source] KafkaError),
-    #[error("the producer was closed")]
-    Closed,
-}
 
 /// Leave to write some records.
 pub(crate) struct Admitted {
@@ -110,90 +48,10 @@ pub(crate) struct Admitted {
     permit: OwnedSemaphorePermit,
 }
 
-pub(crate) type Done = oneshot::Sender<Told>;
-
 impl Admitted {
     /// `done` is told when every record's report is in.
-    pub(crate) fn batch(self, done: Done) -> Batch {
-        Batch {
-            left: AtomicUsize::new(self.records),
-            group: None,
-            outcome: Mutex::new(Outcome {
-                last: None,
-                failed: None,
-                done: Some(done),
-                permit: Some(self.permit),
-            }),
-        }
-    }
-}
-
-/// Records that are written next to each other.
-pub(crate) struct Batch {
-    left: AtomicUsize,
-    /// Who else is waited for.
-    group: Option<Arc<Group>>,
-    outcome: Mutex<Outcome>,
-}
-
-struct Outcome {
-    last: Option<Written>,
-    failed: Option<KafkaError>,
-    done: Option<Done>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-/// What a record's report leads back to.
-pub(crate) struct Ticket {
-    batch: Arc<Batch>,
-    is_last: bool,
-}
-
-impl Ticket {
-    /// What became of its record.
-    pub(crate) fn report(&self, result: Result<Written, KafkaError>) {
-        self.batch.report(self.is_last, result);
-    }
-}
-
-impl Batch {
-    #[must_use]
-    pub(crate) fn of(mut self, group: &Arc<Group>) -> Self {
-        self.group = Some(group.clone());
-        self
-    }
-
-    fn report(&self, is_last: bool, result: Result<Written, KafkaError>) {
-        let mut outcome = self.outcome.lock();
-        match result {
-            Ok(written) if is_last => outcome.last = Some(written),
-            Ok(_) => {}
-            Err(error) => outcome.failed = Some(error),
-        }
-        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        outcome.permit = None;
-        let result = match (outcome.failed.take(), outcome.last) {
-            (None, Some(written)) => Ok(written),
-            (Some(error), _) => Err(error),
-            (None, None) => Err(KafkaError::Canceled),
-        };
-        match (outcome.done.take(), &self.group) {
-            (Some(done), Some(group)) => group.tell(done, result),
-            // The caller may have gone away.
-            (Some(done), None) => drop(done.send(result)),
-            (None, _) => {}
-        }
-    }
-}
-
-/// All its reports are in, or it was never enqueued.
-impl Drop for Batch {
-    fn drop(&mut self) {
-        if let Some(group) = &self.group {
-            group.one_less();
-        }
+    fn batch(self, done: Done) -> Batch {
+        Batch::new(self.records, self.permit, done)
     }
 }
 
@@ -218,13 +76,13 @@ impl Producer {
     }
 
     /// Why the cluster does not acknowledge now, if it does not.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    pub(crate) fn outage(&self) -> Option<String> {
         self.health.why()
     }
 
-    /// What the client said last about a connection that failed.
-    pub(crate) fn said(&self) -> Option<String> {
-        self.health.said()
+    /// The client's last report about a connection that failed.
+    pub(crate) fn reported(&self) -> Option<String> {
+        self.health.reported()
     }
 
     /// Waits until the records may be under way; refuses while the cluster is down. Cancel safe.
@@ -262,15 +120,16 @@ impl Producer {
         self.judged(result.await)
     }
 
-    /// What a batch was told. It is told nothing when the client is gone.
-    pub(crate) fn judged(&self, told: Result<Told, oneshot::error::RecvError>) -> Result<Written, WriteError> {
-        match told {
+    /// Reads the result of a batch. It has none when the client is gone, or when the task that reports it panicked.
+    pub(crate) fn judged(&self, result: Result<BatchResult, oneshot::error::RecvError>) -> Result<Written, WriteError> {
+        match result {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => {
                 self.clients.renew();
                 Err(WriteError::Failed(error))
             }
-            Err(_) => Err(WriteError::Closed),
+            Err(_) if self.clients.are_ended() => Err(WriteError::Closed),
+            Err(_) => Err(WriteError::Failed(KafkaError::Canceled)),
         }
     }
 
@@ -287,12 +146,9 @@ impl Producer {
             return;
         };
         let (count, batch) = (records.len(), Arc::new(batch));
-        let _together = self.enqueue.lock();
+        let _adjacent = self.enqueue.lock();
         for (index, record) in records.into_iter().enumerate() {
-            let ticket = Box::new(Ticket {
-                batch: batch.clone(),
-                is_last: index + 1 == count,
-            });
+            let ticket = Box::new(Ticket::new(&batch, index + 1 == count));
             let mut out = BaseRecord::with_opaque_to(topic, ticket).headers(record.headers);
             out.key = record.key.as_deref();
             out.payload = record.value.as_deref();

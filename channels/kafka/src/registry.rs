@@ -1,25 +1,25 @@
 //! Which cursors a channel has, and where each began: a compacted topic beside the events'.
 //!
-//! A consumer group alone would not do: brokers forget the commits of a group that nobody used for a week
+//! A consumer group alone would not do: brokers forget the commits of a group that was not used for a week
 //! (`offsets.retention.minutes`), and a gateway that was down that long would begin at the end and lose what came meanwhile.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use channel::{CursorName, ReadError, is_anothers};
+use channel::{CursorName, Offset, ReadError, Watermark, is_anothers};
+use channel_broker::unreadable;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster::Cluster,
-    error::unreadable,
     producer::{Outgoing, WriteError},
     table::Table,
 };
 
 /// Says that we made the topic, and may delete from it what everybody settled.
 const MADE: &str = "made";
-/// Before the name of a cursor that is nobody's.
+/// The prefix of the key of an unowned cursor.
 const CURSOR: &str = "cursor ";
-/// Before the owner and the name of one that is somebody's: who forgets his own writes to no key of another, whatever is written
+/// The prefix of the key of an owned cursor, before its owner and name. Deleting one touches no key of another owner, whatever is written
 /// at the same time.
 const OWNED: &str = "owned ";
 
@@ -28,11 +28,24 @@ const OWNED: &str = "owned ";
 pub(crate) struct Registered {
     /// Its own: a cursor that was forgotten and made again is another.
     pub(crate) id: String,
-    /// Whose it is, where that is known.
+    /// Its owner, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
     /// Where it began in each partition. One that is not named came later and is read from its first record on.
     start: BTreeMap<i32, u64>,
+    /// The content of a few partitions before that: a topic that was deleted and recreated holds something else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    before: BTreeMap<i32, Before>,
+}
+
+/// The content of a partition at the time a cursor began in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Before {
+    /// Its first offset, which only rises.
+    pub(crate) low: u64,
+    /// The offset of the last record before the cursor's beginning, and when it was stored (milliseconds since 1970).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<(u64, i64)>,
 }
 
 impl Registered {
@@ -41,15 +54,28 @@ impl Registered {
             id,
             owner: owner.map(str::to_owned),
             start,
+            before: BTreeMap::new(),
         }
+    }
+
+    #[must_use]
+    pub(crate) fn after(mut self, before: BTreeMap<i32, Before>) -> Self {
+        self.before = before;
+        self
+    }
+
+    pub(crate) fn before(&self) -> &BTreeMap<i32, Before> {
+        &self.before
     }
 
     pub(crate) fn start_of(&self, partition: i32) -> u64 {
         self.start.get(&partition).copied().unwrap_or(0)
     }
 
-    pub(crate) fn start(&self) -> &BTreeMap<i32, u64> {
-        &self.start
+    /// Everything before its beginning, as settled, by partition.
+    pub(crate) fn watermarks(&self) -> BTreeMap<i32, Watermark> {
+        let start = self.start.iter();
+        start.map(|(id, start)| (*id, Watermark::new(Offset(*start)))).collect()
     }
 }
 
@@ -61,6 +87,11 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(cluster: Arc<Cluster>, table: Arc<Table>) -> Self {
         Self { cluster, table }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn panic_once(&self) {
+        self.table.panics.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// The owner's cursor, or one that can become its.
@@ -99,15 +130,15 @@ impl Registry {
         }
     }
 
-    /// What is nobody's is this owner's from now on, with the same id: what was committed for it stays good.
+    /// Gives an unowned cursor to an owner, with the same id, so that its commits stay valid.
     pub(crate) async fn own(&self, name: &CursorName, registered: &Registered) -> Result<(), WriteError> {
         let owned = key(name, registered.owner.as_deref());
         self.put(&owned, Some(&value(registered))).await?;
-        // After it is somebody's: an end in between leaves it twice, and loses nothing.
+        // Last: a crash in between leaves it twice, and loses nothing.
         self.put(&key(name, None), None).await
     }
 
-    /// Removes the owner's cursor, or the one that is nobody's; whether one of that name is left.
+    /// Removes the owner's cursor, or the unowned one. Returns whether one of that name is left.
     pub(crate) async fn remove(&self, name: &CursorName, owner: Option<&str>) -> Result<bool, WriteError> {
         let of_name = || self.cursors().into_iter().filter(|row| row.name == *name);
         for row in of_name().filter(|row| row.registered.owner.as_deref() == owner) {
@@ -176,7 +207,7 @@ impl Row {
     }
 }
 
-/// Of the cursors of one name: the owner's, else nobody's; for nobody in particular whichever there is.
+/// Picks among the cursors of one name: the owner's, else an unowned one. Without an owner, any of them.
 fn pick(mut rows: Vec<Row>, owner: Option<&str>) -> Option<Row> {
     rows.retain(|row| !is_anothers(row.registered.owner.as_deref(), owner));
     let exact = |row: &Row| row.registered.owner.as_deref() == owner;

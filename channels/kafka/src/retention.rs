@@ -1,4 +1,5 @@
-//! What everybody settled goes after a day, where the topic is ours and keeps everything otherwise (CONTRACT CH-9).
+//! Retention: what every cursor settled is deleted after a day, in a topic that this gateway created and that keeps everything otherwise
+//! (CONTRACT CH-9).
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +13,8 @@ use crate::cluster::Cluster;
 /// Settled events can be replayed this long, as on an embedded channel.
 pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// Nothing is in a hurry, and each look costs the broker a few requests.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Nothing is in a hurry, and each round costs the broker a few requests.
+pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Up to where each partition may be deleted: below what every cursor settled, and below what was stored lately.
 pub(crate) fn deletable(

@@ -1,6 +1,6 @@
 //! A compacted topic as a table: keys with their newest values, followed as long as it is open.
 //!
-//! The topic is the one truth. A write returns when its record came back to the reader, so whoever wrote finds what they
+//! The topic is the one truth. A write returns when its record came back to the reader, so a writer finds what it
 //! wrote, and several gateways see the same. Values are kept only where they are wanted; otherwise where they lie is enough.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use channel::supervised;
 use parking_lot::Mutex;
 use rdkafka::{
     Message, Offset as KafkaOffset, TopicPartitionList,
@@ -19,17 +20,17 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     connection::Connection,
-    reader::{Ends, Quiet},
+    reader::{ASK_MAX, Ends, Quiet},
     record::{Entry, entry},
 };
 
-/// What of a key's values is kept.
+/// Which values of a key are kept.
 #[derive(Clone, Copy)]
 pub(crate) enum Values {
     /// Where the newest lies is enough.
     No,
     /// The newest; one that does not replace the one before it is taken for not written.
-    Kept { replaces: fn(&[u8], &[u8]) -> bool },
+    Newest { replaces: fn(&[u8], &[u8]) -> bool },
 }
 
 /// The newest state of a topic's keys.
@@ -39,6 +40,9 @@ pub(crate) struct Table {
     rows: Mutex<Rows>,
     /// The offset after the last record seen.
     seen: watch::Sender<u64>,
+    /// Makes the next record of the topic panic.
+    #[cfg(test)]
+    pub(crate) panics: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +54,7 @@ struct Rows {
 impl Rows {
     fn apply(&mut self, key: Arc<[u8]>, value: Option<Bytes>, offset: u64, values: Values) {
         let before = self.offset_of.get(&key).copied();
-        if let (Values::Kept { replaces }, Some(new), Some(before)) = (values, &value, before)
+        if let (Values::Newest { replaces }, Some(new), Some(before)) = (values, &value, before)
             && let Some((_, Some(old))) = self.by_offset.get(&before)
             && !replaces(old, new)
         {
@@ -62,7 +66,7 @@ impl Rows {
         }
         if let Some(value) = value {
             self.offset_of.insert(key.clone(), offset);
-            let value = matches!(values, Values::Kept { .. }).then_some(value);
+            let value = matches!(values, Values::Newest { .. }).then_some(value);
             self.by_offset.insert(offset, (key, value));
         }
     }
@@ -75,13 +79,23 @@ impl Table {
             values,
             rows: Mutex::default(),
             seen: watch::Sender::new(0),
+            #[cfg(test)]
+            panics: std::sync::atomic::AtomicBool::new(false),
         }
     }
 
     fn apply(&self, entry: Entry) {
         let Entry { key, value, offset } = entry;
+        // Also when the row panics: the record is there, and its writer must not wait for ever.
+        let _seen = supervised::at_end(|| {
+            self.seen.send_replace(offset + 1);
+        });
+        #[cfg(test)]
+        assert!(
+            !self.panics.swap(false, std::sync::atomic::Ordering::SeqCst),
+            "a test asks for it"
+        );
         self.rows.lock().apply(key.into(), value, offset, self.values);
-        self.seen.send_replace(offset + 1);
     }
 
     /// Returns when the record before `offset` was seen. Cancel safe.
@@ -139,13 +153,21 @@ impl Follower {
             .set("enable.auto.commit", "false")
             .set("allow.auto.create.topics", "false")
             .set("auto.offset.reset", "earliest")
-            // Whoever wrote waits for the record to come back.
+            // No transactions are written to tables. Asked where a topic ends, this client counts open transactions, too.
+            .set("isolation.level", "read_uncommitted")
+            // The writer waits for the record to come back.
             .set("fetch.min.bytes", "1")
             .set("queued.max.messages.kbytes", "4096");
         let consumer: Arc<StreamConsumer<Quiet>> = Arc::new(config.create_with_context(Quiet)?);
         let tables: Arc<Mutex<HashMap<String, Arc<Table>>>> = Arc::default();
         let stopped = Arc::new(Notify::new());
-        tokio::spawn(follow(consumer.clone(), tables.clone(), stopped.clone()));
+        let (own, known, ends) = (consumer.clone(), tables.clone(), stopped.clone());
+        let servers = connection.bootstrap_servers.clone();
+        tokio::spawn(async move {
+            supervised::until_done("tables of Kafka", servers, || follow(&own, &known, &ends)).await;
+            // Closing the client waits for brokers: not on a thread of the runtime.
+            tokio::task::spawn_blocking(move || drop(own));
+        });
         Ok(Self {
             consumer: Mutex::new(Some(consumer)),
             tables,
@@ -164,6 +186,16 @@ impl Follower {
             table.seen(ends.high).await;
         }
         Ok(())
+    }
+
+    /// Blocks. Where partitions end, what open transactions hold back included, by partition.
+    pub(crate) fn highs(&self, topic: &str, partitions: i32) -> KafkaResult<Vec<u64>> {
+        let consumer = self.consumer.lock().clone().ok_or(KafkaError::Canceled)?;
+        let high = |partition| {
+            let (_, high) = consumer.fetch_watermarks(topic, partition, ASK_MAX)?;
+            Ok(u64::try_from(high).unwrap_or_default())
+        };
+        (0..partitions).map(high).collect()
     }
 
     pub(crate) fn close(&self, topic: &str) {
@@ -192,15 +224,11 @@ fn assignment(topic: &str, offset: KafkaOffset) -> KafkaResult<TopicPartitionLis
     Ok(list)
 }
 
-async fn follow(
-    consumer: Arc<StreamConsumer<Quiet>>,
-    tables: Arc<Mutex<HashMap<String, Arc<Table>>>>,
-    stopped: Arc<Notify>,
-) {
+async fn follow(consumer: &StreamConsumer<Quiet>, tables: &Mutex<HashMap<String, Arc<Table>>>, stopped: &Notify) {
     loop {
         let received = tokio::select! {
             biased;
-            () = stopped.notified() => break,
+            () = stopped.notified() => return,
             received = consumer.recv() => received,
         };
         match received {
@@ -214,5 +242,4 @@ async fn follow(
             Err(error) => tracing::debug!(%error, "reading a table's topic"),
         }
     }
-    tokio::task::spawn_blocking(move || drop(consumer));
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use channel::{Channel, suite::Backend};
 use uuid::Uuid;
 
-use crate::{Cluster, Connection, KafkaChannel, Security, Settings};
+use crate::{Cluster, Connection, KafkaBroker, KafkaChannel, Security, Settings};
 
 struct Broker {
     cluster: Arc<Cluster>,
@@ -27,6 +27,7 @@ impl Broker {
                 replication: None,
                 retention: None,
                 max_event_bytes: Some((1 << 20) + (64 << 10)),
+                key_as_partition_key: true,
             },
         }
     }
@@ -35,7 +36,7 @@ impl Broker {
 #[async_trait]
 impl Backend for Broker {
     async fn open(&self) -> Arc<dyn Channel> {
-        let opened = KafkaChannel::open(self.cluster.clone(), &self.settings).await;
+        let opened = KafkaBroker::open(self.cluster.clone(), &self.settings).await;
         Arc::new(opened.expect("a channel"))
     }
 
@@ -50,6 +51,7 @@ impl Backend for Broker {
 }
 
 mod moves;
+mod topics;
 
 mod suite {
     use super::Broker;
@@ -69,7 +71,7 @@ mod suite {
 mod shared_work {
     use std::{collections::BTreeMap, time::Duration};
 
-    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, Start};
+    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, ReadError, Start};
     use event::Event;
 
     use super::*;
@@ -117,7 +119,7 @@ mod shared_work {
 
     async fn gateway(servers: &str, settings: &Settings) -> KafkaChannel {
         let broker = Broker::on(servers);
-        KafkaChannel::open(broker.cluster, settings).await.expect("a channel")
+        KafkaBroker::open(broker.cluster, settings).await.expect("a channel")
     }
 
     /// Two gateways with one subscription: both get work, and what one had in its hands when it left the other gets.
@@ -192,7 +194,7 @@ mod shared_work {
             return;
         };
         let broker = Broker::on(servers);
-        let channel = KafkaChannel::open(broker.cluster.clone(), &broker.settings)
+        let channel = KafkaBroker::open(broker.cluster.clone(), &broker.settings)
             .await
             .expect("a channel");
         let mut cursor = subscribe(&channel).await;
@@ -217,6 +219,74 @@ mod shared_work {
             let page = page(&mut cursor).await;
             count(&mut seen, &page);
             ack(page);
+        }
+        channel.close().await;
+    }
+
+    /// Proves: OP-3, CH-3
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cursor_whose_task_panics_ends_and_goes_on_when_it_is_opened_again() {
+        let Some(servers) = servers::Kafka::shared().await else {
+            return;
+        };
+        let broker = Broker::on(servers);
+        let channel = gateway(servers, &broker.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..2).await;
+        let mut held = Vec::new();
+        while held.len() < 2 {
+            held.extend(page(&mut cursor).await);
+        }
+        channel.broker().panic_in_cursor(&CursorName::new("default/s"));
+        let ended = tokio::time::timeout(PATIENCE, cursor.next(8)).await;
+        let ended = ended.expect("an end in time").map(|page| page.len());
+        assert!(matches!(ended, Err(ReadError::Closed)), "{ended:?}");
+        let first = held.remove(0);
+        let proof = Delivered::by_status(204).expect("a 2xx");
+        assert!(first.ack(Disposition::Accepted(proof)).is_err(), "nobody would save it");
+        drop((held, cursor));
+        let mut again = subscribe(&channel).await;
+        let (mut seen, deadline) = (BTreeMap::new(), tokio::time::Instant::now() + PATIENCE);
+        while seen.len() < 2 {
+            assert!(tokio::time::Instant::now() < deadline, "they did not come again");
+            let page = page(&mut again).await;
+            count(&mut seen, &page);
+            ack(page);
+        }
+        channel.close().await;
+    }
+
+    /// Proves: OP-3
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_waits_for_ever_for_a_task_of_the_channel_that_panicked() {
+        let Some(servers) = servers::Kafka::shared().await else {
+            return;
+        };
+        let broker = Broker::on(servers);
+        let channel = gateway(servers, &broker.settings).await;
+        channel.broker().panic_in_appends();
+        // Those that come at the same time wait for the same task.
+        let (one, two, three) = (append(&channel, 0..1), append(&channel, 1..2), append(&channel, 2..3));
+        tokio::time::timeout(PATIENCE, async { tokio::join!(one, two, three) })
+            .await
+            .expect("answers in time");
+        tokio::time::timeout(PATIENCE, append(&channel, 3..4))
+            .await
+            .expect("an answer in time");
+        channel.broker().panic_in_tables();
+        // A cursor is registered when its record came back.
+        let cursor = tokio::time::timeout(PATIENCE, subscribe(&channel)).await;
+        drop(cursor.expect("a cursor in time"));
+        let name = CursorName::new("default/other");
+        let other = channel.subscribe(&name, None, Start::Earliest);
+        let mut other = tokio::time::timeout(PATIENCE, other)
+            .await
+            .expect("a cursor in time")
+            .expect("a cursor");
+        let (mut seen, deadline) = (BTreeMap::new(), tokio::time::Instant::now() + PATIENCE);
+        while seen.len() < 4 {
+            assert!(tokio::time::Instant::now() < deadline, "only {seen:?} came");
+            count(&mut seen, &page(&mut other).await);
         }
         channel.close().await;
     }

@@ -6,20 +6,21 @@ use channel::Durability;
 
 use crate::{
     Settings,
-    clients::BATCH_BYTES,
-    cluster::{Cluster, Wanted},
-    durability::{Facts, judge},
+    cluster::{Cluster, DesiredTopic},
+    durability::{TopicSettings, judge},
     error::OpenError,
-    place::PARTITIONS_MAX,
+    offset::PARTITIONS_MAX,
+    producer::BATCH_BYTES,
     reader::Layout,
 };
 
-/// What a record needs beyond its event's size: batch and record heads, and what headers cost more than our own form, at
+/// Bytes of a record beyond its event's size: batch and record heads, and what headers cost more than our own form, at
 /// up to 256 attributes.
 const RECORD_OVERHEAD: usize = 4 << 10;
 
-/// What a letter has beyond its event: a whole table of attributes, the answer of 64 KiB in base64 among them.
-const LETTER_OVERHEAD: usize = 260 << 10;
+/// Bytes of a dead letter beyond its event: its facts, and what a record about no event keeps of it.
+const DEAD_LETTER_OVERHEAD: usize = 260 << 10;
+const _: () = assert!(DEAD_LETTER_OVERHEAD >= channel::FACTS_MAX_BYTES);
 
 /// The largest event where nothing else is said: what the memory and embedded channels take (CONTRACT IN-3).
 const EVENT_BYTES: usize = 32 << 20;
@@ -28,17 +29,17 @@ const EVENT_BYTES: usize = 32 << 20;
 const NAME_MAX: usize = 249;
 
 /// After each channel's topic; the longest of them counts for the name's bound.
-const LETTERS: &str = ".dead-letters";
+const DEAD_LETTERS: &str = ".dead-letters";
 const CURSORS: &str = ".cursors";
 
 /// A topic as it was found or made.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct TopicState {
     pub(crate) partitions: i32,
     pub(crate) durability: Durability,
-    /// What the promise falls short of, and what differs from what was asked for.
+    /// Where the promise falls short, and what differs from the settings.
     pub(crate) findings: Vec<String>,
-    /// What the topic takes.
+    /// The largest event that the topic accepts.
     pub(crate) max_event_bytes: usize,
     /// It deletes nothing by itself.
     pub(crate) keeps_all: bool,
@@ -46,8 +47,8 @@ pub(crate) struct Found {
     pub(crate) made: bool,
 }
 
-pub(crate) fn letters(topic: &str) -> String {
-    format!("{topic}{LETTERS}")
+pub(crate) fn dead_letters(topic: &str) -> String {
+    format!("{topic}{DEAD_LETTERS}")
 }
 
 pub(crate) fn cursors(topic: &str) -> String {
@@ -55,33 +56,21 @@ pub(crate) fn cursors(topic: &str) -> String {
 }
 
 /// Makes the topic of the events if there is none, and finds out what it promises.
-pub(crate) async fn events(cluster: &Cluster, wanted: &Settings) -> Result<Found, OpenError> {
-    let topic = &wanted.topic;
-    if topic.len() + LETTERS.len() > NAME_MAX {
+pub(crate) async fn events(cluster: &Cluster, desired: &Settings) -> Result<TopicState, OpenError> {
+    let topic = &desired.topic;
+    if topic.len() + DEAD_LETTERS.len() > NAME_MAX {
         return Err(unfit(
             topic,
-            format!("its name is longer than {} letters", NAME_MAX - LETTERS.len()),
+            format!("its name is longer than {} letters", NAME_MAX - DEAD_LETTERS.len()),
         ));
     }
     let mut made = false;
     let layout = match layout(cluster, topic).await? {
         Some(layout) => layout,
         None => {
-            let bytes = wanted.max_event_bytes.unwrap_or(EVENT_BYTES).max(BATCH_BYTES) + RECORD_OVERHEAD;
-            let retention = wanted
-                .retention
-                .map_or(-1, |time| i64::try_from(time.as_millis()).unwrap_or(-1));
-            let settings = vec![
-                ("cleanup.policy", "delete".to_owned()),
-                ("max.message.bytes", bytes.to_string()),
-                ("retention.ms", retention.to_string()),
-                ("retention.bytes", "-1".to_owned()),
-                // Start by time and `storedAt` are about when the channel got it, whatever a producer's clock says.
-                ("message.timestamp.type", "LogAppendTime".to_owned()),
-            ];
-            let partitions = wanted.partitions.unwrap_or(1);
             made = true;
-            make(cluster, wanted, topic, partitions, settings).await?
+            let partitions = desired.partitions.unwrap_or(1);
+            make(cluster, desired, topic, partitions, events_settings(desired)).await?
         }
     };
     let settings = cluster.settings(topic).await?;
@@ -105,7 +94,7 @@ pub(crate) async fn events(cluster: &Cluster, wanted: &Settings) -> Result<Found
     if partitions > PARTITIONS_MAX {
         return Err(unfit(topic, format!("it has more than {PARTITIONS_MAX} partitions")));
     }
-    let facts = Facts {
+    let facts = TopicSettings {
         topic: topic.clone(),
         replicas: layout.replicas.iter().copied().min().unwrap_or(0),
         min_insync_replicas: setting("min.insync.replicas").parse().unwrap_or(1),
@@ -115,14 +104,14 @@ pub(crate) async fn events(cluster: &Cluster, wanted: &Settings) -> Result<Found
     let (durability, mut findings) = judge(&facts);
     let retention: i64 = setting("retention.ms").parse().unwrap_or(-1);
     let bytes: i64 = setting("retention.bytes").parse().unwrap_or(-1);
-    findings.extend(differences(wanted, partitions, &facts, retention));
+    findings.extend(differences(desired, partitions, &facts, retention));
     if bytes >= 0 {
         findings.push(format!(
             "topic {topic} has retention.bytes {bytes}: the oldest events go when a partition is larger, settled or not; set it to -1"
         ));
     }
     let fits = max_message - RECORD_OVERHEAD;
-    Ok(Found {
+    Ok(TopicState {
         partitions,
         durability,
         findings,
@@ -132,10 +121,26 @@ pub(crate) async fn events(cluster: &Cluster, wanted: &Settings) -> Result<Found
     })
 }
 
+/// The settings of a topic of events that we make.
+fn events_settings(desired: &Settings) -> Vec<(&'static str, String)> {
+    let bytes = desired.max_event_bytes.unwrap_or(EVENT_BYTES).max(BATCH_BYTES) + RECORD_OVERHEAD;
+    let retention = desired
+        .retention
+        .map_or(-1, |time| i64::try_from(time.as_millis()).unwrap_or(-1));
+    vec![
+        ("cleanup.policy", "delete".to_owned()),
+        ("max.message.bytes", bytes.to_string()),
+        ("retention.ms", retention.to_string()),
+        ("retention.bytes", "-1".to_owned()),
+        // Start by time and `storedAt` are about when the channel got it, whatever a producer's clock says.
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
+    ]
+}
+
 /// Makes the topic of a table if there is none.
 pub(crate) async fn table(
     cluster: &Cluster,
-    wanted: &Settings,
+    desired: &Settings,
     topic: &str,
     max_event_bytes: usize,
 ) -> Result<(), OpenError> {
@@ -144,11 +149,11 @@ pub(crate) async fn table(
             ("cleanup.policy", "compact".to_owned()),
             (
                 "max.message.bytes",
-                (max_event_bytes.max(BATCH_BYTES) + LETTER_OVERHEAD + RECORD_OVERHEAD).to_string(),
+                (max_event_bytes.max(BATCH_BYTES) + DEAD_LETTER_OVERHEAD + RECORD_OVERHEAD).to_string(),
             ),
             ("message.timestamp.type", "LogAppendTime".to_owned()),
         ];
-        make(cluster, wanted, topic, 1, settings).await?;
+        make(cluster, desired, topic, 1, settings).await?;
         return Ok(());
     }
     let settings = cluster.settings(topic).await?;
@@ -163,14 +168,14 @@ pub(crate) async fn table(
 
 async fn make(
     cluster: &Cluster,
-    wanted: &Settings,
+    desired: &Settings,
     topic: &str,
     partitions: i32,
     settings: Vec<(&'static str, String)>,
 ) -> Result<Layout, OpenError> {
-    let new = Wanted {
+    let new = DesiredTopic {
         topic,
-        replication: wanted.replication,
+        replication: desired.replication,
         partitions,
         settings,
     };
@@ -197,22 +202,22 @@ async fn layout(cluster: &Cluster, topic: &str) -> Result<Option<Layout>, OpenEr
     Ok(found.filter(|layout| !layout.replicas.is_empty() && layout.replicas.iter().all(|replicas| *replicas > 0)))
 }
 
-/// Where an adopted topic is not what the channel's arguments say. They are said, not changed: the topic is somebody's.
-fn differences(wanted: &Settings, partitions: i32, facts: &Facts, retention: i64) -> Vec<String> {
-    let topic = &wanted.topic;
+/// Differences of an adopted topic from the channel's arguments. They are reported and not changed, because the topic has another owner.
+fn differences(desired: &Settings, partitions: i32, facts: &TopicSettings, retention: i64) -> Vec<String> {
+    let topic = &desired.topic;
     let mut findings = Vec::new();
-    if let Some(asked) = wanted.partitions.filter(|asked| *asked != partitions) {
+    if let Some(asked) = desired.partitions.filter(|asked| *asked != partitions) {
         findings.push(format!(
             "topic {topic} has {partitions} partitions, numPartitions is {asked}: change one of them (kafka-topics --alter adds partitions)"
         ));
     }
     let replicas = i32::try_from(facts.replicas).unwrap_or(i32::MAX);
-    if let Some(asked) = wanted.replication.filter(|asked| *asked != replicas) {
+    if let Some(asked) = desired.replication.filter(|asked| *asked != replicas) {
         findings.push(format!(
             "topic {topic} has {replicas} replicas, replicationFactor is {asked}: change one of them (kafka-reassign-partitions adds replicas)"
         ));
     }
-    let asked = wanted
+    let asked = desired
         .retention
         .map(|time| i64::try_from(time.as_millis()).unwrap_or(-1));
     match asked {

@@ -1,4 +1,4 @@
-//! A cursor of the memory channel: its progress under its own lock, its holder's end, and the receipts it hands out.
+//! A cursor of the memory channel: its progress under its own lock, its lease, and its receipts.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    Attempts, Cursor, CursorName, Delivery, Offset, ReadError, Seat, Settle, SettleError, Standing,
+    Attempts, Cursor, CursorLease, CursorName, Delivery, Offset, ReadError, Settle, SettleError, SettlementState,
     progress::{Holder, Progress},
 };
 use parking_lot::Mutex;
@@ -18,30 +18,30 @@ use tokio::time::Instant;
 
 use crate::{Inner, PAGE_BYTES};
 
-/// Releases further ahead than this come back then: far beyond any backoff, and well inside what the clock can add.
+/// The longest delay of a release: far beyond any backoff, and well inside what the clock can add.
 const RELEASE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The part of a cursor that outlives its holder.
-pub(crate) struct Shared {
+pub(crate) struct CursorState {
     pub(crate) name: CursorName,
     owner: OnceLock<String>,
     progress: Mutex<Progress<Instant>>,
-    /// A copy of the progress's own, read by the ring without this cursor's lock.
+    /// Mirrors the progress, so that the ring reads it without this cursor's lock.
     settled_below: AtomicU64,
-    pub(crate) seat: Seat,
+    pub(crate) lease: CursorLease,
 }
 
-impl Shared {
-    /// A new cursor, held by its maker.
+impl CursorState {
+    /// Creates a cursor whose lease is taken.
     pub(crate) fn new(name: CursorName, start: Offset) -> Self {
-        let seat = Seat::default();
-        seat.take();
+        let lease = CursorLease::default();
+        lease.take();
         Self {
             name,
             owner: OnceLock::new(),
             progress: Mutex::new(Progress::new(start)),
             settled_below: AtomicU64::new(start.0),
-            seat,
+            lease,
         }
     }
 
@@ -49,7 +49,7 @@ impl Shared {
         self.owner.get().map(String::as_str)
     }
 
-    /// One of nobody becomes the owner's.
+    /// Sets the owner of a cursor that has none.
     pub(crate) fn belongs_to(&self, owner: Option<&str>) {
         if let Some(owner) = owner {
             self.owner.get_or_init(|| owner.to_owned());
@@ -60,26 +60,26 @@ impl Shared {
         Offset(self.settled_below.load(Ordering::Acquire))
     }
 
-    /// What is settled, and how many places below `next` are not.
+    /// Returns the settled prefix, and how many offsets below `next` are unsettled.
     pub(crate) fn status(&self, next: Offset) -> (Offset, u64) {
         let progress = self.progress.lock();
         (progress.settled().settled_below(), progress.settled().unsettled(next))
     }
 
-    pub(crate) fn standing(&self, place: Offset) -> Standing {
-        self.progress.lock().standing(place)
+    pub(crate) fn settlement_state(&self, offset: Offset) -> SettlementState {
+        self.progress.lock().settlement_state(offset)
     }
 }
 
 /// The holder of a cursor.
 pub(crate) struct MemoryCursor {
     channel: Arc<Inner>,
-    shared: Arc<Shared>,
+    shared: Arc<CursorState>,
     holder: Holder,
 }
 
 impl MemoryCursor {
-    pub(crate) fn new(channel: Arc<Inner>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(channel: Arc<Inner>, shared: Arc<CursorState>) -> Self {
         let holder = shared.progress.lock().take_over();
         Self {
             channel,
@@ -88,18 +88,18 @@ impl MemoryCursor {
         }
     }
 
-    /// Takes what is there; the time to look again when it is nothing.
+    /// Takes the events that are due; if there are none, the time to poll again.
     fn take(&self, max: usize) -> Result<Vec<Delivery>, Option<Instant>> {
         let mut progress = self.shared.progress.lock();
         let ring = self.channel.ring.lock();
         let (mut bytes, mut taken) = (0, Vec::new());
         while taken.len() < max && bytes < PAGE_BYTES {
-            let Some(place) = progress.take(Instant::now, ring.next()) else {
+            let Some(offset) = progress.take(Instant::now, ring.next()) else {
                 break;
             };
-            let Some((event, stored_at)) = ring.event(place) else {
-                // The ring keeps everything from the slowest cursor on, so an unsettled place is always held.
-                debug_assert!(false, "place {place} is not settled and not held");
+            let Some((event, stored_at)) = ring.event(offset) else {
+                // The ring keeps everything from the slowest cursor on, so it holds every unsettled offset.
+                debug_assert!(false, "offset {offset} is unsettled and not held");
                 continue;
             };
             bytes += event.size();
@@ -107,13 +107,13 @@ impl MemoryCursor {
                 channel: self.channel.clone(),
                 shared: self.shared.clone(),
                 holder: self.holder,
-                place,
+                offset,
             };
             taken.push(Delivery::new(
                 event.clone(),
-                place,
+                offset,
                 stored_at,
-                progress.attempts_of(place),
+                progress.attempts_of(offset),
                 Box::new(receipt),
             ));
         }
@@ -129,32 +129,32 @@ impl MemoryCursor {
 impl Cursor for MemoryCursor {
     async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
         let max = max.max(1);
-        self.shared.seat.wait_for(|| self.take(max)).await
+        self.shared.lease.wait_for(|| self.take(max)).await
     }
 }
 
 impl Drop for MemoryCursor {
     fn drop(&mut self) {
-        self.shared.seat.leave();
+        self.shared.lease.leave();
     }
 }
 
 struct Receipt {
     channel: Arc<Inner>,
-    shared: Arc<Shared>,
+    shared: Arc<CursorState>,
     holder: Holder,
-    place: Offset,
+    offset: Offset,
 }
 
 impl Settle for Receipt {
     fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        if self.shared.seat.has_ended() {
+        if self.shared.lease.has_ended() {
             return Err(SettleError);
         }
         let before = {
             let mut progress = self.shared.progress.lock();
             let before = progress.settled().settled_below();
-            if !progress.settle(self.place) {
+            if !progress.settle(self.offset) {
                 return Ok(());
             }
             self.shared
@@ -168,12 +168,12 @@ impl Settle for Receipt {
 
     fn release(self: Box<Self>, after: Duration) {
         let due = (!after.is_zero()).then(|| Instant::now() + after.min(RELEASE_MAX));
-        if self.shared.progress.lock().release(self.holder, self.place, due) {
-            self.shared.seat.wake();
+        if self.shared.progress.lock().release(self.holder, self.offset, due) {
+            self.shared.lease.wake();
         }
     }
 
     fn remember(&mut self, attempts: Attempts) {
-        self.shared.progress.lock().remember(self.place, attempts);
+        self.shared.progress.lock().remember(self.offset, attempts);
     }
 }

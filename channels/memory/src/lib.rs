@@ -1,16 +1,19 @@
-//! A channel in memory: events live in a ring from the slowest cursor on, as long as this process.
+//! A channel in memory: a ring of events from the slowest cursor on. It lives as long as the process.
 //!
-//! It promises `Process` and no replay: what every cursor settled is gone at once, and with no cursor nothing is kept.
-//! It is bounded in events and in bytes; full, it refuses (CONTRACT CH-9) and never discards.
+//! It promises `Process` and no replay: events that every cursor settled are gone at once, and without a cursor
+//! nothing is kept. A [`watch`] receives each event as it is stored. The channel is bounded in events and in bytes;
+//! when full, it refuses (CONTRACT CH-9) and never discards.
 //!
-//! Cost is the point. An append takes one short lock and wakes a cursor only when it sleeps; a cursor takes many events
-//! under one lock, sharing their bytes; a settlement locks its own cursor, and the ring only when the slowest cursor
-//! moved. A publisher is held up briefly by a full ring rather than refused at once, but only while waiting helps:
+//! It is built to be cheap. An append takes one short lock and wakes only cursors that sleep. A cursor takes many
+//! events under one lock, sharing their bytes. A settlement locks its own cursor, and the ring only if the slowest
+//! cursor moved. A full ring delays a publisher briefly instead of refusing it at once, but only while waiting helps:
 //! see [`ring::Ring::admit`].
 
+mod budget;
 mod cursor;
-mod letters;
+mod dead_letters;
 mod ring;
+mod watch;
 
 use std::{
     ops::Range,
@@ -23,37 +26,40 @@ use std::{
 
 use async_trait::async_trait;
 use channel::{
-    AppendError, Channel, Cursor, CursorName, CursorStatus, Depth, Durability, Letters, Offset, Promises, ReadError,
-    Record, Standing, Start, Stored,
+    AppendError, Channel, Cursor, CursorName, CursorStatus, DeadLetterLog, Depth, Durability, Offset, Promises,
+    ReadError, Record, SettlementState, Start, Stored, Watch,
 };
 use event::Event;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::timeout_at};
 
+pub use crate::budget::Budget;
 use crate::{
-    cursor::{MemoryCursor, Shared},
-    letters::MemoryLetters,
+    cursor::{CursorState, MemoryCursor},
+    dead_letters::MemoryDeadLetters,
     ring::{Admission, Ring},
+    watch::MemoryWatch,
 };
 
 /// How long an append waits for space before it is refused. Long enough for a subscriber that keeps up on average to
-/// make room (at 20 000 events/s, a thousand places), short beside any publisher's timeout.
+/// make room (a thousand events at 20 000 events/s), short beside any publisher's timeout.
 const SPACE_WAIT: Duration = Duration::from_millis(50);
 
-/// What a refused publisher is told: enough for a tenth of the ring to drain at a modest rate.
+/// Retry delay for a refused publisher: enough for a tenth of the ring to drain at a modest rate.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Sum of sizes one `next` or `read` returns: a batch of large events must not hold a second copy of the ring's bound.
+/// Bytes of events that one `next` or `read` returns at most: a page of large events must not double the ring's
+/// memory.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Sizes of a memory channel.
+/// Bounds of a memory channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Events held at most.
     pub capacity: usize,
     /// Bytes of events held at most.
     pub max_bytes: usize,
-    /// Largest event taken, in bytes of attributes and data together; at most [`Settings::EVENT_BYTES_MAX`].
+    /// Largest event accepted, in bytes of attributes and data together; at most [`Settings::EVENT_BYTES_MAX`].
     pub max_event_bytes: usize,
 }
 
@@ -77,7 +83,7 @@ impl Default for Settings {
 /// A channel in memory.
 pub struct MemoryChannel {
     inner: Arc<Inner>,
-    letters: MemoryLetters,
+    dead_letters: MemoryDeadLetters,
 }
 
 pub(crate) struct Inner {
@@ -85,16 +91,22 @@ pub(crate) struct Inner {
     /// Appends waiting for space, woken one by one so that they are served in order.
     space: Notify,
     waiting: AtomicUsize,
-    /// Readers without a cursor, waiting for something new.
+    /// Readers without a cursor, waiting for a new event.
     grown: Notify,
     watching: AtomicUsize,
     max_event_bytes: AtomicUsize,
 }
 
 impl MemoryChannel {
+    /// Creates a channel with a memory budget of its own.
     pub fn new(settings: Settings) -> Self {
+        Self::within(settings, &Budget::default())
+    }
+
+    /// Creates a channel that shares a memory budget.
+    pub fn within(settings: Settings, budget: &Budget) -> Self {
         let inner = Inner {
-            ring: Mutex::new(Ring::new(settings)),
+            ring: Mutex::new(Ring::new(settings, budget.account())),
             space: Notify::new(),
             waiting: AtomicUsize::new(0),
             grown: Notify::new(),
@@ -103,16 +115,16 @@ impl MemoryChannel {
         };
         Self {
             inner: Arc::new(inner),
-            letters: MemoryLetters::default(),
+            dead_letters: MemoryDeadLetters::new(budget.account()),
         }
     }
 
-    /// After [`Channel::close`].
+    /// Whether [`Channel::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.inner.ring.lock().closed
     }
 
-    /// Changes the sizes of a channel in use. A smaller bound refuses new events until the ring fits; nothing held is
+    /// Changes the bounds of an open channel. A smaller bound refuses new events until the ring fits; nothing held is
     /// dropped.
     pub fn configure(&self, settings: Settings) {
         self.inner.max_event_bytes.store(
@@ -120,55 +132,55 @@ impl MemoryChannel {
             Ordering::Relaxed,
         );
         self.inner.ring.lock().configure(settings);
-        self.inner.pass_space_on();
+        self.inner.wake_next_append();
     }
 
-    /// Events accepted while there was no cursor: stored nowhere, delivered to nobody, as with any subscription made
-    /// after the fact.
+    /// Events accepted while there was no cursor. They are stored nowhere and delivered to no subscription, because
+    /// every later one starts after them.
     pub fn unheard(&self) -> u64 {
         self.inner.ring.lock().unheard
     }
 }
 
-/// Counts a waiting task for as long as it waits, also when it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
+/// Counts a waiting task, also if it is dropped.
+struct WaitGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> WaitGuard<'a> {
     fn enter(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Inner {
-    /// A cursor's settled prefix moved away from `before`. Frees what every cursor settled, and lets a waiting append
-    /// in; only the slowest cursor, the one that stood where the ring begins, makes that worth a look.
+    /// Called when a cursor's settled prefix moved away from `before`. Frees what every cursor settled, and wakes a
+    /// waiting append. Only a move of the slowest cursor, at the beginning of the ring, can free anything.
     pub(crate) fn moved(&self, before: Offset) {
         let mut ring = self.ring.lock();
         let freed = ring.earliest() >= before && ring.trim();
         drop(ring);
         if freed {
-            self.pass_space_on();
+            self.wake_next_append();
         }
     }
 
-    fn pass_space_on(&self) {
+    fn wake_next_append(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.space.notify_one();
         }
     }
 
-    /// One attempt to append. `Ok(None)`: there is no space now, and waiting for it is worth while.
+    /// Tries to append once. `Ok(None)`: there is no space now, and waiting may help.
     fn try_append(&self, events: &[Event], bytes: usize, queued: bool) -> Result<Option<Stored>, AppendError> {
         let (last, cursors) = {
             let mut ring = self.ring.lock();
-            // Who comes now stands behind those who wait already.
+            // A new append queues behind the waiting ones.
             let crowded = !queued && self.waiting.load(Ordering::SeqCst) > 0;
             match ring.admit(events.len(), bytes) {
                 Admission::Closed => return Err(AppendError::Closed),
@@ -184,7 +196,7 @@ impl Inner {
         };
         // Outside the lock: waking a task may cost a system call.
         for cursor in &*cursors {
-            cursor.seat.wake();
+            cursor.lease.wake();
         }
         if self.watching.load(Ordering::SeqCst) > 0 {
             self.grown.notify_waiters();
@@ -193,7 +205,7 @@ impl Inner {
     }
 
     async fn wait_for_space(&self, events: &[Event], bytes: usize) -> Result<Stored, AppendError> {
-        let _waiting = Counted::enter(&self.waiting);
+        let _waiting = WaitGuard::enter(&self.waiting);
         let deadline = tokio::time::Instant::now() + SPACE_WAIT;
         let result = loop {
             let space = self.space.notified();
@@ -203,13 +215,13 @@ impl Inner {
                 Err(refused) => break Err(refused),
             }
             if timeout_at(deadline, space).await.is_err() {
-                self.ring.lock().waited_in_vain();
+                self.ring.lock().wait_timed_out();
                 break Err(AppendError::Full {
                     retry_after: RETRY_AFTER,
                 });
             }
         };
-        // What woke this one may be enough for the next.
+        // The wake-up may be enough for the next waiting append, too.
         self.space.notify_one();
         result
     }
@@ -250,27 +262,27 @@ impl Channel for MemoryChannel {
         owner: Option<&str>,
         start: Start,
     ) -> Result<Box<dyn Cursor>, ReadError> {
-        let (shared, forgotten) = self.inner.ring.lock().subscribe(name, owner, start)?;
-        if let Some(forgotten) = forgotten {
-            forgotten.seat.end();
-            self.inner.pass_space_on();
+        let (shared, deleted) = self.inner.ring.lock().subscribe(name, owner, start)?;
+        if let Some(deleted) = deleted {
+            deleted.lease.end();
+            self.inner.wake_next_append();
         }
         Ok(Box::new(MemoryCursor::new(self.inner.clone(), shared)))
     }
 
-    async fn forget(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
-        let forgotten = {
+    async fn delete(&self, name: &CursorName, owner: Option<&str>) -> Result<(), ReadError> {
+        let deleted = {
             let mut ring = self.inner.ring.lock();
             if ring.closed {
                 return Err(ReadError::Closed);
             }
-            let forgotten = ring.forget(name, owner);
+            let deleted = ring.delete(name, owner);
             ring.trim();
-            forgotten
+            deleted
         };
-        if let Some(cursor) = forgotten {
-            cursor.seat.end();
-            self.inner.pass_space_on();
+        if let Some(cursor) = deleted {
+            cursor.lease.end();
+            self.inner.wake_next_append();
         }
         Ok(())
     }
@@ -292,28 +304,29 @@ impl Channel for MemoryChannel {
             .collect())
     }
 
-    async fn stretches(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
+    async fn ranges(&self, start: Start) -> Result<Vec<Range<Offset>>, ReadError> {
         let ring = self.inner.ring.lock();
         if ring.closed {
             return Err(ReadError::Closed);
         }
-        let begin = ring.place(start);
+        let begin = ring.offset(start);
         Ok(vec![begin..ring.next().max(begin)])
     }
 
-    fn standing(&self, cursor: &CursorName, place: Offset) -> Option<Standing> {
-        // Cloned, so that the ring is free when the cursor locks itself.
+    fn settlement_state(&self, cursor: &CursorName, offset: Offset) -> Option<SettlementState> {
+        // Cloned, so that the ring is unlocked when the cursor locks itself.
         let shared = self.inner.ring.lock().cursor(cursor).cloned()?;
-        Some(shared.standing(place))
+        Some(shared.settlement_state(offset))
     }
 
     async fn grown(&self, from: Offset) {
-        let _watching = Counted::enter(&self.inner.watching);
+        let _watching = WaitGuard::enter(&self.inner.watching);
         loop {
             let grown = self.inner.grown.notified();
             {
                 let ring = self.inner.ring.lock();
-                if ring.closed || ring.next() > from {
+                // Events that no cursor keeps are not readable: there is no cursor, or all have settled them.
+                if ring.closed || ring.next() > from.max(ring.earliest()) {
                     return;
                 }
             }
@@ -321,8 +334,12 @@ impl Channel for MemoryChannel {
         }
     }
 
-    fn letters(&self) -> &dyn Letters {
-        &self.letters
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        Some(Box::new(MemoryWatch::new(self.inner.ring.lock().watch())))
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetterLog {
+        &self.dead_letters
     }
 
     fn depth(&self) -> Depth {
@@ -339,8 +356,8 @@ impl Channel for MemoryChannel {
             };
             (depth, ring.cursors())
         };
-        // A cursor that takes events locks itself and then the ring: never the other way round.
-        let status = |cursor: &Arc<Shared>| {
+        // Lock order: a cursor, then the ring. A cursor that takes events locks them in this order.
+        let status = |cursor: &Arc<CursorState>| {
             let (settled_below, unsettled) = cursor.status(depth.next);
             let oldest = (unsettled > 0)
                 .then(|| self.inner.ring.lock().stored_at(settled_below))
@@ -361,12 +378,13 @@ impl Channel for MemoryChannel {
         let cursors = {
             let mut ring = self.inner.ring.lock();
             ring.closed = true;
+            ring.end_watches();
             ring.cursors()
         };
         for cursor in &*cursors {
-            cursor.seat.end();
+            cursor.lease.end();
         }
-        self.letters.close();
+        self.dead_letters.close();
         self.inner.space.notify_waiters();
         self.inner.grown.notify_waiters();
     }

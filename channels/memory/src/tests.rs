@@ -8,7 +8,7 @@ use channel::{AppendError, Channel, CursorName, Delivered, Disposition, Start, s
 use event::Event;
 use tokio::time::Instant;
 
-use crate::{MemoryChannel, Settings};
+use crate::{Budget, MemoryChannel, Settings};
 
 struct Memory;
 
@@ -47,6 +47,46 @@ fn small(capacity: usize) -> Arc<MemoryChannel> {
         capacity,
         ..Settings::default()
     }))
+}
+
+/// Proves: CH-2, CH-9
+#[tokio::test]
+async fn a_channel_that_nobody_reads_is_refused_at_its_share_and_the_others_go_on() {
+    const EVENT: usize = 1 << 20;
+    let budget = Budget::new(8 * EVENT);
+    let open = || MemoryChannel::within(Settings::default(), &budget);
+    let (stuck, busy, late) = (open(), open(), open());
+    let name = CursorName::new("a");
+    let mut cursors = Vec::new();
+    for channel in [&stuck, &busy, &late] {
+        cursors.push(channel.subscribe(&name, None, Start::Latest).await.unwrap());
+    }
+    let mut taken = 0;
+    let refused = loop {
+        match stuck.append(&[event(EVENT - 100)]).await {
+            Ok(_) => taken += 1,
+            Err(refused) => break refused,
+        }
+        assert!(taken < 8, "more than there is");
+    };
+    assert!(matches!(refused, AppendError::Full { .. }), "{refused}");
+    assert!((2..=4).contains(&taken), "{taken}");
+    let why = stuck.depth().refusing.unwrap();
+    assert!(why.contains("--memory-budget"), "{why}");
+    assert_eq!(busy.depth().refusing, None);
+    for _ in 0..100 {
+        for (channel, cursor) in [&busy, &late].into_iter().zip(&mut cursors[1..]) {
+            let _ = channel.append(&[event(1000)]).await.unwrap();
+            settle_one(cursor).await;
+        }
+    }
+    assert!(budget.used() <= budget.total());
+    // It accepts events again once there is space, and freed memory is returned.
+    settle_one(&mut cursors[0]).await;
+    assert_eq!(stuck.depth().refusing, None);
+    let _ = stuck.append(&[event(1000)]).await.unwrap();
+    drop((cursors, stuck, busy, late));
+    assert_eq!(budget.used(), 0);
 }
 
 async fn settle_one(cursor: &mut Box<dyn channel::Cursor>) {
@@ -147,13 +187,13 @@ async fn a_full_letter_log_refuses_and_keeps_what_it_has() {
     let large = event(1 << 20);
     let mut stored = 0;
     let refused = loop {
-        match channel.letters().store(&large).await {
+        match channel.dead_letters().store(&large, &bytes::Bytes::new()).await {
             Ok(_) => stored += 1,
             Err(refused) => break refused,
         }
     };
     assert!(matches!(refused, AppendError::Full { .. }));
-    assert_eq!((stored, channel.letters().count()), (15, 15));
+    assert_eq!((stored, channel.dead_letters().count()), (15, 15));
 }
 
 /// Proves: CH-2
@@ -195,7 +235,7 @@ async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
         Some(Fault::StoredButUnavailable),
         Some(Fault::DiskFull),
     ]);
-    faulty.fail_letters([Some(Fault::Unavailable)]);
+    faulty.fail_dead_letters([Some(Fault::Unavailable)]);
     faulty.fail_reads(1);
     assert!(matches!(
         faulty.append(&[event(1)]).await,
@@ -210,14 +250,26 @@ async fn a_faulty_channel_fails_by_its_script_and_is_the_real_one_otherwise() {
         faulty.append(&[event(1)]).await,
         Err(AppendError::DiskFull { .. })
     ));
-    assert!(faulty.letters().store(&event(1)).await.is_err());
-    assert!(faulty.letters().store(&event(1)).await.is_ok());
+    assert!(
+        faulty
+            .dead_letters()
+            .store(&event(1), &bytes::Bytes::new())
+            .await
+            .is_err()
+    );
+    assert!(
+        faulty
+            .dead_letters()
+            .store(&event(1), &bytes::Bytes::new())
+            .await
+            .is_ok()
+    );
     assert!(cursor.next(10).await.is_err());
     assert_eq!(cursor.next(10).await.unwrap().len(), 2);
-    assert_eq!((faulty.depth().next.0, faulty.letters().count()), (2, 1));
+    assert_eq!((faulty.depth().next.0, faulty.dead_letters().count()), (2, 1));
 }
 
-/// Looking at a channel must never stop it: its locks are taken in one order.
+/// Reading the depth must never deadlock a channel: its locks have one order.
 ///
 /// Proves: CH-2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,8 +280,8 @@ async fn a_channel_can_be_looked_at_while_it_works() {
         .subscribe(&CursorName::new("a"), None, Start::Latest)
         .await
         .unwrap();
-    let watched = channel.clone();
-    let watcher = std::thread::spawn(move || while watched.depth().next.0 < EVENTS as u64 {});
+    let queue = channel.clone();
+    let watcher = std::thread::spawn(move || while queue.depth().next.0 < EVENTS as u64 {});
     let filled = channel.clone();
     let filler = tokio::spawn(async move {
         for _ in 0..EVENTS {

@@ -1,7 +1,7 @@
 //! Appends through the channel against the bare client with the same messages and settings, in the same run on the same server.
 //! The ratio of one by one is to the client's one by one, that of batches to the client's batches of that size.
 //!
-//! `cargo run --release -p channel-nats --example nats_throughput -- [SECONDS]`
+//! `cargo run --profile dist -p channel-nats --example nats_throughput -- [SECONDS]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people measuring")]
 
 use std::{
@@ -19,7 +19,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use channel::Channel;
-use channel_nats::{Connection, NatsChannel, Security, Server, Settings};
+use channel_nats::{Connection, NatsBroker, Security, Server, Settings};
 use event::{Event, nats_form};
 use tokio::time::Instant;
 
@@ -50,7 +50,7 @@ async fn main() {
             stream: format!("throughput-{}-{round}", std::process::id()),
             ..Settings::default()
         };
-        let channel: Arc<dyn Channel> = Arc::new(NatsChannel::open(server.clone(), &settings).await.unwrap());
+        let channel: Arc<dyn Channel> = Arc::new(NatsBroker::open(server.clone(), &settings).await.unwrap());
         let bare = bare(servers, &format!("{}-bare", settings.stream), time).await;
         line("the client, one by one", bare, bare);
         for tasks in [1, 1024] {

@@ -39,7 +39,7 @@ impl ApiError {
         }
     }
 
-    /// What was asked about is not there.
+    /// The stream or consumer does not exist.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(
             self.code(),

@@ -1,5 +1,5 @@
-//! What is remembered of events that were tried and not delivered yet (CONTRACT DL-4): a stream of its own, with the last
-//! word about each event of each cursor under a subject.
+//! The attempts of events that were tried and not delivered yet (CONTRACT DL-4): a stream of their own, with one subject for each
+//! event of each cursor.
 
 use std::{
     collections::BTreeMap,
@@ -8,24 +8,27 @@ use std::{
 
 use async_nats::jetstream::{consumer::DeliverPolicy, stream::PurgeRequest};
 use channel::Attempts;
+use channel_broker::HELD_MAX;
 use serde::{Deserialize, Serialize};
 
-use crate::{api::ApiError, connection::Server, cursor::HELD_MAX, reader};
+use crate::{api::ApiError, connection::Server, reader};
 
-/// Where a cursor's attempts are.
+/// Where the attempts of a cursor are stored.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct AttemptLog {
     pub(crate) stream: String,
     pub(crate) consumer: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Said {
+struct StoredAttempts {
     failed: u32,
     last_status: Option<u16>,
     first_at_ms: Option<u64>,
     next_at_ms: Option<u64>,
+    /// Not there in what version 0.1 wrote.
+    retry_after_ms: Option<u64>,
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -38,27 +41,31 @@ fn time(millis: u64) -> Option<SystemTime> {
 }
 
 fn encode(attempts: Attempts) -> Vec<u8> {
-    let said = Said {
+    let stored = StoredAttempts {
         failed: attempts.failed,
         last_status: attempts.last_status,
         first_at_ms: attempts.first_at.map(millis),
         next_at_ms: attempts.next_at.map(millis),
+        retry_after_ms: attempts
+            .retry_after
+            .map(|asked| u64::try_from(asked.as_millis()).unwrap_or(u64::MAX)),
     };
     // Numbers alone: cannot fail.
-    serde_json::to_vec(&said).unwrap_or_default()
+    serde_json::to_vec(&stored).unwrap_or_default()
 }
 
 fn decode(payload: &[u8]) -> Option<Attempts> {
-    let said: Said = serde_json::from_slice(payload).ok()?;
+    let stored: StoredAttempts = serde_json::from_slice(payload).ok()?;
     Some(Attempts {
-        failed: said.failed,
-        last_status: said.last_status,
-        first_at: said.first_at_ms.and_then(time),
-        next_at: said.next_at_ms.and_then(time),
+        failed: stored.failed,
+        last_status: stored.last_status,
+        first_at: stored.first_at_ms.and_then(time),
+        next_at: stored.next_at_ms.and_then(time),
+        retry_after: stored.retry_after_ms.map(Duration::from_millis),
     })
 }
 
-impl Place {
+impl AttemptLog {
     fn subject(&self, sequence: u64) -> String {
         format!("{}.{}.{sequence}", self.stream, self.consumer)
     }
@@ -68,9 +75,9 @@ impl Place {
     }
 
     /// Writes what changed without waiting for an answer; `None`: the event is settled.
-    pub(crate) async fn tell(&self, server: &Server, changed: BTreeMap<u64, Option<Attempts>>) {
+    pub(crate) async fn report(&self, server: &Server, changed: BTreeMap<u64, Option<Attempts>>) {
         for (sequence, attempts) in changed {
-            let told = match attempts {
+            let written = match attempts {
                 Some(attempts) => {
                     server
                         .client
@@ -79,7 +86,7 @@ impl Place {
                 }
                 None => server.purge_untold(&self.stream, self.subject(sequence)).await,
             };
-            if let Err(error) = told {
+            if let Err(error) = written {
                 tracing::debug!(stream = self.stream, sequence, %error, "attempts are not remembered");
             }
         }
@@ -105,10 +112,10 @@ impl Place {
         }
     }
 
-    /// What earlier holders of the cursor remembered, by the events' sequences.
+    /// Loads the attempts that earlier holders of the cursor stored, by the events' sequences.
     pub(crate) async fn load(&self, server: &Server) -> Result<BTreeMap<u64, Attempts>, reader::Fault> {
         let mut found = BTreeMap::new();
-        let see = |message: &async_nats::jetstream::Message| {
+        let visit = |message: &async_nats::jetstream::Message| {
             let sequence = message.subject.rsplit('.').next().and_then(|last| last.parse().ok());
             if let (Some(sequence), Some(attempts)) = (sequence, decode(&message.payload)) {
                 found.insert(sequence, attempts);
@@ -121,14 +128,14 @@ impl Place {
             DeliverPolicy::All,
             Some(&self.all()),
             HELD_MAX,
-            see,
+            visit,
         )
         .await?;
         Ok(found)
     }
 
-    /// Forgets all of the cursor's.
-    pub(crate) async fn forget(&self, server: &Server) -> Result<(), ApiError> {
+    /// Deletes all attempts of the cursor.
+    pub(crate) async fn delete(&self, server: &Server) -> Result<(), ApiError> {
         let request = PurgeRequest {
             filter: Some(self.all()),
             ..PurgeRequest::default()
@@ -154,10 +161,16 @@ mod tests {
                 last_status: Some(503),
                 first_at: time(1_700_000_000_123),
                 next_at: time(1_700_000_009_001),
+                retry_after: Some(Duration::from_millis(2500)),
             },
         ] {
             assert_eq!(decode(&encode(attempts)), Some(attempts));
         }
         assert_eq!(decode(b"of somebody else"), None);
+        let earlier = br#"{"failed":3,"lastStatus":503,"firstAtMs":null,"nextAtMs":null}"#;
+        assert_eq!(
+            decode(earlier).map(|attempts| (attempts.failed, attempts.retry_after)),
+            Some((3, None))
+        );
     }
 }

@@ -13,7 +13,7 @@ use rustls::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::error::OpenError;
+use crate::{error::OpenError, health::Health};
 
 /// Shows up in the server's connections.
 const CLIENT_NAME: &str = "headgate";
@@ -21,14 +21,18 @@ const CLIENT_NAME: &str = "headgate";
 /// For connecting, for a request to JetStream's API, and for an acknowledgement.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// Connecting takes this long at most, whatever the name server and the servers of the list do: time for three servers that take a
+/// connection and say nothing.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+
 /// A connection that does not answer is given up after two of these.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// A server that comes back is found again within this, where the client would wait up to 4 s.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// Appends that wait for their acknowledgement, all channels of a connection together. Their bodies are bounded by whoever
-/// appends.
+/// Appends that wait for their acknowledgement, all channels of a connection together. Their bodies are bounded by the
+/// callers.
 const UNACKNOWLEDGED_MAX: usize = 16_384;
 
 /// Where servers are and who we are there.
@@ -36,16 +40,20 @@ const UNACKNOWLEDGED_MAX: usize = 16_384;
 pub struct Connection {
     /// URLs or `host:port`, separated by commas.
     pub servers: String,
+    /// Whether TLS is used, and how the client signs in.
     pub security: Security,
 }
 
-/// Who we are: at most one of token, user, nkey and credentials.
+/// The gateway's identity: at most one of token, user, nkey and credentials.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Security {
     /// Asks for TLS even where the server does not.
     pub tls: bool,
+    /// The token of the account.
     pub token: Option<String>,
+    /// The user name.
     pub user: Option<String>,
+    /// The password of the user.
     pub password: Option<String>,
     /// The seed.
     pub nkey: Option<String>,
@@ -55,6 +63,7 @@ pub struct Security {
     pub authority: Option<String>,
     /// PEM: our certificate and its key.
     pub certificate: Option<String>,
+    /// The client's private key, PEM.
     pub key: Option<String>,
 }
 
@@ -102,17 +111,29 @@ pub struct Server {
     pub(crate) client: Client,
     pub(crate) context: jetstream::Context,
     unacknowledged: Semaphore,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Server {
-    /// Connects. Must be called inside a runtime.
+    /// Connects, within [`CONNECT_MAX`]. Must be called inside a runtime.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a connection that is dropped is closed.
     pub async fn connect(connection: Connection) -> Result<Arc<Self>, OpenError> {
-        let options = options(&connection.security)?;
+        let health = Arc::new(Health::new(connection.shown()));
+        let options = options(&connection.security, health.clone())?;
         let servers: Vec<String> = connection.servers.split(',').map(|one| one.trim().to_owned()).collect();
-        let client = options.connect(servers).await.map_err(|error| OpenError::Unreachable {
+        let unreachable = |source| OpenError::Unreachable {
             servers: connection.shown(),
-            source: error.into(),
-        })?;
+            source,
+        };
+        let client = match tokio::time::timeout(CONNECT_MAX, options.connect(servers)).await {
+            Ok(connected) => connected.map_err(|error| unreachable(error.into()))?,
+            Err(_) => {
+                let why = format!("no server answered within {} s", CONNECT_MAX.as_secs());
+                return Err(unreachable(why.into()));
+            }
+        };
         let context = ContextBuilder::new()
             .timeout(ANSWER_MAX)
             .ack_timeout(ANSWER_MAX)
@@ -124,9 +145,11 @@ impl Server {
             client,
             context,
             unacknowledged: Semaphore::new(UNACKNOWLEDGED_MAX),
+            health,
         }))
     }
 
+    /// Returns the settings that the servers are reached with.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -156,7 +179,7 @@ impl Server {
     }
 }
 
-fn options(security: &Security) -> Result<ConnectOptions, OpenError> {
+fn options(security: &Security, health: Arc<Health>) -> Result<ConnectOptions, OpenError> {
     let unusable = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Settings(error);
     let mut options = ConnectOptions::new();
     if let Some(credentials) = &security.credentials {
@@ -188,8 +211,9 @@ fn options(security: &Security) -> Result<ConnectOptions, OpenError> {
             let doubled = Duration::from_millis(50).saturating_mul(1 << attempts.min(10));
             doubled.min(RECONNECT_MAX)
         })
-        .event_callback(|event| async move {
-            tracing::debug!(%event, "connection to NATS");
+        .event_callback(move |event| {
+            let health = health.clone();
+            async move { health.reported(&event) }
         }))
 }
 
@@ -258,13 +282,38 @@ mod tests {
         assert_eq!(connection.shown(), "nats://one:4222,two,three:4222");
     }
 
+    /// Proves: CH-2
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_take_connections_and_say_nothing_are_given_up() {
+        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        // Taken, and kept without a word.
+        let mute = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                taken.push(stream);
+            }
+        });
+        let servers = (1..=4).map(|host| format!("127.0.0.{host}:{port}"));
+        let connection = Connection {
+            servers: servers.collect::<Vec<_>>().join(","),
+            security: Security::default(),
+        };
+        let begun = tokio::time::Instant::now();
+        let refused = Server::connect(connection).await.err();
+        assert!(matches!(refused, Some(OpenError::Unreachable { .. })), "{refused:?}");
+        assert!(begun.elapsed() <= CONNECT_MAX, "{:?}", begun.elapsed());
+        mute.abort();
+    }
+
     #[test]
     fn unusable_certificates_say_which() {
         let security = Security {
             authority: Some("not a certificate".into()),
             ..Security::default()
         };
-        let refused = options(&security).err().map(|error| format!("{error:?}"));
+        let health = Arc::new(Health::new(String::new()));
+        let refused = options(&security, health).err().map(|error| format!("{error:?}"));
         assert!(refused.is_some_and(|error| error.contains("ca.crt")));
     }
 }

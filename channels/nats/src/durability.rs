@@ -1,23 +1,23 @@
-//! What a stream really promises (CONTRACT CH-8): pure, from what the server says about it.
+//! The durability that a stream really promises (CONTRACT CH-8): pure, from what the server says about it.
 
 use channel::Durability;
 
-/// What was found out about a stream.
+/// The settings of a stream that decide its durability.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct StreamSettings {
     pub(crate) stream: String,
     pub(crate) replicas: usize,
     /// Storage is `file`.
     pub(crate) on_disk: bool,
-    /// `sync_interval: always` on every server that was asked; `None`: nobody could be asked.
+    /// `sync_interval: always` on every server that was asked; `None`: no server answered.
     pub(crate) synced: Option<bool>,
     /// Events go when a limit is reached: `discard: old` with the limits that are set.
     pub(crate) discards: Vec<&'static str>,
 }
 
 /// The durability and, where it is less than it could be, the settings to change, most important first.
-pub(crate) fn judge(facts: &Facts) -> (Durability, Vec<String>) {
-    let Facts { stream, .. } = facts;
+pub(crate) fn judge(facts: &StreamSettings) -> (Durability, Vec<String>) {
+    let StreamSettings { stream, .. } = facts;
     let mut findings = Vec::new();
     if !facts.on_disk {
         findings.push(format!(
@@ -62,7 +62,7 @@ mod tests {
     /// Proves: CH-8
     #[test]
     fn each_shortfall_lowers_the_promise_and_names_its_setting() {
-        let facts = |replicas, on_disk, synced, discards: &[&'static str]| Facts {
+        let facts = |replicas, on_disk, synced, discards: &[&'static str]| StreamSettings {
             stream: "s".into(),
             replicas,
             on_disk,

@@ -1,12 +1,8 @@
-//! Why a channel could not be opened, and what JetStream's errors mean for those who append and read.
+//! Why a channel could not be opened, and what JetStream answered.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use async_nats::jetstream;
-use channel::{AppendError, ReadError};
-
-/// What a refused publisher is told: servers that restart, or elect a leader, are back in seconds.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -31,19 +27,7 @@ pub enum OpenError {
     Unfit { stream: String, why: String },
 }
 
-/// Whatever went wrong while appending, with nobody's fault but the backend's.
-pub(crate) fn unavailable(source: impl Into<Source>) -> AppendError {
-    AppendError::Unavailable {
-        retry_after: RETRY_AFTER,
-        source: source.into(),
-    }
-}
-
-pub(crate) fn unreadable(source: impl Into<Source>) -> ReadError {
-    ReadError::Unavailable(source.into())
-}
-
-/// What JetStream itself answered, somewhere in the chain of an error of the client.
+/// Returns JetStream's own answer from the chain of an error of the client.
 pub(crate) fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a jetstream::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,32 +1,31 @@
 //! A channel on NATS JetStream: a stream for the events, one for the letters, one for attempts, and a durable consumer per
 //! cursor.
 //!
-//! What it promises is what the stream's replication and settings promise, found out when it is opened (CONTRACT CH-8).
+//! It promises what the stream's replication and settings promise, found out when it is opened (CONTRACT CH-8).
 //! Messages are CloudEvents in NATS' protocol binding, so other publishers and consumers share the streams.
 //!
 //! Where things are: [`Server`] is the connection that all channels share; `api` asks JetStream; `stream` makes or adopts;
-//! `publisher` writes; `consumer` is what a cursor has on the server; `cursor` is what it holds and settles; `letters` and
+//! `publisher` writes; `consumer` is what a cursor has on the server; `member` is the task that pulls from it; `cursor` is what it
+//! holds and settles; `dead_letters` and
 //! `attempts` are the streams beside; `reader` looks without leaving anything there.
 
 mod api;
 mod attempts;
-mod batches;
 mod connection;
 mod consumer;
 mod cursor;
+mod dead_letters;
 mod durability;
 mod error;
-mod letters;
+mod health;
+mod member;
 mod message;
 mod monitoring;
 mod names;
-mod nats_channel;
-mod outage;
-mod plain;
+mod nats_broker;
 mod publisher;
 mod reader;
 mod stream;
-mod together;
 mod trim;
 
 use std::time::Duration;
@@ -35,20 +34,19 @@ pub use crate::{
     connection::{Connection, Security, Server},
     error::OpenError,
     names::stream as stream_name,
-    nats_channel::NatsChannel,
+    nats_broker::{NatsBroker, NatsChannel},
 };
-
-/// Sum of sizes one `next`, `read` or `list` returns.
-const PAGE_BYTES: usize = 4 << 20;
 
 /// A channel on servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// The channel's name, for people: log lines name it.
+    pub channel: String,
     /// The events' stream; letters and attempts have it as a prefix.
     pub stream: String,
-    /// Of a stream that is made, for people.
+    /// Description of a stream that is created, for people.
     pub description: Option<String>,
-    /// Of a stream that is made, or was made by us; default 1.
+    /// Replicas of a stream that this gateway creates or created; default 1.
     pub replicas: Option<usize>,
     /// Older events go, settled or not. `None`: they go a day after everybody settled them.
     pub max_age: Option<Duration>,

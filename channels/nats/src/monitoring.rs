@@ -59,7 +59,7 @@ async fn ask(server: &Server, url: &str) -> Result<bool, Box<dyn std::error::Err
         return Err(format!("it answered {}", answer.status()).into());
     }
     let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await?.to_bytes();
-    let said: Jsz = serde_json::from_slice(&body)?;
-    let config = said.config.ok_or("it has no JetStream")?;
+    let value: Jsz = serde_json::from_slice(&body)?;
+    let config = value.config.ok_or("it has no JetStream")?;
     Ok(config.sync_always)
 }

@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 pub(crate) const NAME_MAX: usize = 200;
 
 /// After each channel's stream.
-const LETTERS: &str = "-dead-letters";
+const DEAD_LETTERS: &str = "-dead-letters";
 const ATTEMPTS: &str = "-attempts";
 
-pub(crate) fn letters(stream: &str) -> String {
-    format!("{stream}{LETTERS}")
+pub(crate) fn dead_letters(stream: &str) -> String {
+    format!("{stream}{DEAD_LETTERS}")
 }
 
 pub(crate) fn attempts(stream: &str) -> String {
@@ -32,8 +32,8 @@ pub fn stream(prefix: &str, channel: &str) -> String {
     format!("{prefix}{}", shortened(name, channel, room))
 }
 
-/// A consumer's name for a cursor of this owner: of one name each has its own, for a consumer is deleted by its name, whoever
-/// made one of that name in the meantime.
+/// The consumer's name for a cursor of this owner. Each owner has its own, because a consumer is deleted by its name, also when another
+/// owner created one meanwhile.
 pub(crate) fn owned(cursor: &str, owner: Option<&str>) -> String {
     match owner {
         Some(owner) => consumer(&format!("{cursor}/{owner}")),
@@ -41,7 +41,7 @@ pub(crate) fn owned(cursor: &str, owner: Option<&str>) -> String {
     }
 }
 
-/// A consumer's name for a cursor that is nobody's: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
+/// The consumer's name for an unowned cursor: letters, digits and `-` as they are, `/` as `_`, everything else as `=XX`. What is
 /// too long ends in a hash instead.
 pub(crate) fn consumer(cursor: &str) -> String {
     let mut name = String::with_capacity(cursor.len());
@@ -62,7 +62,7 @@ pub(crate) fn consumer(cursor: &str) -> String {
     name
 }
 
-/// Of what is too long, the beginning and a hash. At most `longest` letters, and never fewer than the hash has.
+/// Shortens a name to its beginning and a hash. At most `longest` letters, and never fewer than the hash has.
 fn shortened(mut name: String, of: &str, longest: usize) -> String {
     let hash = hex::encode(&Sha256::digest(of.as_bytes())[..16]);
     name.truncate(longest.saturating_sub(hash.len() + 1));

@@ -9,14 +9,15 @@ use async_nats::{
         consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
     },
 };
+use channel_broker::PAGE_BYTES;
 use futures_util::StreamExt;
 
-use crate::{PAGE_BYTES, connection::Server};
+use crate::connection::Server;
 
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// A consumer that its reader forgot is removed by the server after this.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+const INACTIVE_MAX: Duration = Duration::from_secs(30);
 
 /// Messages asked for at once; a page of large ones ends sooner.
 const FETCH_MAX: usize = 256;
@@ -34,7 +35,7 @@ pub(crate) async fn page(
         deliver_policy: from,
         ack_policy: AckPolicy::None,
         filter_subject: subject.unwrap_or_default().to_owned(),
-        inactive_threshold: FORGOTTEN_AFTER,
+        inactive_threshold: INACTIVE_MAX,
         memory_storage: true,
         num_replicas: 1,
         ..pull::Config::default()

@@ -16,7 +16,7 @@ use crate::{
     api::ApiError,
     connection::Server,
     consumer,
-    durability::{Facts, judge},
+    durability::{StreamSettings, judge},
     error::OpenError,
     monitoring, names,
 };
@@ -24,25 +24,26 @@ use crate::{
 /// Marks what we made: only that is trimmed and changed.
 const OURS: &str = "dev.headgate";
 
-/// What a letter has beyond its event: an answer of 64 KiB in base64 and its headers; and what headers cost more than our own
-/// form. A message of the server's `max_payload` less this is the largest event.
+/// Bytes of a dead letter beyond its event: its facts, and what headers cost more than our own form. A message of the
+/// server's `max_payload` less this is the largest event.
 const OVERHEAD: usize = 128 << 10;
+const _: () = assert!(OVERHEAD > channel::FACTS_MAX_BYTES);
 
 /// The largest event where nothing else is said: what the memory and embedded channels take (CONTRACT IN-3).
 const EVENT_BYTES: usize = 32 << 20;
 
-/// Attempts of events that nobody settled here are forgotten after this.
+/// Attempts of events that were not settled are deleted after this.
 const ATTEMPTS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A channel's stream as it was found or made.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct StreamState {
     /// Where to publish.
     pub(crate) subject: String,
     pub(crate) durability: Durability,
-    /// What the promise falls short of, and what differs from what was asked for.
+    /// Where the promise falls short, and what differs from the settings.
     pub(crate) findings: Vec<String>,
-    /// What the server takes.
+    /// The largest event that the server accepts.
     pub(crate) max_event_bytes: usize,
     /// We made it.
     pub(crate) ours: bool,
@@ -58,8 +59,8 @@ pub(crate) struct Found {
 }
 
 /// Makes the stream of the events if there is none, brings ours up to date, and finds out what it promises.
-pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, OpenError> {
-    let name = &wanted.stream;
+pub(crate) async fn events(server: &Server, desired: &Settings) -> Result<StreamState, OpenError> {
+    let name = &desired.stream;
     if name.len() > names::NAME_MAX {
         return Err(unfit(
             name,
@@ -68,13 +69,13 @@ pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, 
     }
     let info = match get(server, name).await? {
         Some(info) => info,
-        None => create(server, &config(server, wanted)).await?,
+        None => create(server, &config(server, desired)).await?,
     };
     fits(&info)?;
     let ours = info.config.metadata.contains_key(OURS);
     let mut findings = Vec::new();
     let info = if ours {
-        match update(server, wanted, &info).await {
+        match update(server, desired, &info).await {
             Ok(updated) => updated.unwrap_or(info),
             Err(why) => {
                 findings.push(why);
@@ -85,26 +86,11 @@ pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, 
         info
     };
     let config = &info.config;
-    let limits = [
-        ("max_bytes", config.max_bytes > 0),
-        ("max_msgs", config.max_messages > 0),
-        ("max_msgs_per_subject", config.max_messages_per_subject > 0),
-    ];
-    let discards = config.discard == DiscardPolicy::Old || config.max_messages_per_subject > 0;
-    let facts = Facts {
-        stream: name.clone(),
-        replicas: config.num_replicas.max(1),
-        on_disk: config.storage == StorageType::File,
-        synced: monitoring::synced(server, &wanted.monitoring_urls).await,
-        discards: limits
-            .iter()
-            .filter(|(_, set)| *set && discards)
-            .map(|(name, _)| *name)
-            .collect(),
-    };
+    let synced = monitoring::synced(server, &desired.monitoring_urls).await;
+    let facts = stream_settings(config, synced);
     let (durability, judged) = judge(&facts);
     findings.splice(0..0, judged);
-    findings.extend(differences(wanted, config, ours));
+    findings.extend(differences(desired, config, ours));
     if !consumer::pins(server) {
         findings.push(
             "this server pins no consumer to one gateway (NATS 2.11 does): run one gateway, or ordering ends between them"
@@ -113,7 +99,7 @@ pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, 
     }
     let payload = server.client.max_payload();
     let message = usize::try_from(config.max_message_size).ok().filter(|size| *size > 0);
-    Ok(Found {
+    Ok(StreamState {
         subject: subject(config),
         durability,
         findings,
@@ -132,9 +118,35 @@ pub(crate) async fn events(server: &Server, wanted: &Settings) -> Result<Found, 
     })
 }
 
+/// The settings of a stream that decide its durability.
+fn stream_settings(config: &Config, synced: Option<bool>) -> StreamSettings {
+    let limits = [
+        ("max_bytes", config.max_bytes > 0),
+        ("max_msgs", config.max_messages > 0),
+        ("max_msgs_per_subject", config.max_messages_per_subject > 0),
+    ];
+    let discards = config.discard == DiscardPolicy::Old || config.max_messages_per_subject > 0;
+    StreamSettings {
+        stream: config.name.clone(),
+        replicas: config.num_replicas.max(1),
+        on_disk: config.storage == StorageType::File,
+        synced,
+        discards: limits
+            .iter()
+            .filter(|(_, set)| *set && discards)
+            .map(|(name, _)| *name)
+            .collect(),
+    }
+}
+
 /// Makes a stream that goes along with a channel's if there is none; returns how many messages it has.
-pub(crate) async fn companion(server: &Server, name: &str, found: &Found, attempts: bool) -> Result<u64, OpenError> {
-    let wanted = Config {
+pub(crate) async fn companion(
+    server: &Server,
+    name: &str,
+    found: &StreamState,
+    attempts: bool,
+) -> Result<u64, OpenError> {
+    let desired = Config {
         name: name.to_owned(),
         subjects: vec![if attempts { format!("{name}.>") } else { name.to_owned() }],
         max_messages_per_subject: if attempts { 1 } else { -1 },
@@ -149,7 +161,7 @@ pub(crate) async fn companion(server: &Server, name: &str, found: &Found, attemp
     };
     let info = match get(server, name).await? {
         Some(info) => info,
-        None => create(server, &wanted).await?,
+        None => create(server, &desired).await?,
     };
     Ok(info.state.messages)
 }
@@ -174,21 +186,21 @@ fn plain() -> Config {
     }
 }
 
-fn config(server: &Server, wanted: &Settings) -> Config {
+fn config(server: &Server, desired: &Settings) -> Config {
     Config {
-        name: wanted.stream.clone(),
-        subjects: vec![wanted.stream.clone()],
-        description: wanted.description.clone(),
-        num_replicas: wanted.replicas.unwrap_or(1),
-        max_age: wanted.max_age.unwrap_or_default(),
-        max_bytes: bytes(wanted),
+        name: desired.stream.clone(),
+        subjects: vec![desired.stream.clone()],
+        description: desired.description.clone(),
+        num_replicas: desired.replicas.unwrap_or(1),
+        max_age: desired.max_age.unwrap_or_default(),
+        max_bytes: bytes(desired),
         allow_atomic_publish: server.is_at_least(2, 12),
         ..plain()
     }
 }
 
-fn bytes(wanted: &Settings) -> i64 {
-    wanted
+fn bytes(desired: &Settings) -> i64 {
+    desired
         .max_bytes
         .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
 }
@@ -196,7 +208,7 @@ fn bytes(wanted: &Settings) -> i64 {
 async fn create(server: &Server, config: &Config) -> Result<Info, OpenError> {
     match server.create_stream(config).await {
         Ok(info) => Ok(info),
-        // Somebody else, another gateway mostly, was first, and made it otherwise.
+        // Another gateway was first, and created it with other settings.
         Err(error) if error.code() == Some(ErrorCode::STREAM_NAME_EXIST) => {
             let found = get(server, &config.name).await?;
             found.ok_or_else(|| server.unreachable("a stream is there and then is not"))
@@ -205,28 +217,28 @@ async fn create(server: &Server, config: &Config) -> Result<Info, OpenError> {
     }
 }
 
-fn advice(code: ErrorCode, said: &str) -> String {
+fn advice(code: ErrorCode, refused: &str) -> String {
     match code {
-        ErrorCode::STREAM_SUBJECT_OVERLAP => format!("another stream has the subject already ({said})"),
+        ErrorCode::STREAM_SUBJECT_OVERLAP => format!("another stream has the subject already ({refused})"),
         ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS => {
-            format!("lower replicas or add servers ({said})")
+            format!("lower replicas or add servers ({refused})")
         }
         ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
-            format!("the account's or the server's storage does not suffice ({said})")
+            format!("the account's or the server's storage does not suffice ({refused})")
         }
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
-            format!("switch JetStream on in the server's configuration and for the account ({said})")
+            format!("switch JetStream on in the server's configuration and for the account ({refused})")
         }
-        _ => said.to_owned(),
+        _ => refused.to_owned(),
     }
 }
 
 /// Brings a stream of ours to what is asked for; `None` when it is there.
-async fn update(server: &Server, wanted: &Settings, info: &Info) -> Result<Option<Info>, String> {
+async fn update(server: &Server, desired: &Settings, info: &Info) -> Result<Option<Info>, String> {
     let mut config = info.config.clone();
-    config.num_replicas = wanted.replicas.unwrap_or(config.num_replicas);
-    config.max_age = wanted.max_age.unwrap_or_default();
-    config.max_bytes = bytes(wanted);
+    config.num_replicas = desired.replicas.unwrap_or(config.num_replicas);
+    config.max_age = desired.max_age.unwrap_or_default();
+    config.max_bytes = bytes(desired);
     config.allow_atomic_publish |= server.is_at_least(2, 12);
     if config == info.config {
         return Ok(None);
@@ -235,12 +247,12 @@ async fn update(server: &Server, wanted: &Settings, info: &Info) -> Result<Optio
     updated.map(Some).map_err(|error| {
         format!(
             "stream {} cannot be changed to what is asked for: {error}",
-            wanted.stream
+            desired.stream
         )
     })
 }
 
-/// What makes a stream no channel, whoever made it.
+/// Checks that a stream can be a channel.
 fn fits(info: &Info) -> Result<(), OpenError> {
     let config = &info.config;
     let why = if config.retention != RetentionPolicy::Limits {
@@ -257,20 +269,20 @@ fn fits(info: &Info) -> Result<(), OpenError> {
     Err(unfit(&config.name, why.to_owned()))
 }
 
-/// What was asked for and is not so.
-fn differences(wanted: &Settings, config: &Config, ours: bool) -> Vec<String> {
+/// Differences of a stream from the settings.
+fn differences(desired: &Settings, config: &Config, ours: bool) -> Vec<String> {
     let mut found = Vec::new();
-    let name = &wanted.stream;
+    let name = &desired.stream;
     if ours {
         return found;
     }
-    if let Some(replicas) = wanted.replicas.filter(|asked| *asked != config.num_replicas) {
+    if let Some(replicas) = desired.replicas.filter(|asked| *asked != config.num_replicas) {
         found.push(format!(
             "stream {name} was there before with {} replicas, {replicas} are asked for: nats stream edit {name} --replicas {replicas}",
             config.num_replicas
         ));
     }
-    if let Some(age) = wanted.max_age.filter(|asked| *asked != config.max_age) {
+    if let Some(age) = desired.max_age.filter(|asked| *asked != config.max_age) {
         found.push(format!(
             "stream {name} was there before with max_age {} s, {} s are asked for: nats stream edit {name} --max-age {}s",
             config.max_age.as_secs(),
@@ -278,15 +290,15 @@ fn differences(wanted: &Settings, config: &Config, ours: bool) -> Vec<String> {
             age.as_secs()
         ));
     }
-    if wanted.max_bytes.is_some() && bytes(wanted) != config.max_bytes {
+    if desired.max_bytes.is_some() && bytes(desired) != config.max_bytes {
         found.push(format!(
             "stream {name} was there before with max_bytes {}, {} are asked for: nats stream edit {name} --max-bytes {}",
             config.max_bytes,
-            bytes(wanted),
-            bytes(wanted)
+            bytes(desired),
+            bytes(desired)
         ));
     }
-    if let Some(asked) = wanted.max_event_bytes.filter(|_| config.max_message_size > 0)
+    if let Some(asked) = desired.max_event_bytes.filter(|_| config.max_message_size > 0)
         && usize::try_from(config.max_message_size).is_ok_and(|size| size < asked)
     {
         found.push(format!(
@@ -305,7 +317,7 @@ fn subject(config: &Config) -> String {
 }
 
 /// The largest event: what is asked for, as far as the server takes it.
-pub(crate) fn event_bytes(found: &Found, asked: Option<usize>) -> usize {
+pub(crate) fn event_bytes(found: &StreamState, asked: Option<usize>) -> usize {
     asked.unwrap_or(EVENT_BYTES).min(found.max_event_bytes)
 }
 
@@ -318,9 +330,9 @@ fn unfit(stream: &str, why: String) -> OpenError {
 
 fn refused(server: &Server, name: &str, error: ApiError) -> OpenError {
     match error {
-        ApiError::Refused(said) => OpenError::NotMade {
+        ApiError::Refused(refused) => OpenError::NotMade {
             stream: name.to_owned(),
-            why: advice(said.error_code(), &said.to_string()),
+            why: advice(refused.error_code(), &refused.to_string()),
         },
         error => server.unreachable(error),
     }

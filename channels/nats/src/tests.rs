@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use channel::{Channel, suite::Backend};
 use uuid::Uuid;
 
-use crate::{Connection, NatsChannel, Security, Server, Settings};
+use crate::{Connection, NatsBroker, NatsChannel, Security, Server, Settings};
 
 /// A stream that is full after a few hundred events.
 const SMALL: u64 = 64 << 10;
@@ -33,7 +33,7 @@ impl Stream {
     }
 
     async fn channel(&self, settings: &Settings) -> NatsChannel {
-        NatsChannel::open(self.server.clone(), settings)
+        NatsBroker::open(self.server.clone(), settings)
             .await
             .expect("a channel")
     }
@@ -73,10 +73,43 @@ mod suite {
     channel::cases!(on_a_server!());
 }
 
+/// Stands between a client and a server, until it falls silent: connections stay, nothing passes.
+struct Proxy {
+    address: String,
+    silent: tokio::sync::watch::Sender<bool>,
+}
+
+impl Proxy {
+    async fn to(server: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (silent, is_silent) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (server, mut is_silent) = (server.clone(), is_silent.clone());
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(server).await.expect("a server");
+                    tokio::select! {
+                        _ = is_silent.wait_for(|silent| *silent) => {}
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                    }
+                    std::future::pending::<()>().await;
+                    drop((client, server));
+                });
+            }
+        });
+        Self { address, silent }
+    }
+
+    fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
+}
+
 mod shared_work {
     use std::time::Duration;
 
-    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, Offset, Start};
+    use channel::{Cursor, CursorName, Delivered, Delivery, Disposition, Offset, ReadError, Start};
     use event::Event;
     use tokio::time::Instant;
 
@@ -144,6 +177,58 @@ mod shared_work {
             };
             Stream::on(servers).await
         }};
+    }
+
+    /// Proves: OP-3, CH-3
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cursor_whose_task_panics_ends_and_goes_on_when_it_is_opened_again() {
+        let stream = server!();
+        let channel = stream.channel(&stream.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..2).await;
+        let held = take(&mut cursor, 2).await;
+        channel.broker().panic_in_cursor(&CursorName::new("default/s"));
+        let ended = tokio::time::timeout(PATIENCE, cursor.next(8)).await;
+        let ended = ended.expect("an end in time").map(|page| page.len());
+        assert!(matches!(ended, Err(ReadError::Closed)), "{ended:?}");
+        drop((held, cursor));
+        let mut again = subscribe(&channel).await;
+        let taken = take(&mut again, 2).await;
+        assert_eq!(numbers(&taken), [0, 1]);
+        ack(taken);
+        channel.close().await;
+    }
+
+    /// A server that hangs blocks no caller of the channel: not a reload, not a status, not a close.
+    ///
+    /// Proves: CH-2
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_falls_silent_answers_within_bounds_for_those_who_wait() {
+        let Some(servers) = servers::Nats::shared().await else {
+            return;
+        };
+        let behind = servers.split(',').next().expect("a server");
+        let behind = behind.trim_start_matches("nats://").to_owned();
+        let silent = Proxy::to(behind).await;
+        let stream = Stream::on(&silent.address).await;
+        let channel = stream.channel(&stream.settings).await;
+        let mut cursor = subscribe(&channel).await;
+        append(&channel, 0..1).await;
+        assert_eq!(take(&mut cursor, 1).await.len(), 1);
+        silent.fall_silent();
+        let begun = Instant::now();
+        let name = CursorName::new("default/other");
+        let other = channel.subscribe(&name, None, Start::Latest);
+        assert!(matches!(other.await.map(|_| ()), Err(ReadError::Unavailable(_))));
+        let deleted = channel.delete(&CursorName::new("default/none"), None).await;
+        assert!(deleted.is_err());
+        let asked = Instant::now();
+        let depth = channel.depth();
+        assert!(asked.elapsed() < Duration::from_secs(1) && depth.cursors.len() == 1);
+        drop(cursor);
+        channel.close().await;
+        // Two questions and an end, of 10 s each.
+        assert!(begun.elapsed() < Duration::from_secs(35), "{:?}", begun.elapsed());
     }
 
     /// One gateway of two has the consumer; when it closes, the other goes on in stored order with what the first had not
@@ -247,16 +332,12 @@ mod shared_work {
                 "no append succeeded after the stream was deleted"
             );
         }
-        loop {
-            let taken = take(&mut cursor, 1).await;
-            let came = numbers(&taken);
-            ack(taken);
-            if came == [10] {
-                break;
-            }
+        // Before what is held is taken: an event that is settled is not lost.
+        while !channel.depth().gaps.iter().any(|gap| gap.from == Offset(5)) {
+            assert!(Instant::now() < deadline, "{:?}", channel.depth().gaps);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let gaps = channel.depth().gaps;
-        assert!(gaps.iter().any(|gap| gap.from == Offset(5)), "{gaps:?}");
+        assert_eq!(numbers(&take(&mut cursor, 1).await), [10]);
         channel.close().await;
     }
 
@@ -276,11 +357,29 @@ mod shared_work {
         let taken = take(&mut cursor, 2).await;
         assert_eq!(numbers(&taken), [0, 1]);
         ack(taken);
-        let letters = channel.letters().list(Offset(0), 10).await.expect("letters");
-        assert_eq!(letters.len(), 1);
-        let letter = &letters[0].event;
-        assert_eq!(letter.text("headgatereason"), Some("NotAnEvent"));
-        assert_eq!(letter.data(), &b"no event"[..]);
+        let dead_letters = channel.dead_letters().list(Offset(0), 10).await.expect("letters");
+        assert_eq!(dead_letters.len(), 1);
+        let facts = channel::DeadLetterFacts::decode(&dead_letters[0].facts).expect("facts");
+        assert_eq!((&*facts.reason, &*facts.subscription), ("NotAnEvent", "default/s"));
+        assert_eq!(dead_letters[0].event.data(), &b"no event"[..]);
+        // A message that another program writes into the stream of dead letters is counted, listed and removed as any letter.
+        let dead_letter_stream = format!("{}-dead-letters", stream.settings.stream);
+        let published = stream.server.context.publish(dead_letter_stream, "foreign".into());
+        published.await.expect("published").await.expect("stored");
+        let dead_letters = channel.dead_letters().list(Offset(0), 10).await.expect("letters");
+        assert_eq!(dead_letters.len(), 2);
+        assert_eq!(
+            (&dead_letters[1].facts[..], &dead_letters[1].event.data()[..]),
+            (&b""[..], &b"foreign"[..])
+        );
+        assert_eq!(
+            channel
+                .dead_letters()
+                .remove(&[dead_letters[1].offset])
+                .await
+                .expect("removed"),
+            1
+        );
         assert_eq!(channel.depth().unsettled, 0);
         channel.close().await;
     }
@@ -301,13 +400,13 @@ mod shared_work {
         for task in (0..TASKS).chain([0, 0]) {
             appending.spawn(append(task));
         }
-        let places: std::collections::BTreeSet<Offset> = appending.join_all().await.into_iter().collect();
+        let offsets: std::collections::BTreeSet<Offset> = appending.join_all().await.into_iter().collect();
         assert_eq!(
-            places.len(),
+            offsets.len(),
             TASKS,
-            "each its own, the repeated ones the first one's: {places:?}"
+            "each its own, the repeated ones the first one's: {offsets:?}"
         );
-        assert!(places.contains(&first));
+        assert!(offsets.contains(&first));
         let page = channel.read(Offset(0), TASKS * BATCH + 1).await.expect("a page");
         let found: Vec<usize> = page
             .iter()
@@ -320,14 +419,14 @@ mod shared_work {
                 "{batch:?}"
             );
         }
-        for last in places {
+        for last in offsets {
             let record = page.iter().find(|record| record.offset == last).expect("its place");
             assert!(record.event.id().ends_with('9'), "{last} is not the last of a batch");
         }
         channel.close().await;
     }
 
-    /// Whoever sends for others may go away in the middle: they go again, and are stored once.
+    /// The leader of a group may be dropped in the middle: the others send again, and are stored once.
     ///
     /// Proves: IN-1
     #[tokio::test(flavor = "multi_thread")]
@@ -364,10 +463,10 @@ mod shared_work {
             let channel = channel.clone();
             appending.spawn(async move { (task, channel.append(&batch(task)).await.expect("a stored batch").last()) });
         }
-        let places = appending.join_all().await;
+        let offsets = appending.join_all().await;
         let page = channel.read(Offset(0), TASKS * BATCH + 1).await.expect("a page");
         assert_eq!(page.len(), TASKS * BATCH);
-        for (task, last) in places {
+        for (task, last) in offsets {
             let end = page.iter().position(|record| record.offset == last).expect("its place");
             let found: Vec<&str> = page[end + 1 - BATCH..=end]
                 .iter()
@@ -425,7 +524,7 @@ mod shared_work {
         channel.close().await;
     }
 
-    /// What the server says about itself decides what is promised.
+    /// The server's report about itself decides what is promised.
     ///
     /// Proves: CH-8
     #[tokio::test(flavor = "multi_thread")]

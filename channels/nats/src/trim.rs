@@ -1,28 +1,28 @@
-//! What may go: events that every cursor has settled, in streams that we made.
+//! Retention: events that every cursor has settled are deleted in streams that this gateway created.
 
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::stream::PurgeRequest;
 
-use crate::{api::ApiError, connection::Server, consumer, cursor::Said, reader};
+use crate::{api::ApiError, connection::Server, consumer, reader};
 
-/// How often is looked.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// How often settled events are looked for.
+pub(crate) const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Settled events stay this long, to be read and replayed: a day, as in the other channels.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// The sequence below which every cursor has settled everything, as the server knows it; `None` when a consumer of somebody
-/// else may still want what is there.
+/// The sequence below which every cursor has settled everything, as the server reports; `None` when a consumer of another program
+/// may still need it.
 pub(crate) async fn settled_below(server: &Server, stream: &str, last: u64) -> Result<Option<u64>, ApiError> {
     let mut lowest = last + 1;
     for info in server.consumers(stream).await? {
         // One that looks at a page is no reader that waits for anything.
-        let looks = info.config.durable_name.is_none();
-        let Said { settled_below, .. } = consumer::said(&info);
+        let is_reader = info.config.durable_name.is_none();
+        let settled_below = consumer::progress(&info).settled_below;
         match consumer::cursor_of(&info) {
             Some(_) => lowest = lowest.min(settled_below),
-            None if looks => {}
+            None if is_reader => {}
             None => return Ok(None),
         }
     }

@@ -19,7 +19,7 @@ pub async fn every_event_reaches_every_cursor_once(backend: &dyn Backend) {
     }
 }
 
-/// A batch has neighbouring places in its own order; the proof names the last.
+/// A batch has neighbouring offsets in its own order; the proof names the last.
 pub async fn a_batch_is_stored_whole_and_side_by_side(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
@@ -29,9 +29,9 @@ pub async fn a_batch_is_stored_whole_and_side_by_side(backend: &dyn Backend) {
     append(&channel, 8..9).await;
     let taken = take(&mut cursor, 9).await;
     assert_eq!(numbers(&taken), (0..9).collect::<Vec<_>>());
-    let places: Vec<u64> = taken.iter().map(|delivery| delivery.offset().0).collect();
-    assert!(places.windows(2).all(|pair| pair[1] == pair[0] + 1), "{places:?}");
-    assert_eq!(stored.last().0, places[7]);
+    let offsets: Vec<u64> = taken.iter().map(|delivery| delivery.offset().0).collect();
+    assert!(offsets.windows(2).all(|pair| pair[1] == pair[0] + 1), "{offsets:?}");
+    assert_eq!(stored.last().0, offsets[7]);
 }
 
 /// One event too large refuses the batch.
@@ -107,7 +107,7 @@ pub async fn a_cursor_that_does_nothing_disturbs_no_other(backend: &dyn Backend)
 }
 
 /// Places are given in one order, and it is the order everybody reads.
-pub async fn concurrent_appends_all_arrive_in_the_order_of_their_places(backend: &dyn Backend) {
+pub async fn concurrent_appends_arrive_in_offset_order(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut cursors = [
         subscribe(&channel, "a", Start::Latest).await,
@@ -140,8 +140,8 @@ pub async fn concurrent_appends_all_arrive_in_the_order_of_their_places(backend:
     }
 }
 
-/// Each event lies where its publisher was told, and nobody else's does, whoever went away in between.
-pub async fn of_many_appends_at_once_each_has_its_own_place_also_when_some_are_dropped(backend: &dyn Backend) {
+/// Each event lies at the offset that its publisher received, and no other event does, also when publishers disconnect.
+pub async fn each_of_many_appends_has_its_own_offset(backend: &dyn Backend) {
     let channel = backend.open().await;
     // For whom they are kept.
     let _cursor = subscribe(&channel, "a", Start::Latest).await;
@@ -154,7 +154,7 @@ pub async fn of_many_appends_at_once_each_has_its_own_place_also_when_some_are_d
 /// # Panics
 /// When an event that was not dropped is not where its task was told.
 pub async fn append_many_at_once(channel: &Arc<dyn Channel>, rounds: u64, at_once: u64) -> Vec<Record> {
-    let mut places = Vec::new();
+    let mut offsets = Vec::new();
     for round in 0..rounds {
         let (mut kept, mut dropped) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
         for index in 0..at_once {
@@ -169,12 +169,12 @@ pub async fn append_many_at_once(channel: &Arc<dyn Channel>, rounds: u64, at_onc
         }
         tokio::task::yield_now().await;
         dropped.abort_all();
-        places.extend(kept.join_all().await);
+        offsets.extend(kept.join_all().await);
     }
     let max = usize::try_from(rounds * at_once).expect("a page's length") + 1;
     let page = channel.read(Offset(0), max).await.expect("a page");
-    for (appended, place) in places {
-        let record = page.iter().find(|record| record.offset == place).expect("its place");
+    for (appended, offset) in offsets {
+        let record = page.iter().find(|record| record.offset == offset).expect("its place");
         assert_eq!(number(&record.event), appended);
     }
     page
@@ -196,10 +196,10 @@ pub async fn a_closed_channel_says_so_everywhere(backend: &dyn Backend) {
         channel.subscribe(&name("b"), None, Start::Latest).await,
         Err(ReadError::Closed)
     ));
-    assert!(matches!(channel.forget(&name("a"), None).await, Err(ReadError::Closed)));
+    assert!(matches!(channel.delete(&name("a"), None).await, Err(ReadError::Closed)));
     assert!(matches!(channel.read(end, 1).await, Err(ReadError::Closed)));
     assert!(matches!(
-        channel.letters().store(&event(2)).await,
+        channel.dead_letters().store(&event(2), &bytes::Bytes::new()).await,
         Err(AppendError::Closed)
     ));
     assert!(

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{Backend, kit::*};
-use crate::{Attempts, Channel, Delivery, Offset, ReadError, Standing, Start};
+use crate::{Attempts, Channel, Delivery, Offset, ReadError, SettlementState, Start};
 
-/// What was there before the cursor is not its business.
+/// Events stored before the cursor was created are not handed to it.
 pub async fn a_cursor_from_latest_gets_only_what_comes_after(backend: &dyn Backend) {
     let channel = backend.open().await;
     let _keeps = subscribe(&channel, "keeps", Start::Latest).await;
@@ -30,8 +30,8 @@ pub async fn a_cursor_from_earliest_gets_all_that_is_kept(backend: &dyn Backend)
     idle(&mut cursor).await;
 }
 
-/// A kept place, one before everything, and one not reached yet.
-pub async fn a_cursor_from_a_place_begins_there(backend: &dyn Backend) {
+/// A kept offset, one before everything, and one not reached yet.
+pub async fn a_cursor_from_an_offset_begins_there(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
     append(&channel, 0..5).await;
@@ -77,7 +77,7 @@ pub async fn a_cursor_from_a_time_begins_with_the_first_event_stored_then(backen
 }
 
 /// Where a start lies, without a cursor: what a replay reads.
-pub async fn stretches_bound_what_is_kept_from_a_start_on(backend: &dyn Backend) {
+pub async fn ranges_bound_the_events_kept_from_a_start_on(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut keeps = subscribe(&channel, "keeps", Start::Latest).await;
     append_at_two_times(&channel).await;
@@ -85,11 +85,11 @@ pub async fn stretches_bound_what_is_kept_from_a_start_on(backend: &dyn Backend)
     let (third, time) = (taken[2].offset(), taken[3].stored_at());
     let within = async |start| {
         let mut found = Vec::new();
-        for stretch in channel.stretches(start).await.expect("stretches") {
-            let page = channel.read(stretch.start, 100).await.expect("a page");
+        for range in channel.ranges(start).await.expect("stretches") {
+            let page = channel.read(range.start, 100).await.expect("a page");
             found.extend(
                 page.iter()
-                    .filter(|record| stretch.contains(&record.offset))
+                    .filter(|record| range.contains(&record.offset))
                     .map(|record| number(&record.event)),
             );
         }
@@ -101,10 +101,7 @@ pub async fn stretches_bound_what_is_kept_from_a_start_on(backend: &dyn Backend)
     assert!(within(Start::Time(SystemTime::now() + LONG)).await.is_empty());
     assert!(within(Start::Latest).await.is_empty());
     channel.close().await;
-    assert!(matches!(
-        channel.stretches(Start::Earliest).await,
-        Err(ReadError::Closed)
-    ));
+    assert!(matches!(channel.ranges(Start::Earliest).await, Err(ReadError::Closed)));
 }
 
 /// A start is for a new cursor only.
@@ -121,8 +118,8 @@ pub async fn an_existing_cursor_goes_on_where_it_was_whatever_the_start_says(bac
     }
 }
 
-/// Forgetting ends its holder, frees the events, and the name begins anew.
-pub async fn a_forgotten_cursor_frees_what_it_held_and_begins_anew(backend: &dyn Backend) {
+/// Deleting a cursor ends its holder and frees its events; the name can be used again.
+pub async fn a_deleted_cursor_frees_its_events_and_starts_again(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut other = subscribe(&channel, "other", Start::Latest).await;
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
@@ -130,18 +127,18 @@ pub async fn a_forgotten_cursor_frees_what_it_held_and_begins_anew(backend: &dyn
     let taken = take(&mut cursor, 1).await;
     assert_eq!(drain(&mut other, 5).await, [0, 1, 2, 3, 4]);
     assert_eq!(channel.depth().unsettled, 5);
-    channel.forget(&name("a"), None).await.expect("a forgotten cursor");
+    channel.delete(&name("a"), None).await.expect("a forgotten cursor");
     assert_eq!((channel.depth().unsettled, channel.depth().cursors.len()), (0, 1));
     assert!(matches!(cursor.next(1).await, Err(ReadError::Closed)));
     drop((taken, cursor));
-    channel.forget(&name("a"), None).await.expect("nothing to forget");
-    let mut anew = subscribe(&channel, "a", Start::Latest).await;
+    channel.delete(&name("a"), None).await.expect("nothing to forget");
+    let mut second = subscribe(&channel, "a", Start::Latest).await;
     append(&channel, 5..6).await;
-    assert_eq!(drain(&mut anew, 1).await, [5]);
+    assert_eq!(drain(&mut second, 1).await, [5]);
 }
 
-/// The subscription that had it was deleted: one that is made anew has nothing of it, and the other way round.
-pub async fn a_cursor_of_another_owner_is_forgotten_and_begins_anew(backend: &dyn Backend) {
+/// The subscription was deleted and recreated: neither resumes the cursor of the other.
+pub async fn a_cursor_of_another_owner_is_not_resumed(backend: &dyn Backend) {
     let channel = backend.open().await;
     let of = async |owner: Option<&str>| {
         channel
@@ -151,32 +148,32 @@ pub async fn a_cursor_of_another_owner_is_forgotten_and_begins_anew(backend: &dy
     };
     drop(of(None).await);
     append(&channel, 0..1).await;
-    // What was nobody's becomes the first owner's as it is, and stays its, also for those who do not ask.
+    // An unowned cursor becomes its first owner's as it is, and stays it, also for callers without an owner.
     for owner in [Some("one"), Some("one"), None] {
         let mut cursor = of(owner).await;
         assert_eq!(numbers(&take(&mut cursor, 1).await), [0], "{owner:?}");
     }
     let mut before = of(Some("one")).await;
     let held = take(&mut before, 1).await;
-    let mut anew = of(Some("another")).await;
+    let mut second = of(Some("another")).await;
     append(&channel, 1..3).await;
-    assert_eq!(numbers(&take(&mut anew, 2).await), [1, 2]);
+    assert_eq!(numbers(&take(&mut second, 2).await), [1, 2]);
     assert!(matches!(before.next(1).await, Err(ReadError::Closed)));
     drop((held, before));
-    // Whoever forgets the former one comes late.
+    // The deletion of the former one comes late.
     channel
-        .forget(&name("a"), Some("one"))
+        .delete(&name("a"), Some("one"))
         .await
         .expect("nothing to forget");
-    drop(anew);
-    let mut anew = of(Some("another")).await;
-    assert_eq!(drain(&mut anew, 2).await, [1, 2]);
+    drop(second);
+    let mut second = of(Some("another")).await;
+    assert_eq!(drain(&mut second, 2).await, [1, 2]);
     assert_eq!(channel.depth().cursors.len(), 1);
     channel
-        .forget(&name("a"), Some("another"))
+        .delete(&name("a"), Some("another"))
         .await
         .expect("a forgotten cursor");
-    assert!(matches!(anew.next(1).await, Err(ReadError::Closed)));
+    assert!(matches!(second.next(1).await, Err(ReadError::Closed)));
     assert_eq!(channel.depth().cursors.len(), 0);
 }
 
@@ -217,14 +214,14 @@ pub async fn depth_counts_what_each_cursor_has_to_do(backend: &dyn Backend) {
 }
 
 /// One event, one cursor: settled, tried, or not looked at yet.
-pub async fn standing_tells_of_one_event_what_a_cursor_did_with_it(backend: &dyn Backend) {
+pub async fn the_settlement_state_of_one_event_is_known(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut quick = subscribe(&channel, "quick", Start::Latest).await;
     let mut slow = subscribe(&channel, "slow", Start::Latest).await;
     append(&channel, 0..3).await;
     let mut taken = take(&mut quick, 3).await;
     let _held = take(&mut slow, 1).await;
-    let places: Vec<Offset> = taken.iter().map(Delivery::offset).collect();
+    let offsets: Vec<Offset> = taken.iter().map(Delivery::offset).collect();
     let tried = Attempts {
         failed: 2,
         last_status: Some(503),
@@ -232,19 +229,26 @@ pub async fn standing_tells_of_one_event_what_a_cursor_did_with_it(backend: &dyn
     };
     taken[1].remember(tried);
     ack(taken.remove(2));
-    let standing = |cursor: &str| {
-        let of = |place: &Offset| channel.standing(&name(cursor), *place);
-        places.iter().map(of).collect::<Vec<_>>()
+    let settlement_state = |cursor: &str| {
+        let of = |offset: &Offset| channel.settlement_state(&name(cursor), *offset);
+        offsets.iter().map(of).collect::<Vec<_>>()
     };
-    let untouched = Some(Standing::Open(Attempts::default()));
-    let settled = Some(Standing::Settled);
-    assert_eq!(standing("quick"), [untouched, Some(Standing::Open(tried)), settled]);
-    assert_eq!(standing("slow"), [untouched; 3]);
-    assert_eq!(standing("nobody"), [None; 3]);
+    let untouched = Some(SettlementState::Open(Attempts::default()));
+    let settled = Some(SettlementState::Settled);
+    assert_eq!(
+        settlement_state("quick"),
+        [untouched, Some(SettlementState::Open(tried)), settled]
+    );
+    assert_eq!(settlement_state("slow"), [untouched; 3]);
+    assert_eq!(settlement_state("nobody"), [None; 3]);
     ack(taken.remove(1));
-    assert_eq!(standing("quick"), [untouched, settled, settled]);
+    assert_eq!(settlement_state("quick"), [untouched, settled, settled]);
     let next = channel.depth().next;
-    assert_ne!(channel.standing(&name("quick"), next), settled, "it is not stored yet");
+    assert_ne!(
+        channel.settlement_state(&name("quick"), next),
+        settled,
+        "it is not stored yet"
+    );
 }
 
 /// Pages of the log for people: bounded, repeatable, without effect.

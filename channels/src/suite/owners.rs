@@ -8,8 +8,8 @@ use crate::{Channel, Start};
 /// Rounds of two gateways that meet: the more, the closer together some of them come.
 const ROUNDS: usize = 8;
 
-/// A subscription was deleted and made anew; one gateway has heard of it, the other takes the former one for the present
-/// one, or is about to forget it. For channels that several gateways may have: `open` is a further gateway.
+/// A subscription was deleted and recreated. One gateway knows, the other still serves the former one or is about to
+/// delete its cursor. For channels that several gateways may have: `open` is a further gateway.
 ///
 /// # Panics
 /// When the cursor of the new one is not there, or not where it was.
@@ -28,18 +28,15 @@ pub async fn a_gateway_that_is_behind_takes_no_cursor_away(open: impl AsyncFn() 
     drop(of(&behind, "a", "former").await);
     append(&behind, 3..5).await;
     // Then it hears.
-    behind
-        .forget(&name("a"), Some("former"))
-        .await
-        .expect("it is forgotten");
+    behind.delete(&name("a"), Some("former")).await.expect("it is deleted");
     assert_eq!(drain(&mut present, 4).await, [1, 2, 3, 4]);
     for round in 0..ROUNDS {
         let cursor = format!("r{round}");
         drop(of(&behind, &cursor, "former").await);
         let of_cursor = name(&cursor);
-        let forgotten = behind.forget(&of_cursor, Some("former"));
-        let (forgotten, made) = tokio::join!(forgotten, of(&first, &cursor, "present"));
-        forgotten.expect("it is forgotten");
+        let deleted = behind.delete(&of_cursor, Some("former"));
+        let (deleted, made) = tokio::join!(deleted, of(&first, &cursor, "present"));
+        deleted.expect("it is deleted");
         drop(made);
     }
     drop(present);

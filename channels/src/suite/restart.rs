@@ -31,7 +31,7 @@ pub async fn after_a_clean_close_nothing_settled_comes_again_and_nothing_else_is
     assert_eq!(drain(&mut cursor, 1).await, [20]);
 }
 
-/// Three lives, each ending in a crash: all that was acknowledged is there, unchanged, with its own place.
+/// Three lives, each ending in a crash: all that was acknowledged is there, unchanged, with its own offset.
 pub async fn after_a_crash_every_acknowledged_event_is_there_in_order(backend: &dyn Backend) {
     let mut channel = backend.open().await;
     if !survives(&channel) {
@@ -83,7 +83,7 @@ pub async fn after_a_crash_what_was_not_settled_comes_again(backend: &dyn Backen
     assert_eq!(came, (0..20).filter(|number| *number != 4).collect::<Vec<_>>());
 }
 
-/// A cursor is stored before `subscribe` returns, and its end before `forget` does.
+/// A cursor is stored before `subscribe` returns, and its end before `delete` does.
 pub async fn cursors_and_their_absence_survive_a_crash(backend: &dyn Backend) {
     let channel = backend.open().await;
     if !survives(&channel) {
@@ -99,7 +99,7 @@ pub async fn cursors_and_their_absence_survive_a_crash(backend: &dyn Backend) {
     drop(owned(&channel, "one").await);
     append(&channel, 3..5).await;
     channel
-        .forget(&name("forgotten"), None)
+        .delete(&name("forgotten"), None)
         .await
         .expect("a forgotten cursor");
     backend.crash(channel).await;
@@ -107,16 +107,16 @@ pub async fn cursors_and_their_absence_survive_a_crash(backend: &dyn Backend) {
     let mut names: Vec<_> = channel.depth().cursors.into_iter().map(|cursor| cursor.name).collect();
     names.sort();
     assert_eq!(names, [name("kept"), name("owned")]);
-    // Whose it is survives, too: while nobody was here its subscription was deleted and made anew.
-    let mut anew = owned(&channel, "another").await;
+    // The owner survives, too: while the channel was closed, the subscription was deleted and recreated.
+    let mut recreated = owned(&channel, "another").await;
     append(&channel, 5..6).await;
     let mut cursor = subscribe(&channel, "kept", Start::Latest).await;
     assert_eq!(drain(&mut cursor, 3).await, [3, 4, 5]);
-    assert_eq!(drain(&mut anew, 1).await, [5]);
+    assert_eq!(drain(&mut recreated, 1).await, [5]);
 }
 
-/// An event in backoff comes back with its attempts and in its place: waiting for its time is the holder's.
-pub async fn attempts_survive_a_restart_and_keep_their_place(backend: &dyn Backend) {
+/// An event in backoff comes back with its attempts and its offset: waiting for its time is the holder's.
+pub async fn attempts_survive_a_restart_with_their_offset(backend: &dyn Backend) {
     let channel = backend.open().await;
     if !channel.promises().remembers_attempts {
         return;
@@ -130,6 +130,7 @@ pub async fn attempts_survive_a_restart_and_keep_their_place(backend: &dyn Backe
         last_status: Some(502),
         first_at: Some(now),
         next_at: Some(now + wait),
+        retry_after: Some(Duration::from_millis(2500)),
     };
     taken[0].remember(tried);
     drop((taken, cursor));
@@ -140,8 +141,13 @@ pub async fn attempts_survive_a_restart_and_keep_their_place(backend: &dyn Backe
     let again = take(&mut cursor, 3).await;
     let attempts = again[0].attempts();
     assert_eq!(
-        (numbers(&again), attempts.failed, attempts.last_status),
-        (vec![0, 1, 2], 4, Some(502))
+        (
+            numbers(&again),
+            attempts.failed,
+            attempts.last_status,
+            attempts.retry_after
+        ),
+        (vec![0, 1, 2], 4, Some(502), tried.retry_after)
     );
     let close = |a: Option<SystemTime>, b: SystemTime| {
         a.is_some_and(|a| a.duration_since(b).unwrap_or_else(|error| error.duration()) <= Duration::from_millis(2))

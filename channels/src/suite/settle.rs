@@ -21,7 +21,7 @@ pub async fn what_is_released_comes_back_after_its_time_and_not_before(backend: 
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
     append(&channel, 0..2).await;
     let mut taken = take(&mut cursor, 2).await;
-    // Not before: whoever talks to a server meanwhile would run into timeouts at once.
+    // Not before: a client that talks to a server meanwhile would time out at once.
     tokio::time::pause();
     ack(taken.pop().expect("the second"));
     taken.pop().expect("the first").release(Duration::from_secs(60));
@@ -32,7 +32,7 @@ pub async fn what_is_released_comes_back_after_its_time_and_not_before(backend: 
     assert_eq!(numbers(&again), [0]);
 }
 
-/// Two released and two new: the released first, lowest place first.
+/// Two released and two new: the released first, lowest offset first.
 pub async fn released_events_come_before_new_ones_in_stored_order(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
@@ -43,8 +43,8 @@ pub async fn released_events_come_before_new_ones_in_stored_order(backend: &dyn 
     assert_eq!(drain(&mut cursor, 4).await, [0, 1, 2, 3]);
 }
 
-/// While somebody has it, nobody else gets it; released, exactly one does.
-pub async fn an_event_in_flight_is_in_one_hand_only(backend: &dyn Backend) {
+/// An event in flight is handed to no other caller; once released, to exactly one.
+pub async fn an_event_is_in_flight_only_once(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
     append(&channel, 0..3).await;
@@ -77,7 +77,7 @@ pub async fn a_cursor_dropped_with_events_in_flight_gives_them_to_the_next_holde
 }
 
 /// An acknowledgement counts although its cursor was dropped before: the subscriber has the event.
-pub async fn an_event_acknowledged_late_is_settled_whoever_holds_the_cursor(backend: &dyn Backend) {
+pub async fn an_event_acknowledged_late_is_settled(backend: &dyn Backend) {
     let channel = backend.open().await;
     let mut cursor = subscribe(&channel, "a", Start::Latest).await;
     append(&channel, 0..2).await;

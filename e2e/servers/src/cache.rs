@@ -39,7 +39,7 @@ pub fn alone(name: &str) -> File {
     locked.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What a recipe makes: its folder and, when that is not there yet, an empty one to make it in. A changed recipe is
+/// The product of a recipe: its folder and, if that does not exist yet, an empty one to make it in. A changed recipe is
 /// another folder.
 pub struct Entry {
     pub folder: PathBuf,
@@ -48,7 +48,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Waits while somebody else makes it.
+    /// Opens the entry; waits while another process makes it.
     pub fn of(name: &str, recipe: &[PathBuf]) -> Self {
         let mut hash = Sha256::new();
         for file in recipe {
@@ -58,7 +58,7 @@ impl Entry {
         let alone = alone(name);
         let draft = (!folder.is_dir()).then(|| {
             let draft = root().join(format!("draft-{name}"));
-            // Of somebody who was interrupted.
+            // Left by a process that was interrupted.
             let _ = fs::remove_dir_all(&draft);
             fs::create_dir_all(&draft).unwrap_or_else(|error| panic!("{}: {error}", draft.display()));
             draft

@@ -28,15 +28,20 @@ const ARCHIVE: &str = "image.tar";
 const READY: &str = "API listen on";
 
 /// The network comes first, so that nothing is left of an engine that does not start. Told to end, an engine ends its
-/// containers, too; killed, it would leave them, and their mounts.
+/// containers, too; killed, it would leave them, and their mounts. An engine that ends by itself is started again: dockerd gives up
+/// when containerd takes longer than 15 s, which it does on a busy machine.
 const ENGINE: &str = r#"folder=$1 bridge=$2 address=$3
 ip link add name "$bridge" type bridge && ip address add "$address/24" dev "$bridge" && ip link set "$bridge" up || exit 1
-trap 'kill -TERM $engine' TERM
-dockerd --host "unix://$folder/docker.sock" --data-root "$folder/data" --exec-root "$folder/exec" \
-  --pidfile "$folder/docker.pid" --bridge "$bridge" --iptables=false --ip-masq=false --ip-forward=false \
-  --shutdown-timeout 1 &
-engine=$!
-while kill -0 $engine 2>/dev/null; do wait $engine; done
+trap 'stopped=yes; kill -TERM $engine' TERM
+stopped= starts=0
+while [ -z "$stopped" ] && [ $starts -lt 3 ]; do
+  starts=$((starts + 1))
+  dockerd --host "unix://$folder/docker.sock" --data-root "$folder/data" --exec-root "$folder/exec" \
+    --pidfile "$folder/docker.pid" --bridge "$bridge" --iptables=false --ip-masq=false --ip-forward=false \
+    --shutdown-timeout 1 &
+  engine=$!
+  while kill -0 $engine 2>/dev/null; do wait $engine; done
+done
 ip link delete "$bridge""#;
 
 /// Told to end, then given this many seconds, which its containers may take.
@@ -113,8 +118,8 @@ impl Docker {
         curl.args(["-H", "content-type: application/x-tar", "--data-binary"])
             .arg(archive);
         let imported = tokio::task::spawn_blocking(move || run(&mut curl, HINT));
-        let said = imported.await.expect("an image is imported");
-        assert!(!said.contains("error"), "{said}");
+        let output = imported.await.expect("an image is imported");
+        assert!(!output.contains("error"), "{output}");
     }
 
     /// `docker build` of a folder by a Dockerfile that need not be in it.
@@ -250,9 +255,9 @@ fn busybox(folder: &Path) {
 fn json(texts: &[&str]) -> String {
     let quoted = texts.iter().map(|text| {
         let mut quoted = String::from('"');
-        for letter in text.chars() {
-            match letter {
-                '"' | '\\' => quoted.extend(['\\', letter]),
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
                 '\n' => quoted.push_str("\\n"),
                 other => quoted.push(other),
             }

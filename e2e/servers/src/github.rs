@@ -57,38 +57,38 @@ impl GitHub {
     }
 
     /// The webhooks of a repository or organisation, in the order they were made.
-    pub fn hooks(&self, place: &str) -> Vec<Hook> {
-        self.state.lock().hooks(place).to_vec()
+    pub fn hooks(&self, owner: &str) -> Vec<Hook> {
+        self.state.lock().hooks(owner).to_vec()
     }
 
-    /// Somebody else's webhooks, which lead nowhere.
-    pub fn add_hooks(&self, place: &str, count: usize) {
+    /// Adds another person's webhooks, which lead nowhere.
+    pub fn add_hooks(&self, owner: &str, count: usize) {
         let mut state = self.state.lock();
         for n in 0..count {
             // A few for each of many events, as GitHub allows.
             let event = format!("event_{}", n / 20);
-            state.add_hook(place, &format!("https://elsewhere.invalid/{n}"), &[&event]);
+            state.add_hook(owner, &format!("https://elsewhere.invalid/{n}"), &[&event]);
         }
     }
 
-    /// A person changes a webhook on its page.
-    pub fn edit_hook(&self, place: &str, id: u64, edit: impl FnOnce(&mut Hook)) {
+    /// Changes a webhook as a person does on its page.
+    pub fn edit_hook(&self, owner: &str, id: u64, edit: impl FnOnce(&mut Hook)) {
         let mut state = self.state.lock();
-        state.hook_mut(place, id).map(edit).expect("the webhook is there");
+        state.hook_mut(owner, id).map(edit).expect("the webhook is there");
     }
 
-    /// A person deletes a webhook on its page.
-    pub fn remove_hook(&self, place: &str, id: u64) {
-        self.state.lock().remove_hook(place, id);
+    /// Deletes a webhook as a person does on its page.
+    pub fn remove_hook(&self, owner: &str, id: u64) {
+        self.state.lock().remove_hook(owner, id);
     }
 
-    /// Something happens: every webhook that wants it gets a delivery. Gives the GUIDs when each was tried once.
-    pub async fn happens(&self, place: &str, event: &str, payload: &[u8]) -> Vec<String> {
-        let due = self.state.lock().due(place, event);
+    /// Delivers an event to every webhook that subscribes to it. Returns the GUIDs when each was tried once.
+    pub async fn happens(&self, owner: &str, event: &str, payload: &[u8]) -> Vec<String> {
+        let due = self.state.lock().due(owner, event);
         let mut guids = Vec::new();
         for hook in due {
             let guid = uuid::Uuid::new_v4().to_string();
-            deliver::deliver(&self.state, place, hook, event, &guid, payload, false).await;
+            deliver::deliver(&self.state, owner, hook, event, &guid, payload, false).await;
             guids.push(guid);
         }
         guids
@@ -98,19 +98,19 @@ impl GitHub {
     ///
     /// # Panics
     /// When there is none of this GUID.
-    pub async fn redeliver(&self, place: &str, guid: &str) {
-        let (hook, event, payload) = self.state.lock().delivered(place, guid).expect("a delivery");
-        deliver::deliver(&self.state, place, hook, &event, guid, &payload, true).await;
+    pub async fn redeliver(&self, owner: &str, guid: &str) {
+        let (hook, event, payload) = self.state.lock().delivered(owner, guid).expect("a delivery");
+        deliver::deliver(&self.state, owner, hook, &event, guid, &payload, true).await;
     }
 
-    /// As if no attempt of a webhook had been answered.
-    pub fn forget_answers(&self, place: &str, hook: u64) {
-        self.state.lock().forget_answers(place, hook);
+    /// Marks every attempt of a webhook as unanswered.
+    pub fn lose_answers(&self, owner: &str, hook: u64) {
+        self.state.lock().lose_answers(owner, hook);
     }
 
     /// Every attempt that is still listed, oldest first.
-    pub fn attempts(&self, place: &str) -> Vec<Attempt> {
-        self.state.lock().attempts(place)
+    pub fn attempts(&self, owner: &str) -> Vec<Attempt> {
+        self.state.lock().attempts(owner)
     }
 
     /// Requests to the API so far: `METHOD PATH`, without the query.
@@ -133,7 +133,7 @@ impl GitHub {
         self.state.lock().installation_tokens_made
     }
 
-    /// What is asked for such a path, by this method, goes wrong as often as `times`.
+    /// Makes the next `times` requests with this method and a path like this fail.
     pub fn fault(&self, method: &str, path: &str, fault: Fault, times: usize) {
         self.state.lock().script(method, path, fault, times);
     }
@@ -144,8 +144,8 @@ impl GitHub {
     }
 
     /// The repository is out of sight, its webhooks with it; or it is back.
-    pub fn hide(&self, place: &str, is_hidden: bool) {
-        self.state.lock().hide(place, is_hidden);
+    pub fn hide(&self, owner: &str, is_hidden: bool) {
+        self.state.lock().hide(owner, is_hidden);
     }
 
     /// Requests left until the limit is renewed an hour later.
@@ -175,7 +175,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         let state = state.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| answer(state.clone(), request));
-            // Whoever goes away ends its own connection only.
+            // A client that disconnects ends its own connection only.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;

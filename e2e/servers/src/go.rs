@@ -11,7 +11,7 @@ use crate::{
     process::run,
 };
 
-/// What to build.
+/// A program to build.
 pub(crate) struct Program<'a> {
     /// The file's name, and the cache entry's.
     pub(crate) name: &'a str,
@@ -21,7 +21,7 @@ pub(crate) struct Program<'a> {
     pub(crate) package: &'a str,
     /// For the linker, as `-X` takes it: `package.variable=value`.
     pub(crate) facts: &'a [String],
-    /// What to say when it cannot be built.
+    /// The message when it cannot be built.
     pub(crate) hint: &'a str,
 }
 

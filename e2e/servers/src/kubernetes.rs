@@ -40,8 +40,8 @@ pub struct Setup {
     pub controller_manager: bool,
 }
 
-/// Where a cluster is, and for whom.
-pub(crate) struct Place {
+/// The addresses of a cluster, and whether pods run there.
+pub(crate) struct ClusterLayout {
     pub(crate) address: SocketAddr,
     /// The network of Services.
     pub(crate) services: String,
@@ -49,7 +49,7 @@ pub(crate) struct Place {
     pub(crate) has_pods: bool,
 }
 
-impl Place {
+impl ClusterLayout {
     fn alone() -> Self {
         Self {
             address: ports::free(),
@@ -64,7 +64,7 @@ pub struct Kubernetes {
     programs: Programs,
     folder: PathBuf,
     etcd_address: SocketAddr,
-    place: Place,
+    layout: ClusterLayout,
     setup: Setup,
     api: Option<Server>,
     manager: Option<Server>,
@@ -81,7 +81,8 @@ impl Kubernetes {
             return None;
         }
         let begin = || async {
-            let started = tokio::task::spawn_blocking(|| Self::begin(Setup::default(), Place::alone(), true)).await;
+            let started =
+                tokio::task::spawn_blocking(|| Self::begin(Setup::default(), ClusterLayout::alone(), true)).await;
             started.expect("a server")
         };
         Some(SHARED.get_or_init(begin).await)
@@ -98,7 +99,7 @@ impl Kubernetes {
             ..Setup::default()
         };
         let begin = || async {
-            let started = tokio::task::spawn_blocking(|| Self::begin(setup, Place::alone(), true)).await;
+            let started = tokio::task::spawn_blocking(|| Self::begin(setup, ClusterLayout::alone(), true)).await;
             started.expect("a server")
         };
         Some(SHARED.get_or_init(begin).await)
@@ -109,17 +110,17 @@ impl Kubernetes {
         if cache::skipped("kubernetes") {
             return None;
         }
-        let started = tokio::task::spawn_blocking(move || Self::begin(setup, Place::alone(), false));
+        let started = tokio::task::spawn_blocking(move || Self::begin(setup, ClusterLayout::alone(), false));
         Some(started.await.expect("a server"))
     }
 
     /// The control plane of a node, with a controller manager.
-    pub(crate) fn of_node(place: Place, for_good: bool) -> Self {
+    pub(crate) fn of_node(layout: ClusterLayout, for_good: bool) -> Self {
         let setup = Setup {
             controller_manager: true,
             ..Setup::default()
         };
-        Self::begin(setup, place, for_good)
+        Self::begin(setup, layout, for_good)
     }
 
     /// Whether the only node of a cluster takes pods.
@@ -131,7 +132,7 @@ impl Kubernetes {
 
     /// Where the API is.
     pub fn url(&self) -> String {
-        format!("https://{}", self.place.address)
+        format!("https://{}", self.layout.address)
     }
 
     /// A kubeconfig with one context for each user; the current one is [`ADMIN`]'s.
@@ -139,7 +140,7 @@ impl Kubernetes {
         self.folder.join("kubeconfig")
     }
 
-    /// What a user's requests bear.
+    /// The bearer token of a user's requests.
     pub fn token(&self, user: &str) -> String {
         files::token(user)
     }
@@ -150,7 +151,7 @@ impl Kubernetes {
         files::write_tokens(&self.folder, &self.users(), Some((user, token)));
     }
 
-    /// Writes the kubeconfig anew, one user with this token.
+    /// Rewrites the kubeconfig, one user with this token.
     pub fn write_kubeconfig(&self, user: &str, token: &str) {
         files::write_kubeconfig(&self.folder, &self.url(), &self.users(), Some((user, token)));
     }
@@ -263,14 +264,14 @@ impl Kubernetes {
         command
     }
 
-    fn begin(setup: Setup, place: Place, for_good: bool) -> Self {
+    fn begin(setup: Setup, layout: ClusterLayout, for_good: bool) -> Self {
         let programs = Programs::fetched(setup.controller_manager);
         let folder = TempDir::with_prefix("headgate-kubernetes-").expect("a folder for Kubernetes");
         let mut cluster = Self {
             programs,
             folder: folder.path().to_owned(),
             etcd_address: ports::free(),
-            place,
+            layout,
             setup,
             api: None,
             manager: None,
@@ -321,13 +322,13 @@ impl Kubernetes {
         let mut command = vec![
             self.programs.api_server().display().to_string(),
             format!("--etcd-servers=http://{}", self.etcd_address),
-            format!("--bind-address={}", self.place.address.ip()),
-            format!("--secure-port={}", self.place.address.port()),
+            format!("--bind-address={}", self.layout.address.ip()),
+            format!("--secure-port={}", self.layout.address.port()),
             format!("--cert-dir={}", file("certificates")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file(files::PUBLIC_KEY)),
             format!("--service-account-signing-key-file={}", file(files::PRIVATE_KEY)),
-            format!("--service-cluster-ip-range={}", self.place.services),
+            format!("--service-cluster-ip-range={}", self.layout.services),
             format!("--token-auth-file={}", file(files::TOKENS)),
             "--authorization-mode=RBAC".to_owned(),
             // A test that writes fast is not to be slowed down for fairness to itself.
@@ -335,13 +336,13 @@ impl Kubernetes {
             "--max-mutating-requests-inflight=0".to_owned(),
             "--max-requests-inflight=0".to_owned(),
         ];
-        if self.place.has_pods {
+        if self.layout.has_pods {
             // Where the Service `kubernetes` leads.
-            command.push(format!("--advertise-address={}", self.place.address.ip()));
-            // For logs of pods; nobody knows the node's name.
+            command.push(format!("--advertise-address={}", self.layout.address.ip()));
+            // For logs of pods; no resolver knows the node's name.
             command.push("--kubelet-preferred-address-types=InternalIP".to_owned());
         } else {
-            // Nobody makes the account that a pod without one would get.
+            // No controller creates the account that a pod without one would get.
             command.push("--disable-admission-plugins=ServiceAccount".to_owned());
         }
         command.extend(self.setup.flags.iter().cloned());

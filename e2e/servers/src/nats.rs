@@ -186,7 +186,10 @@ fn spawn(binary: &Path, folder: &Path, remove: Option<&Path>) -> Server {
 }
 
 /// The server's binary, fetched when it is not there yet.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// When it cannot be had.
+pub fn binary() -> PathBuf {
     if let Some(binary) = env::var_os(BINARY) {
         return binary.into();
     }

@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::{
     Docker, Kubernetes, cache,
     go::Program,
-    kubernetes::{Place, built},
+    kubernetes::{ClusterLayout, built},
     process::{Server, run},
 };
 
@@ -105,7 +105,7 @@ impl Node {
         load(&path, &pause).await;
         let at = path.clone();
         let joined = tokio::task::spawn_blocking(move || {
-            let cluster = Kubernetes::of_node(network.place(), for_good);
+            let cluster = Kubernetes::of_node(network.layout(), for_good);
             fs::copy(cluster.kubeconfig(), at.join(KUBECONFIG)).expect("a copy of the kubeconfig");
             fs::write(at.join("served"), "").expect("a file of the node");
             let scheduler = scheduler(&at);
@@ -165,8 +165,8 @@ impl Network {
         format!("10.{}.16.0/20", self.octet)
     }
 
-    fn place(self) -> Place {
-        Place {
+    fn layout(self) -> ClusterLayout {
+        ClusterLayout {
             address: SocketAddr::from((self.host(), API_PORT)),
             services: self.services(),
             has_pods: true,

@@ -1,4 +1,4 @@
-//! Ports that nobody else uses, known before the process that will listen on them starts.
+//! Ports that no other process uses, known before the process that will listen on them starts.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -14,7 +14,7 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// A loopback address that is free now and that no other test of this process gets, for a process that will listen there.
 ///
-/// Whoever listens there within this process takes [`listener`]: for a moment the address may look taken, because a process
+/// Callers that listen within this process take [`listener`] instead: for a moment the address may look taken, because a process
 /// that another test starts just then has this one's sockets until its own program runs.
 ///
 /// # Panics

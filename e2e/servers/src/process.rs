@@ -30,7 +30,7 @@ kill -9 $server 2>/dev/null; wait $server
 
 /// A cold start on a busy machine of two cores took up to 20 s.
 const START_MAX: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
     guard: Child,
@@ -96,8 +96,8 @@ impl Server {
                 "the server did not start ({what}); the end of its log, last line first:\n{}",
                 tail.join("\n")
             );
-            std::thread::sleep(LOOK_EVERY);
-            waited += LOOK_EVERY;
+            std::thread::sleep(POLL_EVERY);
+            waited += POLL_EVERY;
         }
     }
 

@@ -22,8 +22,8 @@ pub const JAR: &str = "HEADGATE_TEST_PUBSUB_JAR";
 
 const GO_HINT: &str = "Pub/Sub for tests is built by go 1.26 or later, or comes with the Google Cloud CLI: install Go, or java and google-cloud-cli-pubsub-emulator, or set HEADGATE_SKIP_PEERS=pubsub";
 const READY: &str = "Server started, listening on";
-/// Where the emulator is in the CLI's folder.
-const PLACE: &str = "platform/pubsub-emulator/lib";
+/// The emulator's folder below the CLI's.
+const EMULATOR_FOLDER: &str = "platform/pubsub-emulator/lib";
 
 /// How to start one at an address.
 #[derive(Clone)]
@@ -163,12 +163,12 @@ fn jar() -> Option<PathBuf> {
         return Some(jar.into());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).filter_map(|folder| {
+    let folders = env::split_paths(&path).filter_map(|folder| {
         let gcloud = fs::canonicalize(folder.join("gcloud")).ok()?;
         // GOOGLE_CLOUD_SDK/bin/gcloud
-        Some(gcloud.parent()?.parent()?.join(PLACE))
+        Some(gcloud.parent()?.parent()?.join(EMULATOR_FOLDER))
     });
-    let jars = places.flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
+    let jars = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let is_jar = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jar");
     jars.map(|entry| entry.path()).find(is_jar)
 }

@@ -98,5 +98,5 @@ async fn only_sources_of_its_kind_run_and_others_do_no_harm() {
         .send(&delivery("hello", "push", "1", b"{}", SECRET))
         .await
         .is(404);
-    sink.stays_at(0, Duration::from_millis(50)).await;
+    sink.listens_at(0, Duration::from_millis(50)).await;
 }

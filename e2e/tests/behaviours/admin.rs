@@ -50,6 +50,26 @@ async fn metrics_count_and_their_labels_are_bounded_by_the_objects() {
         "a label is unbounded: {metrics}"
     );
     assert!(metrics.trim_end().ends_with("# EOF"), "OpenMetrics end in # EOF");
+    let latency = "headgate_event_latency_seconds_count{namespace=\"default\",name=\"audit\"}";
+    assert!(
+        metrics.contains(latency)
+            && metrics.contains("\nprocess_start_time_seconds ")
+            && metrics.contains("\nprocess_cpu_seconds_total "),
+        "{metrics}"
+    );
+    let plain = Request::new("GET", "/metrics").header("accept", "text/plain;version=0.0.4");
+    let plain = plain.send(gateway.admin()).await;
+    assert_eq!(
+        plain.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let plain = plain.text();
+    assert!(
+        plain.contains("# TYPE headgate_events_accepted_total counter\n")
+            && !plain.contains("# EOF")
+            && !plain.contains("# UNIT"),
+        "{plain}"
+    );
     let families: BTreeSet<&str> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
@@ -110,7 +130,7 @@ async fn every_refusal_of_the_admin_api_has_a_reason() {
         (json(drop, "{"), 400, "BadRequest"),
         (
             json(pause, "{}").header("host", "elsewhere.example"),
-            403,
+            421,
             "ForeignHost",
         ),
     ];

@@ -16,8 +16,8 @@ const BATCH: usize = 500;
 #[tokio::test]
 async fn thousands_of_events_in_backoff_block_no_other() {
     let sink = Sink::start().await;
-    // 404 is tried again and says nothing about the sink as a whole.
-    sink.answer_by(|received| received.id().starts_with("bad").then(|| Response::status(404)));
+    // 409 is tried again and says nothing about the sink as a whole.
+    sink.answer_by(|received| received.id().starts_with("bad").then(|| Response::status(409)));
     let patient = json!({ "delivery": { "retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT10M", "backoffMax": "PT10M" } });
     let gateway = Gateway::with([
         channel("orders", "embedded"),

@@ -244,6 +244,21 @@ async fn a_broker_that_is_gone_for_a_minute_is_503_and_everything_goes_on_when_i
     accepted_again(&gateway, "after").await;
     let accepting = |object: &Value| condition(object, "Accepting").is_some_and(|found| found["status"] == "True");
     gateway.wait_object("channel", "orders", accepting).await;
+    // An outage is one line when it begins and one when it is over, and not each try to connect.
+    let log = gateway.log();
+    let [away, back] = match kind {
+        "kafka" => ["Kafka does not acknowledge", "Kafka acknowledges again"],
+        _ => ["NATS is away", "NATS is back"],
+    };
+    for (line, level) in [(away, "WARN"), (back, "INFO")] {
+        let lines: Vec<&str> = log.lines().filter(|one| one.contains(line)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(level), "{lines:?}");
+        assert!(kind == "kafka" || lines[0].contains("default/orders"), "{lines:?}");
+    }
+    assert!(
+        !log.contains("event: ") && !log.contains("facility="),
+        "a library's own lines"
+    );
     stop.cancel();
     let mut accepted = sender.await.expect("a sender that ended");
     accepted.insert("after".to_owned());
@@ -320,14 +335,14 @@ async fn a_gateway_killed_between_delivery_and_commit_repeats_no_more_than_what_
     gateway.accept("orders", (0..100).map(|n| format!("later-{n}"))).await;
     sink.wait_for(200 + IN_FLIGHT).await;
     // Kafka's commits and the data plane's acknowledgements are within half a second; nothing outside shows them.
-    sink.stays_at(200 + IN_FLIGHT, Duration::from_secs(2)).await;
+    sink.listens_at(200 + IN_FLIGHT, Duration::from_secs(2)).await;
     gateway.kill().await;
     sink.always(Response::status(204));
     gateway.start_again().await;
     sink.wait_for(300 + IN_FLIGHT).await;
     let accepted: BTreeSet<String> = (0..100).map(|n| format!("later-{n}")).collect();
     every_accepted_arrives(&accepted, &sink).await;
-    sink.stays_at(300 + IN_FLIGHT, Duration::from_secs(1)).await;
+    sink.listens_at(300 + IN_FLIGHT, Duration::from_secs(1)).await;
     assert_eq!(repeats(sink.ids()), IN_FLIGHT);
 }
 
@@ -387,8 +402,8 @@ async fn a_gateway_that_joins_and_one_that_leaves_amid_retries_lose_nothing(#[va
         own.dedup();
         assert!(own.is_sorted(), "{own:?}");
     }
-    let letters = second.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
-    assert_eq!(letters.trim(), "[]");
+    let dead_letters = second.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
+    assert_eq!(dead_letters.trim(), "[]");
 }
 
 /// Proves: CH-2, OP-3
@@ -423,7 +438,7 @@ async fn a_broker_that_never_answers_holds_up_no_other_channel(#[values("kafka",
         |object: &Value| condition(object, "Provisioned").is_some_and(|found| found["reason"] == "BackendUnreachable");
     let last = format!("far-{}", CHANNELS - 1);
     gateway.wait_object("channel", &last, told).await;
-    gateway.send(&Request::event(&last, "1")).await.is(404);
+    gateway.send(&Request::event(&last, "1")).await.is(503);
 }
 
 /// Proves: IN-3

@@ -8,6 +8,7 @@ use e2e::{
     eventually, ports,
 };
 use rstest::rstest;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -31,6 +32,20 @@ async fn orders() -> (Gateway, Sink) {
 #[tokio::test]
 async fn usage_is_told_from_success(#[case] arguments: &[&str], #[case] code: i32) {
     cli::run(arguments).await.exits(code);
+}
+
+#[tokio::test]
+async fn the_demo_without_a_temporary_folder_says_how_to_name_one() {
+    let mut demo = cli::command();
+    let output = demo
+        .arg("demo")
+        .env("TMPDIR", "/not/there")
+        .output()
+        .await
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/not/there") && said.contains("TMPDIR="), "{said}");
 }
 
 /// Proves: OP-3
@@ -319,20 +334,110 @@ async fn crds_and_completions_are_printed() {
 
 /// Proves: OP-3
 #[tokio::test]
-async fn every_flag_has_an_environment_twin() {
+async fn only_global_flags_and_those_of_run_have_environment_twins() {
     let (gateway, _sink) = orders().await;
+    gateway.accept("orders", ["1"]).await;
     let output = cli::command()
-        .args(["get", "channels"])
+        .args(["get", "channels", "-o", "json"])
         .env("HEADGATE_GATEWAY", format!("http://{}", gateway.admin()))
+        .env("HEADGATE_OUTPUT", "nonsense")
+        .env("HEADGATE_NAMESPACE", "elsewhere")
         .output()
         .await
         .expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+        list["items"].as_array().map(Vec::len),
+        Some(1),
+        "the environment narrowed it: {list}"
     );
+    let mut drop = cli::command();
+    let drop = drop
+        .args(["dead", "drop", "audit", "--all"])
+        .env("HEADGATE_GATEWAY", format!("http://{}", gateway.admin()))
+        .env("HEADGATE_YES", "true");
+    let output = drop.output().await.expect("it runs");
+    assert_ne!(output.status.code(), Some(0), "the environment confirmed it");
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn addresses_may_be_ports_and_names() {
+    for address in ["%", ":%", "localhost:%"] {
+        let port = ports::free().port().to_string();
+        let address = address.replace('%', &port);
+        let mut sink = cli::command();
+        let mut sink = sink.args(["sink", "--listen", &address]).spawn().expect("it starts");
+        let request = Request::event("any", "1");
+        let to = ([127, 0, 0, 1], port.parse().expect("a port")).into();
+        eventually("it listens", || async {
+            request.try_send(to).await.ok().map(|answer| answer.is(202))
+        })
+        .await;
+        sink.kill().await.expect("it is ours");
+    }
+    for bad in ["http://localhost:9000", "no-such-name.invalid:9000", "127.0.0.1"] {
+        for arguments in [&["sink", "--listen", bad][..], &["run", ".", "--admin", bad]] {
+            let error = cli::run(arguments).await.exits(2).stderr;
+            assert!(error.contains("127.0.0.1:9000"), "{error}");
+        }
+    }
+}
+
+/// Proves: OP-3
+#[tokio::test]
+async fn the_ingress_in_place_of_the_admin_address_is_named() {
+    let (gateway, _sink) = orders().await;
+    let ingress = format!("http://{}", gateway.listen());
+    for arguments in [
+        &["get", "channels"][..],
+        &["pause", "audit"],
+        &["tail", "orders"],
+        &["dead", "list"],
+    ] {
+        let all = [arguments, &["--gateway", &ingress]].concat();
+        let found = cli::run(&all).await;
+        assert_ne!(found.code, 0, "{found:?}");
+        assert!(
+            found.stderr.contains("ingress") && found.stderr.contains(&gateway.admin().to_string()),
+            "{found:?}"
+        );
+    }
+}
+
+/// A closed terminal, a log rotation and `systemctl reload` send them.
+///
+/// Proves: OP-1
+#[tokio::test]
+async fn signals_that_mean_no_end_are_survived_and_hangup_reads_the_documents() {
+    let (mut gateway, sink) = orders().await;
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::HUP] {
+        gateway.signal(signal);
+    }
+    eventually("the signals are logged", || async {
+        let log = gateway.log();
+        ["SIGHUP", "SIGUSR1", "SIGUSR2"]
+            .iter()
+            .all(|name| log.contains(name))
+            .then_some(())
+    })
+    .await;
+    gateway.accept("orders", ["1"]).await;
+    sink.wait_for_one().await;
+    assert_eq!(gateway.terminate().await.code(), Some(0));
+
+    let mut adapter = Gateway::set_up().adapter("githubsource", &sink.url()).prepare();
+    adapter.start_again().await;
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        adapter.signal(signal);
+    }
+    eventually("the signals are logged", || async {
+        adapter.log().contains("SIGUSR2").then_some(())
+    })
+    .await;
+    assert_eq!(adapter.terminate().await.code(), Some(0));
 }
 
 /// Proves: OP-2, CH-1
@@ -350,7 +455,12 @@ async fn the_demo_runs_to_its_end_by_itself() {
     "TRUE\ndecided by  subject LIKE '%/eu' AND tier = 'gold'\n"
 )]
 #[case::it_does_not("subject LIKE '%/eu' AND tier = 'silver'", 0, "FALSE\ndecided by  tier = 'silver'\n")]
-#[case::it_has_another_type("LENGTH(tier)", 0, "4\ndecided by  LENGTH(tier)\n")]
+#[case::it_is_a_text_that_is_no_truth_value(
+    "UPPER(tier)",
+    1,
+    "FALSE\nerror       generic: it yields 'GOLD', and a filter is true or false, at UPPER(tier)\n"
+)]
+#[case::it_is_a_text_that_is_one("CONCAT('tr', 'ue')", 0, "TRUE\ndecided by  CONCAT('tr', 'ue')\n")]
 #[case::an_attribute_is_missing(
     "absent = 'x'",
     1,
@@ -374,6 +484,23 @@ async fn filter_points_at_what_is_no_expression() {
     let found = cli::run(&["filter", "type = = 'a'"]).await.exits(1);
     assert!(found.stderr.contains("type = = 'a'\n       ^"), "{found:?}");
     assert!(found.stderr.contains("found `=`"), "{found:?}");
+}
+
+/// Proves: OP-3
+#[rstest]
+#[case::a_number("1 + 1", "no filter: the expression yields a number")]
+#[case::a_length("LENGTH(type)", "no filter: the expression yields a number")]
+#[case::an_unknown_function("LENGHT(type) > 1", "there is no function LENGHT, did you mean `LENGTH`?")]
+#[case::a_function_of_others(
+    "STARTS_WITH(type, 'a')",
+    "there is no function STARTS_WITH: write attribute LIKE 'text%'"
+)]
+#[case::too_many_arguments("ABS(1, 2) = 1", "ABS takes 1 argument, found 2")]
+#[tokio::test]
+async fn filter_refuses_what_can_never_be_a_filter(#[case] expression: &str, #[case] said: &str) {
+    let found = cli::run(&["filter", expression]).await.exits(1);
+    assert!(found.stderr.contains(said) && found.stderr.contains('^'), "{found:?}");
+    assert!(!found.stderr.contains("(kind:") && found.stdout.is_empty(), "{found:?}");
 }
 
 /// Proves: OP-3

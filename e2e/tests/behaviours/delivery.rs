@@ -78,7 +78,8 @@ async fn only_answers_that_may_change_are_tried_again(#[values("memory", "embedd
         }
     }
     sink.wait_for(expected.values().sum()).await;
-    sink.stays_at(expected.values().sum(), Duration::from_millis(500)).await;
+    sink.listens_at(expected.values().sum(), Duration::from_millis(500))
+        .await;
     let mut attempts = BTreeMap::new();
     for id in sink.ids() {
         *attempts.entry(id).or_insert(0) += 1;
@@ -94,7 +95,7 @@ async fn a_redirect_is_not_followed() {
     let gateway = orders("memory", &sink, json!({})).await;
     gateway.accept("orders", ["1"]).await;
     sink.wait_for(1).await;
-    elsewhere.stays_at(0, Duration::from_millis(500)).await;
+    elsewhere.listens_at(0, Duration::from_millis(500)).await;
     assert_eq!(sink.count(), 1);
 }
 
@@ -171,7 +172,7 @@ async fn retries_are_spaced_by_their_policy(
     let gateway = orders(kind, &sink, more).await;
     gateway.accept("orders", ["1"]).await;
     let received = sink.wait_for(4).await;
-    sink.stays_at(4, Duration::from_millis(900)).await;
+    sink.listens_at(4, Duration::from_millis(900)).await;
     assert_waits(&gaps(&received), nominal);
 }
 
@@ -183,7 +184,7 @@ async fn retry_0_means_one_attempt() {
     let gateway = orders("memory", &sink, json!({ "delivery": { "retry": 0 } })).await;
     gateway.accept("orders", ["1"]).await;
     sink.wait_for(1).await;
-    sink.stays_at(1, Duration::from_millis(500)).await;
+    sink.listens_at(1, Duration::from_millis(500)).await;
 }
 
 /// Proves: DL-3
@@ -259,7 +260,7 @@ async fn attempts_survive_a_kill_on_the_embedded_channel() {
     gateway.kill().await;
     gateway.start_again().await;
     let what = "a dead letter after the sixth attempt";
-    let letter = eventually(what, || async {
+    let dead_letter = eventually(what, || async {
         gateway.cli(&["dead", "list", "-o", "json"]).await.json()[0]
             .as_object()
             .cloned()
@@ -268,7 +269,7 @@ async fn attempts_survive_a_kill_on_the_embedded_channel() {
     let count = sink.count();
     assert!(
         (6..=7).contains(&count),
-        "{count} attempts, of which one may be a repeat; the letter: {letter:?}"
+        "{count} attempts, of which one may be a repeat; the letter: {dead_letter:?}"
     );
 }
 
@@ -328,6 +329,179 @@ async fn ten_failing_events_open_the_breaker_and_the_first_success_closes_it(
     assert_eq!(gateway.cli(&["dead", "list", "-o", "json"]).await.json(), json!([]));
 }
 
+/// Waits until the subscription has settled every event.
+async fn all_settled(gateway: &Gateway) {
+    gateway
+        .wait_object("subscription", "audit", |object| {
+            object["status"]["unsettledEvents"] == 0
+        })
+        .await;
+}
+
+fn count(log: &str, parts: &[&str]) -> usize {
+    let has_all = |line: &&str| parts.iter().all(|part| line.contains(part));
+    log.lines().filter(has_all).count()
+}
+
+/// Proves: DL-8
+#[rstest]
+#[case::bad_request(400)]
+#[case::unauthorized(401)]
+#[case::gone(410)]
+#[tokio::test]
+async fn a_sink_that_refuses_everything_is_given_ten_events_a_second(
+    #[values("memory", "embedded")] kind: &str,
+    #[case] status: u16,
+) {
+    let sink = Sink::start().await;
+    sink.always(Response::status(status));
+    let gateway = orders(kind, &sink, json!({ "maxInFlight": 1 })).await;
+    gateway.accept("orders", (0..500).map(|n| n.to_string())).await;
+    let sick = gateway.wait_object("subscription", "audit", |object| {
+        condition(object, "SinkHealthy").is_some_and(|condition| condition["reason"] == "SinkRejecting")
+    });
+    sick.await;
+    let (before, began) = (sink.count(), tokio::time::Instant::now());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let started = sink.count() - before;
+    let bound = 2 + usize::try_from(began.elapsed().as_millis() / 100).unwrap_or(usize::MAX);
+    assert!(started <= bound, "{started} events were started, {bound} may be");
+    let table = gateway.cli(&["get", "subscriptions"]).await.exits(0).stdout;
+    assert!(table.contains("SinkRejecting"), "{table}");
+    sink.always(Response::status(204));
+    all_settled(&gateway).await;
+    let healthy = gateway.wait_object("subscription", "audit", |object| {
+        condition(object, "SinkHealthy").is_some_and(|condition| condition["status"] == "True")
+    });
+    healthy.await;
+    let log = gateway.log();
+    assert_eq!(count(&log, &["WARN", "SinkRejecting"]), 1, "{log}");
+    assert_eq!(count(&log, &["INFO", "sink is healthy again"]), 1, "{log}");
+    assert_eq!(count(&log, &["WARN", "event is dead-lettered"]), 1, "{log}");
+}
+
+/// Proves: DL-8
+#[rstest]
+#[tokio::test]
+async fn a_path_that_is_not_there_is_a_sink_that_fails(#[values(404, 408, 425, 429)] status: u16) {
+    let sink = Sink::start().await;
+    sink.always(Response::status(status));
+    let more = json!({ "delivery": { "retry": 50, "backoffPolicy": "linear", "backoffDelay": "PT0.5S" } });
+    let gateway = orders("memory", &sink, more).await;
+    gateway.accept("orders", (0..100).map(|n| n.to_string())).await;
+    let sick = gateway.wait_object("subscription", "audit", |object| {
+        condition(object, "SinkHealthy").is_some_and(|condition| condition["reason"] == "SinkFailing")
+    });
+    sick.await;
+    assert_eq!(count(&gateway.log(), &["WARN", "SinkFailing"]), 1);
+}
+
+/// Proves: DL-2, DL-8
+#[tokio::test]
+async fn a_conflict_is_tried_again_and_says_nothing_of_the_sink() {
+    let sink = Sink::start().await;
+    sink.always(Response::status(409));
+    let more = json!({ "delivery": { "retry": 2, "backoffPolicy": "linear", "backoffDelay": "PT0.1S" } });
+    let gateway = orders("memory", &sink, more).await;
+    gateway.accept("orders", (0..30).map(|n| n.to_string())).await;
+    all_settled(&gateway).await;
+    assert_eq!(sink.count(), 90);
+    let log = gateway.log();
+    assert_eq!(
+        count(&log, &["SinkFailing"]) + count(&log, &["SinkRejecting"]),
+        0,
+        "{log}"
+    );
+}
+
+/// Proves: DL-2
+#[tokio::test]
+async fn the_first_failed_attempt_after_a_success_is_logged() {
+    let sink = Sink::start().await;
+    sink.always(Response::status(500));
+    let more = json!({ "delivery": { "retry": 1, "backoffDelay": "PT0.05S" } });
+    let gateway = orders("memory", &sink, more).await;
+    gateway.accept("orders", ["1", "2"]).await;
+    sink.wait_for(4).await;
+    let parts = ["WARN", "delivery failed", "answered 500", &sink.url()];
+    let logged = |times: usize| {
+        let (gateway, parts) = (&gateway, &parts);
+        eventually("the line is there", move || async move {
+            (count(&gateway.log(), parts) >= times).then_some(())
+        })
+    };
+    logged(1).await;
+    assert_eq!(count(&gateway.log(), &parts), 1, "{}", gateway.log());
+    sink.always(Response::status(204));
+    gateway.accept("orders", ["3"]).await;
+    sink.wait_for(5).await;
+    all_settled(&gateway).await;
+    sink.always(Response::status(500));
+    gateway.accept("orders", ["4"]).await;
+    logged(2).await;
+}
+
+/// Sets how many files the running gateway may have open.
+fn limit_files(gateway: &Gateway, files: &str) {
+    let pid = gateway.pid().to_string();
+    let set = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, files])
+        .status();
+    assert!(set.is_ok_and(|status| status.success()), "prlimit {files}");
+}
+
+/// Proves: DL-2
+#[tokio::test]
+async fn an_event_that_the_gateway_has_no_file_for_uses_no_attempt() {
+    let sink = Sink::start().await;
+    // The one attempt that may fail; the next needs a connection.
+    sink.next([Response::hang_up()]);
+    let more = json!({ "delivery": { "retry": 1, "backoffPolicy": "linear", "backoffDelay": "PT2S" } });
+    let gateway = orders("memory", &sink, more).await;
+    gateway.accept("orders", ["1"]).await;
+    sink.wait_for(1).await;
+    limit_files(&gateway, "--nofile=5:1024");
+    let line = ["WARN", "the gateway cannot open a connection"];
+    eventually("the gateway has no file", || async {
+        (count(&gateway.log(), &line) > 0).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    limit_files(&gateway, "--nofile=1024:1024");
+    sink.wait_for(2).await;
+    all_settled(&gateway).await;
+    assert_eq!(sink.count(), 2);
+    assert_eq!(gateway.cli(&["dead", "list", "-o", "json"]).await.json(), json!([]));
+    assert_eq!(count(&gateway.log(), &line), 1, "one line a minute");
+}
+
+/// Proves: DL-3
+#[tokio::test]
+async fn get_says_how_long_an_event_is_tried() {
+    let sink = Sink::start().await;
+    let given =
+        |name: &str, delivery: Value| subscription(name, "orders", &sink.url(), json!({ "delivery": delivery }));
+    let gateway = Gateway::with([
+        channel("orders", "memory"),
+        given("usual", json!({ "backoffDelay": "PT0.2S" })),
+        given(
+            "short",
+            json!({ "retry": 10, "backoffDelay": "PT0.2S", "backoffMax": "PT1M" }),
+        ),
+        given("never", json!({ "retry": 0 })),
+    ])
+    .await;
+    let table = gateway
+        .cli(&["get", "subscriptions", "-o", "wide"])
+        .await
+        .exits(0)
+        .stdout;
+    let of = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(of("usual").contains("about 2 h"), "{table}");
+    assert!(of("short").contains("about 2 min"), "{table}");
+    assert!(of("never").contains("at once"), "{table}");
+}
+
 /// Proves: DL-9
 #[rstest]
 #[case::as_headers(Request::event("orders", "1").header("traceparent", TRACE).header("tracestate", "a=1"))]
@@ -383,7 +557,7 @@ async fn max_in_flight_bounds_what_a_subscriber_is_given_at_once() {
     let gateway = orders("memory", &sink, json!({ "maxInFlight": 3 })).await;
     gateway.accept("orders", (0..20).map(|n| n.to_string())).await;
     sink.wait_for(3).await;
-    sink.stays_at(3, Duration::from_millis(500)).await;
+    sink.listens_at(3, Duration::from_millis(500)).await;
 }
 
 /// Proves: DL-1

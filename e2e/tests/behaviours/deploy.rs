@@ -128,8 +128,14 @@ async fn values_of_the_chart_reach_what_they_are_about() {
     ] {
         assert_eq!(variable(name).expect(name)["value"], value);
     }
-    let token = variable("HEADGATE_ADMIN_TOKEN").expect("a token");
-    assert_eq!(token["valueFrom"]["secretKeyRef"]["name"], "other");
+    for (name, key) in [
+        ("HEADGATE_ADMIN_TOKEN", "token"),
+        ("HEADGATE_ADMIN_READ_TOKEN", "read-token"),
+    ] {
+        let token = variable(name).expect(name);
+        assert_eq!(token["valueFrom"]["secretKeyRef"]["name"], "other");
+        assert_eq!(token["valueFrom"]["secretKeyRef"]["key"], key);
+    }
     let claim = &set["volumeClaimTemplates"][0]["spec"];
     assert_eq!(claim["storageClassName"], "fast");
     assert_eq!(claim["resources"]["requests"]["storage"], "50Gi");

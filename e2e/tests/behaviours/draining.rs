@@ -80,7 +80,7 @@ async fn what_is_in_flight_is_finished_within_the_grace_period(#[values("memory"
     );
     if kind == "embedded" {
         gateway.start_again().await;
-        sink.stays_at(1, Duration::from_millis(500)).await;
+        sink.listens_at(1, Duration::from_millis(500)).await;
     }
 }
 

@@ -326,3 +326,105 @@ async fn chunked_requests_are_taken_and_sent_on_with_a_length() {
     assert_eq!(&binary.body[..], br#"{"n":1}"#);
     assert_eq!(binary.header("content-length"), Some("7"));
 }
+
+/// In binary mode the data would be the event, and pass filters that the event itself does not.
+///
+/// Proves: IN-1, IN-7
+#[rstest]
+#[case::structured("application/cloudevents+json")]
+#[case::any_case("Application/CloudEvents")]
+#[case::batch("application/cloudevents-batch+json; charset=utf-8")]
+#[case::with_spaces(" application/cloudevents+json")]
+#[case::of_no_format("application/cloudevents-unheard-of")]
+#[tokio::test]
+async fn data_that_calls_itself_an_event_never_arrives_as_the_event(
+    #[values("memory", "embedded")] kind: &str,
+    #[case] content_type: &str,
+) {
+    let pair = pair(kind).await;
+    let inner = json!({ "specversion": "1.0", "id": "inner", "source": "/bank", "type": "payment.approved" });
+    let outer = json!({ "specversion": "1.0", "id": "outer", "source": "/s", "type": "safe", "datacontenttype": content_type,
+        "data_base64": STANDARD.encode(inner.to_string()) });
+    let (binary, structured) = pair.through(&Request::structured("forms", outer.to_string())).await;
+    for received in [binary, structured] {
+        let media = received.header("content-type").expect("a content type");
+        assert!(media.starts_with("application/cloudevents+json"), "{media}");
+        let sent = received.json();
+        assert_eq!((&sent["id"], &sent["type"]), (&json!("outer"), &json!("safe")));
+        assert_eq!(sent["datacontenttype"], content_type);
+    }
+}
+
+/// Proves: IN-1, IN-7
+#[rstest]
+#[tokio::test]
+async fn json_data_without_a_content_type_says_what_it_is_in_binary_mode_alone(
+    #[values("memory", "embedded")] kind: &str,
+) {
+    let through = async |request: Request| {
+        let pair = pair(kind).await;
+        let (binary, structured) = pair.through(&request).await;
+        let media = binary.header("content-type").map(str::to_owned);
+        (media, structured.json()["datacontenttype"].clone())
+    };
+    let with = |data: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t"{data}}}"#);
+    let json = Some("application/json".to_owned());
+    for (data, media) in [
+        (r#","data":{"a": 1}"#, json),
+        (r#","data_base64":"eyJhIjogMX0=""#, None),
+        ("", None),
+    ] {
+        assert_eq!(
+            through(Request::structured("forms", with(data))).await,
+            (media, Value::Null),
+            "{data}"
+        );
+    }
+    let binary = Request::event("forms", "1").without("content-type").body(r#"{"a": 1}"#);
+    assert_eq!(through(binary).await, (None, Value::Null));
+}
+
+/// Proves: IN-6
+#[tokio::test]
+async fn a_content_type_that_is_said_twice_is_taken_when_it_is_the_same() {
+    let pair = pair("memory").await;
+    let request = Request::event("forms", "1")
+        .header("content-type", "application/json")
+        .body("{}");
+    let other = request.clone().header("ce-datacontenttype", "text/plain");
+    let refused = pair.gateway.send(&other).await.is(400).text();
+    assert!(refused.contains("datacontenttype"), "{refused}");
+    let (binary, structured) = pair
+        .through(&request.header("ce-datacontenttype", "application/json"))
+        .await;
+    assert_eq!(binary.header("content-type"), Some("application/json"));
+    assert_eq!(structured.json()["datacontenttype"], "application/json");
+}
+
+/// Proves: IN-3, IN-8
+#[tokio::test]
+async fn an_event_leaves_room_for_the_gateways_own_attributes_or_is_refused() {
+    let pair = pair("memory").await;
+    let with = |count: usize, bytes: usize| {
+        let mut event = json!({ "specversion": "1.0", "id": "1", "source": "/s", "type": "t" });
+        for number in 0..count {
+            event[format!("x{number}")] = "v".repeat(bytes).into();
+        }
+        event
+    };
+    for (event, limit) in [
+        (with(221, 1), "224"),
+        (with(100, 1400), "131072"),
+        (with(400, 1), "224"),
+    ] {
+        let refused = pair
+            .gateway
+            .send(&Request::structured("forms", event.to_string()))
+            .await
+            .is(400);
+        assert!(refused.text().contains(limit), "{}", refused.text());
+    }
+    let fits = Request::structured("forms", with(220, 1).to_string());
+    pair.gateway.send(&fits).await.is(202);
+    assert_eq!(pair.structured.wait_for_one().await.json()["x219"], "v");
+}

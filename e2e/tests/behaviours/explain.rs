@@ -56,7 +56,7 @@ async fn what_became_of_an_event_is_told_for_each_subscription_also_by_the_next_
     assert_eq!(answer["found"][0]["durability"], "disk");
     let text = gateway.cli(&["explain", "order-1"]).await.exits(0).stdout;
     for part in [
-        "order-1  e2e.test  from /e2e\nstored in default/orders at place 0, ".to_owned(),
+        "order-1  e2e.test  from /e2e\nstored in default/orders at offset 0, ".to_owned(),
         "failed tries: 1, last answer 503; next try at ".to_owned(),
         "SinkError 500, attempts: 2; `headgate dead show default/dead order-1`".to_owned(),
         "left out        by its filters of now: EXISTS tier\n".to_owned(),

@@ -27,7 +27,7 @@ async fn every_subscription_gets_every_event_once_even_where_targets_are_equal(
     gateway.accept("orders", &ids).await;
     shared.wait_for(100).await;
     own.wait_for(50).await;
-    shared.stays_at(100, Duration::from_millis(300)).await;
+    shared.listens_at(100, Duration::from_millis(300)).await;
     for id in &ids {
         assert_eq!(
             shared.ids().iter().filter(|known| *known == id).count(),

@@ -198,8 +198,11 @@ async fn a_changed_secret_is_read_again_and_never_shown() {
 }
 
 /// Proves: SR-1
+#[rstest]
+#[case::unless_the_document_says_so(false, 401)]
+#[case::and_the_document_says_so(true, 202)]
 #[tokio::test]
-async fn a_source_without_a_secret_says_that_it_is_unauthenticated() {
+async fn a_source_without_a_secret_takes_nothing_unsigned(#[case] allow_unsigned: bool, #[case] status: u16) {
     let sink = Sink::start().await;
     let mut source = github_source("hello", &["push"], &channel_reference("github"));
     let spec = source["spec"].as_object_mut().expect("a spec");
@@ -208,6 +211,9 @@ async fn a_source_without_a_secret_says_that_it_is_unauthenticated() {
         "accessToken".into(),
         json!({ "secretKeyRef": { "name": "github", "key": "accessToken" } }),
     );
+    if allow_unsigned {
+        spec.insert("allowUnsigned".into(), json!(true));
+    }
     let gateway = Gateway::with([
         channel("github", "memory"),
         subscription("all", "github", &sink.url(), json!({})),
@@ -216,16 +222,47 @@ async fn a_source_without_a_secret_says_that_it_is_unauthenticated() {
     ])
     .await;
     listening(&gateway).await;
-    gateway.send(&unsigned("hello", "push", "1", PUSH)).await.is(202);
-    sink.wait_for(1).await;
-    gateway
+    gateway.send(&unsigned("hello", "push", "1", PUSH)).await.is(status);
+    let object = gateway
         .wait_object("githubsource", "hello", |object| {
-            object["status"]["conditions"]
-                .to_string()
-                .to_lowercase()
-                .contains("unauthenticated")
+            condition(object, "Authenticated").is_some_and(|found| found["reason"] == "Unauthenticated")
         })
         .await;
+    let said = condition(&object, "Authenticated").expect("a condition")["message"].to_string();
+    assert!(said.contains("allowUnsigned"), "{said}");
+    if allow_unsigned {
+        sink.wait_for(1).await;
+    } else {
+        assert!(said.contains("set secretToken"), "{said}");
+        assert_eq!(sink.count(), 0);
+    }
+}
+
+/// Proves: SR-1
+#[tokio::test]
+async fn a_signed_body_is_not_taken_as_another_event() {
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        channel("github", "memory"),
+        subscription("all", "github", &sink.url(), json!({})),
+        secret("github", json!({ "secretToken": SECRET })),
+        github_source("hello", &["*"], &channel_reference("github")),
+    ])
+    .await;
+    listening(&gateway).await;
+    gateway
+        .send(&delivery("hello", "push", "1", PUSH, SECRET))
+        .await
+        .is(202);
+    gateway
+        .send(&delivery("hello", "release", "2", PUSH, SECRET))
+        .await
+        .is(401);
+    gateway
+        .send(&delivery("hello", "push", "1", PUSH, SECRET))
+        .await
+        .is(202);
+    sink.wait_for(2).await;
 }
 
 /// Proves: SR-6, OP-3
@@ -377,7 +414,7 @@ async fn every_real_payload_arrives_as_it_was_signed() {
         }
     }
     let received = sink.wait_for(expected.len()).await;
-    sink.stays_at(expected.len(), Duration::from_millis(200)).await;
+    sink.listens_at(expected.len(), Duration::from_millis(200)).await;
     for event in received {
         let (kind, body) = &expected[&event.id()];
         assert_eq!(event.attribute("type").as_ref(), Some(kind));

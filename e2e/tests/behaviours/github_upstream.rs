@@ -108,7 +108,7 @@ async fn what_happened_while_the_gateway_was_down_arrives_exactly_once(#[values(
     }
     gateway.start_again().await;
     let received = sink.wait_for(COUNT).await;
-    sink.stays_at(COUNT, Duration::from_millis(2500)).await;
+    sink.listens_at(COUNT, Duration::from_millis(2500)).await;
     let by_id: BTreeMap<String, _> = received.iter().map(|event| (event.id(), event)).collect();
     assert_eq!(by_id.len(), COUNT);
     assert!(guids.iter().all(|guid| by_id.contains_key(guid)));
@@ -285,7 +285,7 @@ async fn an_adapter_alone_polls_for_a_sink_that_refuses_at_first() {
     let refused = sink.count();
     adapter.start_again().await;
     sink.wait_for(refused + 1).await;
-    sink.stays_at(refused + 1, Duration::from_millis(1500)).await;
+    sink.listens_at(refused + 1, Duration::from_millis(1500)).await;
     assert!(sink.ids().iter().all(|id| *id == guids[0]));
 }
 
@@ -352,4 +352,35 @@ async fn every_real_payload_is_recovered_as_it_was(#[values("webhook", "poll")] 
         assert_eq!(event.attribute("type").as_ref(), Some(kind));
         assert_eq!(&event.body[..], &body[..], "{kind}");
     }
+}
+
+/// Proves: SR-1, SR-6
+#[tokio::test]
+async fn a_webhook_that_the_gateway_registers_is_signed_although_no_secret_is_named() {
+    let github = GitHub::start().await;
+    let sink = Sink::start().await;
+    let mut document = source(&github, json!({}));
+    document["spec"].as_object_mut().expect("a spec").remove("secretToken");
+    let setup = Gateway::set_up().documents(documents(&sink, document));
+    let mut gateway = setup.public().start().await;
+    gateway.wait_object("githubsource", "hello", is_ready).await;
+    let made = github.hooks(REPOSITORY)[0].clone();
+    let secret = made.secret.expect("a secret");
+    assert_eq!(secret.len(), 64);
+    gateway
+        .send(&e2e::github::unsigned("hello", "push", "forged", PUSH))
+        .await
+        .is(401);
+    let guids = github.happens(REPOSITORY, "push", PUSH).await;
+    assert_eq!(sink.wait_for_one().await.id(), guids[0]);
+    // The secret is the same after a restart, and nowhere on disk.
+    assert!(gateway.terminate().await.success());
+    gateway.start_again().await;
+    gateway.wait_object("githubsource", "hello", is_ready).await;
+    assert_eq!(github.hooks(REPOSITORY)[0].secret.as_deref(), Some(secret.as_str()));
+    github.happens(REPOSITORY, "push", PUSH).await;
+    sink.wait_for(2).await;
+    let object = gateway.wait_object("githubsource", "hello", |_| true).await;
+    assert!(has(&object, "Authenticated", "True", ""), "{object}");
+    assert!(!object.to_string().contains(&secret));
 }

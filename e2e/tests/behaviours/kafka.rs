@@ -63,7 +63,7 @@ async fn what_the_brokers_promise_is_found_out_shown_and_compared_with_what_is_r
         |object: &Value| condition(object, "Provisioned").is_some_and(|found| found["reason"] == "DurabilityNotMet");
     status(&gateway, "channel", "strict", not_met).await;
     status(&gateway, "clusterchannelprovisioner", "strict", not_met).await;
-    gateway.send(&Request::event("strict", "1")).await.is(404);
+    gateway.send(&Request::event("strict", "1")).await.is(503);
 
     let refused = status(&gateway, "channel", "many", |object| {
         condition(object, "Provisioned").is_some_and(|found| found["reason"] == "TopicNotMade")

@@ -145,7 +145,7 @@ async fn events_of_a_namespace_arrive_once_although_the_gateway_is_killed() {
     arrived(&sink, &expected).await;
     expected.extend(write(cluster, "killed", names("after", 3)).await);
     arrived(&sink, &expected).await;
-    sink.stays_at(expected.len(), Duration::from_millis(500)).await;
+    sink.listens_at(expected.len(), Duration::from_millis(500)).await;
 }
 
 #[tokio::test]

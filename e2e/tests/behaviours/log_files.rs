@@ -60,7 +60,7 @@ async fn files_are_checked_and_printed_without_a_gateway_and_not_while_one_has_t
     assert_eq!((&checked["damaged"], &checked["faults"]), (&json!(0), &json!([])));
     assert_eq!(checked["channels"][0]["name"], "default/orders");
     assert_eq!(checked["channels"][0]["events"]["records"], 6);
-    assert_eq!(checked["channels"][0]["letters"]["records"], 1);
+    assert_eq!(checked["channels"][0]["deadLetters"]["records"], 1);
     let printed = look("check", &folder(&gateway), &[]).await.exits(0);
     assert!(printed.stdout.contains("1 channels, no damage"), "{printed:?}");
 
@@ -81,8 +81,11 @@ async fn files_are_checked_and_printed_without_a_gateway_and_not_while_one_has_t
         (&cursor["name"], &cursor["settledBelow"]),
         (&json!("default/audit"), &json!(6))
     );
-    let letter = lines.iter().find(|line| line["kind"] == "letter").expect("a letter");
-    assert_eq!(letter["event"]["headgatereason"], "SinkRejected");
+    let dead_letter = lines
+        .iter()
+        .find(|line| line["kind"] == "deadLetter")
+        .expect("a letter");
+    assert_eq!(dead_letter["facts"]["reason"], "SinkRejected");
     assert!(
         look("dump", gateway.data(), &[])
             .await
@@ -110,10 +113,10 @@ async fn files_are_checked_and_printed_without_a_gateway_and_not_while_one_has_t
 async fn a_flipped_bit_is_found_with_file_and_place_costs_one_event_and_shows_in_status() {
     let (mut gateway, sink) = stopped().await;
     let segment = folder(&gateway).join("00000000000000000000.log");
-    let letters = folder(&gateway).join("letters/00000000000000000000.log");
+    let dead_letters = folder(&gateway).join("letters/00000000000000000000.log");
     // Behind the segment's header and the first record's: the first event.
     flip(&segment, 64 + 36 + 5);
-    flip(&letters, 64 + 36 + 5);
+    flip(&dead_letters, 64 + 36 + 5);
     let checked = look("check", gateway.data(), &["-o", "json"]).await.exits(1).json();
     let faults = checked["faults"].as_array().expect("a list");
     assert_eq!(faults.len(), 2, "{checked:#}");

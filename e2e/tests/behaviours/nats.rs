@@ -71,10 +71,17 @@ async fn what_the_servers_promise_is_found_out_shown_and_compared_with_what_is_r
     );
     let answer = gateway.send(&Request::event("weak", "1")).await.is(202);
     assert_eq!(answer.header("headgate-durability"), Some("process"));
+    // A person sees it in the table: the channel is ready, and its servers promise less than they could.
+    let shown = gateway.cli(&["get", "channel", "weak"]).await.stdout;
+    let (header, row) = shown.split_once('\n').expect("a header and a row");
+    assert!(header.contains("DURABILITY"), "{shown}");
+    for word in ["weak", "True", "BrokerSettings", "process"] {
+        assert!(row.contains(word), "{word} is not in {row}");
+    }
 
     provisioned(&gateway, "channel", "strict", "DurabilityNotMet").await;
     provisioned(&gateway, "clusterchannelprovisioner", "strict", "DurabilityNotMet").await;
-    gateway.send(&Request::event("strict", "1")).await.is(404);
+    gateway.send(&Request::event("strict", "1")).await.is(503);
 
     let refused = provisioned(&gateway, "channel", "many", "StreamNotMade").await;
     assert!(message(&refused, "Provisioned").contains("replicas"), "{refused}");
@@ -114,8 +121,8 @@ async fn messages_of_a_foreign_client_are_events_or_dead_letters_and_ours_are_me
         assert_eq!(foreign.header("ce-ext"), Some("%C3%BCmlaut%20100%25"));
         assert_eq!(&foreign.body[..], b"{\"n\": 1.50}");
     }
-    let letters = gateway.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
-    assert!(letters.contains("NotAnEvent"), "{letters}");
+    let dead_letters = gateway.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
+    assert!(dead_letters.contains("NotAnEvent"), "{dead_letters}");
 
     let read = peers::run(Peer::Python, "nats_client.py", &["read", servers, &stream, "4"]).await;
     let last: Value = serde_json::from_str(read.lines().last().expect("four lines")).expect("a line of JSON");

@@ -57,7 +57,7 @@ async fn a_failing_event_holds_back_its_own_key_only(#[values("memory", "embedde
     }
     // 5 attempts of a0, then the rest.
     sink.wait_for(19).await;
-    sink.stays_at(19, Duration::from_millis(300)).await;
+    sink.listens_at(19, Duration::from_millis(300)).await;
     let ids = sink.ids();
     let place: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     for key in ["a", "b"] {
@@ -125,7 +125,7 @@ async fn an_event_in_backoff_holds_its_key_back_over_a_kill() {
     }
     sink.wait_for(1).await;
     // Long enough for the failed attempt to be kept, short enough for the backoff not to end.
-    sink.stays_at(1, Duration::from_millis(200)).await;
+    sink.listens_at(1, Duration::from_millis(200)).await;
     gateway.kill().await;
     gateway.start_again().await;
     sink.wait_for(3).await;

@@ -23,7 +23,7 @@ async fn a_paused_subscription_keeps_its_place(#[values("memory", "embedded")] k
     sink.wait_for(1).await;
     gateway.cli(&["pause", "audit"]).await.exits(0);
     gateway.accept("orders", ["2", "3"]).await;
-    sink.stays_at(1, Duration::from_millis(500)).await;
+    sink.listens_at(1, Duration::from_millis(500)).await;
     let shown = gateway.cli(&["get", "subscriptions"]).await.stdout;
     assert!(shown.contains("True    Paused"), "{shown}");
     gateway.cli(&["resume", "audit"]).await.exits(0);
@@ -44,14 +44,14 @@ async fn a_pause_outlives_the_process_and_either_switch_stops_it() {
     gateway.kill().await;
     gateway.start_again().await;
     gateway.accept("orders", ["1"]).await;
-    sink.stays_at(0, Duration::from_millis(500)).await;
+    sink.listens_at(0, Duration::from_millis(500)).await;
     // The document's own switch as well: both must be off.
     gateway.apply(&document(true));
     gateway
         .wait_object("subscription", "audit", |object| object["spec"]["paused"] == true)
         .await;
     gateway.cli(&["resume", "audit"]).await.exits(0);
-    sink.stays_at(0, Duration::from_millis(500)).await;
+    sink.listens_at(0, Duration::from_millis(500)).await;
     gateway.apply(&document(false));
     sink.wait_for(1).await;
 }

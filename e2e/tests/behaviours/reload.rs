@@ -75,7 +75,7 @@ async fn a_reload_neither_loses_nor_repeats_what_unchanged_subscriptions_get(
     let count: usize = sender.await.expect("every event was accepted");
     for (name, sink) in [("kept", &kept), ("changing", &changing)] {
         sink.wait_for(count).await;
-        sink.stays_at(count, Duration::from_millis(200)).await;
+        sink.listens_at(count, Duration::from_millis(200)).await;
         let mut ids: Vec<usize> = sink.ids().iter().map(|id| id.parse().expect("a number")).collect();
         ids.sort_unstable();
         assert_eq!(ids, (0..count).collect::<Vec<_>>(), "{name}");
@@ -132,7 +132,7 @@ async fn a_subscription_that_is_deleted_and_made_again_starts_anew(#[values("mem
     gateway.wait_object("subscription", "audit", is_ready).await;
     gateway.accept("orders", ["new"]).await;
     sink.wait_for(before + 1).await;
-    sink.stays_at(before + 1, Duration::from_millis(300)).await;
+    sink.listens_at(before + 1, Duration::from_millis(300)).await;
     assert_eq!(sink.ids().last().map(String::as_str), Some("new"));
 }
 

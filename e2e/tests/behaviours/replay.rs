@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::{
-    Gateway, Sink,
+    Gateway, Response, Sink,
     documents::{channel, subscription},
     eventually,
 };
@@ -83,4 +83,38 @@ async fn a_replay_ends_with_the_command_and_says_no_where_there_is_nothing() {
     gateway.cli(&["pause", "audit"]).await.exits(0);
     let refused = gateway.cli(&["replay", "audit", "--from", "0"]).await.exits(1);
     assert!(refused.stderr.contains("paused"), "{}", refused.stderr);
+}
+
+/// Proves: CH-7
+#[tokio::test]
+async fn a_replay_says_what_was_left_out_and_fails_when_letters_came_of_it() {
+    let sink = Sink::start().await;
+    let gateway = Gateway::with([
+        channel("orders", "embedded"),
+        subscription(
+            "audit",
+            "orders",
+            &sink.url(),
+            json!({ "filters": [ { "cesql": "id = '5'" } ] }),
+        ),
+    ])
+    .await;
+    gateway.accept("orders", (0..7).map(|n| n.to_string())).await;
+    gateway.settled().await;
+    let done = gateway.cli(&["replay", "audit", "--from", "1h"]).await.exits(0);
+    let left_out = "left out      6 (by the subscription's own filters)\n";
+    assert_eq!(
+        done.stdout,
+        format!("replayed      1 of 7 events\ndelivered     1\n{left_out}")
+    );
+    sink.always(Response::status(400));
+    let failed = gateway.cli(&["replay", "audit", "--from", "earliest"]).await.exits(1);
+    assert!(failed.stdout.contains("dead letters  1\n"), "{failed:?}");
+    assert!(failed.stderr.contains("headgate dead list default/audit"), "{failed:?}");
+    let json = gateway
+        .cli(&["replay", "audit", "--from", "earliest", "--dry-run", "-o", "json"])
+        .await
+        .exits(0)
+        .json();
+    assert_eq!((&json["leftOut"], &json["matched"]), (&json!(6), &json!(1)));
 }

@@ -33,6 +33,7 @@ async fn headgate_is_installed_used_disturbed_and_removed() {
     asking_image(node, docker).await;
     workloads::images(node, docker).await;
     volume(node).await;
+    admin_tokens(cluster).await;
     run_page(cluster, "Install").await;
     namespace(cluster, SHOP).await;
 
@@ -51,7 +52,18 @@ async fn headgate_is_installed_used_disturbed_and_removed() {
     }
 }
 
-/// deploy/Dockerfile, of the binary that all tests are about.
+/// The secret of which the page tells: without it the commands in the pod may not even read.
+async fn admin_tokens(cluster: &Kubernetes) {
+    let namespace = workspace().join("deploy/kustomize/namespace.yaml");
+    cluster
+        .kubectl(&["apply", "-f", &namespace.display().to_string()])
+        .await;
+    let tokens = ["--from-literal=token=operate", "--from-literal=read-token=read"];
+    let create = ["create", "secret", "generic", "headgate-admin", "-n", SYSTEM];
+    cluster.kubectl(&[&create[..], &tokens].concat()).await;
+}
+
+/// deploy/Dockerfile.binary, of the binary that all tests are about.
 async fn image_of_the_recipe(node: &Node, docker: &Docker) {
     let folder = tempfile::TempDir::with_prefix("headgate-image-").expect("a folder for the image");
     let root = folder.path().join("root");
@@ -61,7 +73,9 @@ async fn image_of_the_recipe(node: &Node, docker: &Docker) {
         .status()
         .await;
     assert!(laid_out.expect("a shell").success());
-    docker.build(&root, &workspace().join("deploy/Dockerfile"), IMAGE).await;
+    docker
+        .build(&root, &workspace().join("deploy/Dockerfile.binary"), IMAGE)
+        .await;
     let archive = folder.path().join("image.tar");
     docker.save(IMAGE, &archive).await;
     node.load(&archive).await;

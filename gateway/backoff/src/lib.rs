@@ -3,6 +3,8 @@
 //! No clock and no randomness of its own: the caller says how many tries failed and draws the jitter, so that a schedule can
 //! go on after a restart and a test can read it as a table.
 
+#![warn(missing_docs)]
+
 use std::time::{Duration, SystemTime};
 
 /// How the delay grows.
@@ -19,8 +21,11 @@ pub enum Growth {
 pub struct Policy {
     /// Attempts after the first.
     pub retry: u32,
+    /// How the delay grows.
     pub growth: Growth,
+    /// The delay that it grows from.
     pub delay: Duration,
+    /// The longest delay.
     pub max: Duration,
     /// Cap on what a sink asks for with `Retry-After`.
     pub retry_after_max: Duration,
@@ -30,14 +35,17 @@ impl Default for Policy {
     /// The defaults of API.md 2.4.
     fn default() -> Self {
         Self {
-            retry: 10,
+            retry: 24,
             growth: Growth::Exponential,
             delay: Duration::from_millis(200),
-            max: Duration::from_secs(60),
+            max: Duration::from_secs(600),
             retry_after_max: Duration::from_secs(300),
         }
     }
 }
+
+/// From this attempt on exponential waits do not grow: 2^31 times any delay is beyond every `max` that is worth waiting for.
+const GROWING_MAX: u32 = 32;
 
 impl Policy {
     /// How long to wait after `failed` failed attempts (1 or more), or `None` when no attempt is left. `jitter` in 0..1 picks
@@ -49,15 +57,24 @@ impl Policy {
         let delay = match self.growth {
             Growth::Linear => self.delay,
             Growth::Exponential => {
-                // 2^31 times any delay is beyond every `max` that is worth waiting for.
-                self.delay
-                    .saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1).min(31)))
+                let doublings = failed.saturating_sub(1).min(GROWING_MAX - 1);
+                self.delay.saturating_mul(2_u32.saturating_pow(doublings))
             }
         };
         let delay = delay.min(self.max);
         let jittered = delay / 2 + (delay / 2).mul_f64(jitter.clamp(0.0, 1.0));
         let asked = retry_after.unwrap_or_default().min(self.retry_after_max);
         Some(jittered.max(asked))
+    }
+
+    /// How long the waits between all attempts take together, with the same `jitter` in each: 0.0 gives the shortest time until an
+    /// event is a dead letter, 0.5 the average, 1.0 the longest. The attempts themselves and `Retry-After` come on top.
+    pub fn horizon(&self, jitter: f64) -> Duration {
+        let growing = self.retry.min(GROWING_MAX);
+        let waits = (1..=growing).filter_map(|failed| self.wait(failed, None, jitter));
+        let sum = waits.fold(Duration::ZERO, Duration::saturating_add);
+        let last = self.wait(growing, None, jitter).unwrap_or_default();
+        sum.saturating_add(last.saturating_mul(self.retry - growing))
     }
 }
 
@@ -88,9 +105,39 @@ mod tests {
 
     /// Proves: DL-3
     #[test]
-    fn the_default_doubles_from_200_ms_up_to_a_minute_ten_times() {
-        let expected = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000];
-        assert_eq!(waits(&Policy::default(), NO_JITTER), expected);
+    fn the_default_doubles_from_200_ms_up_to_ten_minutes_24_times() {
+        let doubling = [
+            200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 102_400, 204_800, 409_600,
+        ];
+        assert_eq!(waits(&Policy::default(), NO_JITTER), [doubling, [600_000; 12]].concat());
+    }
+
+    /// docs/delivery.md states these numbers.
+    ///
+    /// Proves: DL-3
+    #[test]
+    fn the_default_horizon_is_about_two_hours() {
+        let horizon = |jitter| Policy::default().horizon(jitter).as_millis();
+        assert_eq!(horizon(0.0), 4_009_500, "1 h 6 min 49.5 s at least");
+        assert_eq!(horizon(0.5), 6_014_250, "1 h 40 min 14 s on average");
+        assert_eq!(horizon(1.0), 8_019_000, "2 h 13 min 39 s at most");
+    }
+
+    #[test]
+    fn the_horizon_is_the_sum_of_all_waits() {
+        let second = Duration::from_secs(1);
+        let policy = |growth, retry| Policy {
+            growth,
+            retry,
+            delay: second,
+            max: 4 * second,
+            ..Policy::default()
+        };
+        let horizon = |growth, retry| policy(growth, retry).horizon(NO_JITTER).as_secs();
+        assert_eq!(horizon(Growth::Exponential, 0), 0);
+        assert_eq!(horizon(Growth::Exponential, 4), 1 + 2 + 4 + 4);
+        assert_eq!(horizon(Growth::Exponential, 100), 1 + 2 + 98 * 4);
+        assert_eq!(horizon(Growth::Linear, 100), 100);
     }
 
     /// Proves: DL-3
@@ -114,7 +161,10 @@ mod tests {
     /// Proves: DL-3
     #[test]
     fn retry_after_raises_the_wait_up_to_its_cap_and_never_lowers_it() {
-        let policy = Policy::default();
+        let policy = Policy {
+            max: Duration::from_secs(60),
+            ..Policy::default()
+        };
         let wait = |asked| {
             policy
                 .wait(10, Some(Duration::from_secs(asked)), NO_JITTER)
@@ -122,7 +172,7 @@ mod tests {
         };
         assert_eq!((wait(1), wait(90), wait(10_000)), (Some(60), Some(90), Some(300)));
         assert_eq!(
-            policy.wait(11, Some(Duration::from_secs(1)), NO_JITTER),
+            policy.wait(25, Some(Duration::from_secs(1)), NO_JITTER),
             None,
             "asking for a wait is no further attempt"
         );
@@ -137,6 +187,7 @@ mod tests {
             ..Policy::default()
         };
         assert!(policy.wait(u32::MAX, Some(Duration::MAX), 0.3).is_some());
+        assert!(policy.horizon(1.0) > Duration::from_secs(1));
         assert_eq!(Policy { retry: 0, ..policy }.wait(1, None, 0.0), None);
     }
 

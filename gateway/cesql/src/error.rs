@@ -1,4 +1,4 @@
-//! What can go wrong, by the specification's kinds (3.3), and where in the expression.
+//! Errors by the specification's kinds (3.3), and where in the expression they are.
 
 use std::fmt;
 
@@ -7,10 +7,13 @@ use crate::{Node, Value};
 /// Bytes of the expression's text. Empty at 0 for a node that was not read from text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
+    /// The first byte.
     pub start: usize,
+    /// The byte after the last one.
     pub end: usize,
 }
 
+/// The kinds of errors that the specification names (4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     Parse,
@@ -49,6 +52,7 @@ impl fmt::Display for ErrorKind {
 pub struct ParseError {
     /// The word or character that does not belong there; empty at the end of the text when something is missing.
     pub at: Span,
+    /// The expected text, and the text that stands there.
     pub message: String,
 }
 
@@ -69,10 +73,12 @@ impl ParseError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct EvaluationError<'a> {
+    /// The kind of the error.
     pub kind: ErrorKind,
     /// The part of the expression that could not be evaluated.
     pub node: &'a Node,
+    /// The mistake, for people.
     pub message: String,
-    /// What the part yields besides the error, where that is not its type's zero value (`LEFT`, `RIGHT`, `ABS`).
+    /// The value that the part yields besides the error, where that is not its type's zero value (`LEFT`, `RIGHT`, `ABS`).
     pub(crate) value: Option<Value<'a>>,
 }

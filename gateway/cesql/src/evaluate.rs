@@ -1,4 +1,4 @@
-//! What an expression says of an event.
+//! Evaluation of an expression on an event.
 //!
 //! Evaluation stops at the first error (4.1, fail fast). The rule for its value is one: whatever could not be evaluated
 //! yields the zero value of its type, and so does everything around it (3.2, 3.3). So an operator never sees a value that is
@@ -7,19 +7,19 @@
 //!
 //! Every attribute that the expression addresses is looked up once, in one pass over the event's table.
 
+mod call;
+
 use std::borrow::Cow;
 
 use event::Event;
 
-use crate::{
-    Arithmetic, Attribute, Comparison, ErrorKind, EvaluationError, Expression, Function, Kind, Logic, Node, Type,
-    Value,
-    functions::{part, place, substring, trimmed},
-};
+pub use self::call::STRING_BYTES_MAX;
 
-/// Bytes at most of a text that `CONCAT` or `CONCAT_WS` makes: four times the largest table of attributes. Without a bound an
-/// expression could make a gibibyte of one attribute.
-pub const STRING_BYTES_MAX: usize = 1024 * 1024;
+use crate::{
+    Arithmetic, Attribute, Budget, Comparison, ErrorKind, EvaluationError, Expression, Kind, Logic, Node, Type, Value,
+    budget::{LOOKUP, NODE, STEPS_MAX, Spent},
+    functions::byte_index,
+};
 
 /// Attributes up to this many are kept on the stack; filters address two or three.
 const FEW: usize = 4;
@@ -27,20 +27,27 @@ const FEW: usize = 4;
 /// Characters of a text that a message shows.
 const SHOWN_MAX: usize = 80;
 
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation<'a> {
+    /// The value, also where there was an error.
     pub value: Value<'a>,
+    /// The first error, if there was one.
     pub error: Option<Box<EvaluationError<'a>>>,
 }
 
-/// The expression's value on this event. Time and memory are bounded by the sizes of both.
+/// The expression's value on this event, within the budget of one event. Memory is bounded by the sizes of both.
 pub fn evaluate<'a>(expression: &'a Expression, event: &'a Event) -> Evaluation<'a> {
-    with_scope(expression, event, |scope| {
+    evaluate_within(expression, event, &Budget::default())
+}
+
+pub(crate) fn evaluate_within<'a>(expression: &'a Expression, event: &'a Event, budget: &Budget) -> Evaluation<'a> {
+    with_scope(expression, event, budget, |scope| {
         let root = expression.root();
         match scope.value(root) {
             Ok(value) => Evaluation { value, error: None },
             Err(mut error) => {
-                // What fails further down is not what the whole would yield.
+                // A part that failed further down does not give the value of the whole.
                 let own = error.value.take().filter(|_| std::ptr::eq(error.node, root));
                 Evaluation {
                     value: own.unwrap_or_else(|| root.returns().unwrap_or(Type::Boolean).zero()),
@@ -54,6 +61,7 @@ pub fn evaluate<'a>(expression: &'a Expression, event: &'a Event) -> Evaluation<
 pub(crate) fn with_scope<'a, T>(
     expression: &'a Expression,
     event: &'a Event,
+    budget: &Budget,
     work: impl FnOnce(&Scope<'a, '_>) -> T,
 ) -> T {
     let names = expression.names();
@@ -65,13 +73,26 @@ pub(crate) fn with_scope<'a, T>(
             &mut many[..]
         }
     };
-    event.select(names, slots);
-    work(&Scope { slots })
+    let has_found = match names.len() {
+        ..=FEW => true,
+        many => budget.take(many * LOOKUP).is_ok(),
+    };
+    if has_found {
+        event.select(names, slots);
+    }
+    work(&Scope {
+        slots,
+        has_found,
+        budget,
+    })
 }
 
 /// The attributes of one event that one expression addresses.
 pub(crate) struct Scope<'a, 's> {
     slots: &'s [Option<event::Value<'a>>],
+    /// Whether looking them up was within the budget: nothing is evaluated otherwise.
+    has_found: bool,
+    budget: &'s Budget,
 }
 
 /// Boxed, so that the usual case is small.
@@ -79,6 +100,7 @@ pub(crate) type Outcome<'a, T = Value<'a>> = Result<T, Box<EvaluationError<'a>>>
 
 impl<'a> Scope<'a, '_> {
     pub(crate) fn value(&self, node: &'a Node) -> Outcome<'a> {
+        self.begin(node)?;
         match node.kind() {
             Kind::Literal(value) => Ok(value.borrowed()),
             Kind::Attribute(attribute) => self.attribute(attribute).ok_or_else(|| missing(node, attribute)),
@@ -104,18 +126,25 @@ impl<'a> Scope<'a, '_> {
 
     /// The node's value as a Boolean: what is one by nature, or the cast of what is not.
     pub(crate) fn boolean(&self, node: &'a Node) -> Outcome<'a, bool> {
+        self.begin(node)?;
         match node.kind() {
             Kind::Exists(attribute) => Ok(self.found(attribute).is_some()),
             Kind::Not(operand) => Ok(!self.boolean(operand)?),
-            Kind::Like { text, negated, pattern } => Ok(pattern.matches(&self.text(text)?) != *negated),
-            Kind::In { wanted, negated, set } => Ok(self.is_in(wanted, set)? != *negated),
-            Kind::Comparison { left, operator, right } => self.comparison(left, *operator, right),
+            Kind::Like { text, negated, pattern } => {
+                let text = self.text(text)?;
+                self.take(node, pattern.steps(text.len()))?;
+                Ok(pattern.matches(&text) != *negated)
+            }
+            Kind::In { expected, negated, set } => Ok(self.is_in(node, expected, set)? != *negated),
+            Kind::Comparison { left, operator, right } => self.comparison(node, left, *operator, right),
             Kind::Logic { first, rest } => self.logic(first, rest),
             Kind::Predicate(inner) => match inner.returns() {
                 Some(Type::Boolean) => self.boolean(inner),
                 _ => match self.value(inner)? {
                     Value::Boolean(value) => Ok(value),
-                    other => Err(not_boolean(inner, &other)),
+                    // Transports such as HTTP headers have texts alone.
+                    text @ Value::String(_) => text.boolean().map_err(|_| not_boolean(inner, &text)),
+                    number @ Value::Integer(_) => Err(not_boolean(inner, &number)),
                 },
             },
             Kind::Literal(_) | Kind::Attribute(_) | Kind::Negate(_) | Kind::Arithmetic { .. } | Kind::Call { .. } => {
@@ -123,6 +152,33 @@ impl<'a> Scope<'a, '_> {
                 value.boolean().map_err(|_| no_cast(node, &value, Type::Boolean))
             }
         }
+    }
+
+    /// Each node costs, whatever it does.
+    #[inline]
+    fn begin(&self, node: &'a Node) -> Outcome<'a, ()> {
+        if !self.has_found {
+            return Err(spent(node));
+        }
+        self.take(node, NODE)
+    }
+
+    #[inline]
+    fn take(&self, node: &'a Node, steps: usize) -> Outcome<'a, ()> {
+        self.budget.take(steps).map_err(|Spent| spent(node))
+    }
+
+    #[inline]
+    fn take_copy(&self, node: &'a Node, bytes: usize) -> Outcome<'a, ()> {
+        self.budget.take_copy(bytes).map_err(|Spent| spent(node))
+    }
+
+    /// Whether two values of one type are equal.
+    fn equal(&self, node: &'a Node, left: &Value<'_>, right: &Value<'_>) -> Outcome<'a, bool> {
+        if let (Value::String(left), Value::String(right)) = (left, right) {
+            self.take_copy(node, left.len().min(right.len()))?;
+        }
+        Ok(left == right)
     }
 
     fn found(&self, attribute: &Attribute) -> Option<event::Value<'a>> {
@@ -140,13 +196,19 @@ impl<'a> Scope<'a, '_> {
         Some(value.unwrap_or(Value::String(Cow::Borrowed(text))))
     }
 
-    fn is_in(&self, wanted: &'a Node, set: &'a [Node]) -> Outcome<'a, bool> {
-        let wanted = self.value(wanted)?;
+    fn is_in(&self, node: &'a Node, expected: &'a Node, set: &'a [Node]) -> Outcome<'a, bool> {
+        let expected = self.value(expected)?;
         for item in set {
             let equal = match item.kind() {
                 // The usual list: nothing to evaluate, nothing to cast.
-                Kind::Literal(value) if value.kind() == wanted.kind() => *value == wanted,
-                _ => self.cast(item, wanted.kind())? == wanted,
+                Kind::Literal(value) if value.kind() == expected.kind() => {
+                    self.take(node, NODE)?;
+                    self.equal(node, value, &expected)?
+                }
+                _ => {
+                    let value = self.value(item)?;
+                    self.equal(node, &self.cast(item, value, expected.kind())?, &expected)?
+                }
             };
             if equal {
                 return Ok(true);
@@ -155,13 +217,13 @@ impl<'a> Scope<'a, '_> {
         Ok(false)
     }
 
-    fn comparison(&self, left: &'a Node, operator: Comparison, right: &'a Node) -> Outcome<'a, bool> {
+    fn comparison(&self, node: &'a Node, left: &'a Node, operator: Comparison, right: &'a Node) -> Outcome<'a, bool> {
         if matches!(operator, Comparison::Equal | Comparison::NotEqual) {
             // The right one says which of the three equalities is meant (3.7).
             let written = self.value(left)?;
             let right = self.value(right)?;
             let kind = right.kind();
-            let equal = cast(left, written, kind)? == right;
+            let equal = self.equal(node, &self.cast(left, written, kind)?, &right)?;
             return Ok(equal == (operator == Comparison::Equal));
         }
         let (left, right) = (self.integer(left)?, self.integer(right)?);
@@ -204,88 +266,9 @@ impl<'a> Scope<'a, '_> {
         Ok(value)
     }
 
-    /// Out of line, as its frame is large and few filters call anything.
-    #[inline(never)]
-    fn call(&self, node: &'a Node, function: Function, arguments: &'a [Node]) -> Outcome<'a> {
-        Ok(match (function, arguments) {
-            (Function::Abs, [x]) => {
-                let x = self.integer(x)?;
-                Value::Integer(
-                    x.checked_abs()
-                        .ok_or_else(|| too_large(node, Some(Value::Integer(i32::MAX))))?,
-                )
-            }
-            (Function::Length, [x]) => {
-                let length = self.text(x)?.chars().count();
-                return integer(node, i32::try_from(length).ok());
-            }
-            (Function::Concat, texts) => Value::String(self.concat(node, "", texts)?),
-            (Function::ConcatWs, [delimiter, texts @ ..]) => {
-                let delimiter = self.text(delimiter)?;
-                Value::String(self.concat(node, &delimiter, texts)?)
-            }
-            (Function::Lower, [x]) => Value::String(self.text(x)?.to_lowercase().into()),
-            (Function::Upper, [x]) => Value::String(self.text(x)?.to_uppercase().into()),
-            (Function::Trim, [x]) => {
-                let text = self.text(x)?;
-                let range = trimmed(&text);
-                Value::String(part(text, range))
-            }
-            (Function::Left | Function::Right, [x, y]) => {
-                let (text, wanted) = (self.text(x)?, self.integer(y)?);
-                let Ok(wanted) = usize::try_from(wanted) else {
-                    let message = format!("{wanted} characters cannot be taken");
-                    return Err(function_error(node, message, Value::String(text)));
-                };
-                let range = match function {
-                    Function::Left => 0..place(&text, wanted),
-                    _ => place(&text, text.chars().count().saturating_sub(wanted))..text.len(),
-                };
-                Value::String(part(text, range))
-            }
-            (Function::Substring, [x, position, length @ ..]) => {
-                let (text, position) = (self.text(x)?, self.integer(position)?);
-                let length = length.first().map(|length| self.integer(length)).transpose()?;
-                let range = substring(&text, position, length).ok_or_else(|| {
-                    let wanted = length.map_or(String::new(), |length| format!(", {length} characters long"));
-                    let message = format!("{} has no part at {position}{wanted}", shorten(&text));
-                    function_error(node, message, Type::String.zero())
-                })?;
-                Value::String(part(text, range))
-            }
-            (Function::Int, [x]) => Value::Integer(self.integer(x)?),
-            (Function::Bool, [x]) => Value::Boolean(self.boolean(x)?),
-            (Function::String, [x]) => Value::String(self.text(x)?),
-            (Function::IsInt, [x]) => Value::Boolean(self.value(x)?.integer().is_ok()),
-            (Function::IsBool, [x]) => Value::Boolean(self.value(x)?.boolean().is_ok()),
-            // `Function::named` gave this function these arguments.
-            (function, _) => {
-                return Err(function_error(
-                    node,
-                    "wrong arguments".into(),
-                    function.returns().zero(),
-                ));
-            }
-        })
-    }
-
-    fn concat(&self, node: &'a Node, delimiter: &str, texts: &'a [Node]) -> Outcome<'a, Cow<'a, str>> {
-        let mut all = String::new();
-        for (index, text) in texts.iter().enumerate() {
-            let text = self.text(text)?;
-            let delimiter = if index == 0 { "" } else { delimiter };
-            if all.len() + delimiter.len() + text.len() > STRING_BYTES_MAX {
-                let message = format!("the text would have more than {STRING_BYTES_MAX} bytes");
-                return Err(function_error(node, message, Type::String.zero()));
-            }
-            all.push_str(delimiter);
-            all.push_str(&text);
-        }
-        Ok(all.into())
-    }
-
     fn integer(&self, node: &'a Node) -> Outcome<'a, i32> {
         let value = self.value(node)?;
+        self.take(node, digits(&value))?;
         value.integer().map_err(|_| no_cast(node, &value, Type::Integer))
     }
 
@@ -293,22 +276,29 @@ impl<'a> Scope<'a, '_> {
         Ok(self.value(node)?.text())
     }
 
-    fn cast(&self, node: &'a Node, to: Type) -> Outcome<'a> {
-        cast(node, self.value(node)?, to)
+    fn cast(&self, node: &'a Node, value: Value<'a>, to: Type) -> Outcome<'a> {
+        match to {
+            Type::Boolean => value
+                .boolean()
+                .map(Value::Boolean)
+                .map_err(|_| no_cast(node, &value, to)),
+            Type::Integer => {
+                self.take(node, digits(&value))?;
+                value
+                    .integer()
+                    .map(Value::Integer)
+                    .map_err(|_| no_cast(node, &value, to))
+            }
+            Type::String => Ok(Value::String(value.text())),
+        }
     }
 }
 
-fn cast<'a>(node: &'a Node, value: Value<'a>, to: Type) -> Outcome<'a> {
-    match to {
-        Type::Boolean => value
-            .boolean()
-            .map(Value::Boolean)
-            .map_err(|_| no_cast(node, &value, to)),
-        Type::Integer => value
-            .integer()
-            .map(Value::Integer)
-            .map_err(|_| no_cast(node, &value, to)),
-        Type::String => Ok(Value::String(value.text())),
+/// Bytes of a text that reading it as a number may touch: zeros before a number may be many.
+fn digits(value: &Value<'_>) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Boolean(_) | Value::Integer(_) => 0,
     }
 }
 
@@ -325,6 +315,15 @@ fn error(kind: ErrorKind, node: &Node, message: String) -> Box<EvaluationError<'
         message,
         value: None,
     })
+}
+
+#[cold]
+fn spent(node: &Node) -> Box<EvaluationError<'_>> {
+    let message = format!(
+        "the filter is too costly for this event, whose attributes are long: evaluating it takes more than {STEPS_MAX} \
+         steps; use fewer LIKE and functions, or ask first for the attributes that leave most events out"
+    );
+    error(ErrorKind::Generic, node, message)
 }
 
 #[cold]
@@ -375,7 +374,7 @@ fn shown(value: &Value<'_>) -> String {
 
 /// An attribute may be very long, and so may be what was made of it.
 pub(crate) fn shorten(text: &str) -> String {
-    let end = place(text, SHOWN_MAX);
+    let end = byte_index(text, SHOWN_MAX);
     let more = if end < text.len() { "..." } else { "" };
     format!("'{}'{more}", &text[..end])
 }

@@ -6,22 +6,38 @@
 use event::Event;
 
 use crate::{
-    Evaluation, Expression, Kind, Logic, Node, evaluate,
-    evaluate::{Outcome, Scope, with_scope},
+    Budget, Evaluation, Expression, Kind, Logic, Node,
+    evaluate::{Outcome, Scope, evaluate_within, with_scope},
 };
 
+/// Why an expression has the value it has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation<'a> {
+    /// The value and the error.
     pub evaluation: Evaluation<'a>,
     /// Where there was an error: the part that could not be evaluated.
     pub clause: &'a Node,
+    /// The steps that the explanation took.
+    pub steps: usize,
 }
 
+/// Evaluates the expression and finds the part that decided.
 pub fn explain<'a>(expression: &'a Expression, event: &'a Event) -> Explanation<'a> {
-    let evaluation = evaluate(expression, event);
-    let clause = with_scope(expression, event, |scope| deciding(scope, expression.root()));
-    let clause = clause.unwrap_or_else(|error| error.node);
-    Explanation { evaluation, clause }
+    let budget = Budget::default();
+    let evaluation = evaluate_within(expression, event, &budget);
+    // Parts are evaluated again at each level on the way to the clause, which costs more than the value did.
+    let search = Budget::default();
+    let clause = match &evaluation.error {
+        Some(error) => error.node,
+        None => with_scope(expression, event, &search, |scope| deciding(scope, expression.root()))
+            // Not found within the budget: all of it decided.
+            .unwrap_or(expression.root()),
+    };
+    Explanation {
+        evaluation,
+        clause,
+        steps: budget.taken() + search.taken(),
+    }
 }
 
 fn deciding<'a>(scope: &Scope<'a, '_>, node: &'a Node) -> Outcome<'a, &'a Node> {

@@ -6,6 +6,7 @@ use std::{borrow::Cow, ops::Range};
 
 use crate::Type;
 
+/// The functions of the specification (4.2 to 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     Abs,
@@ -48,6 +49,18 @@ impl Function {
         })
     }
 
+    /// How many arguments the function of this name (upper case) takes; `None` when there is no such function.
+    pub(crate) fn arguments(name: &str) -> Option<&'static str> {
+        let (_, takes) = FUNCTIONS.iter().find(|(known, _)| *known == name)?;
+        Some(takes)
+    }
+
+    /// The names of all functions.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FUNCTIONS.iter().map(|(name, _)| *name)
+    }
+
+    /// Returns the type of the function's value.
     pub fn returns(self) -> Type {
         match self {
             Self::Abs | Self::Length | Self::Int => Type::Integer,
@@ -65,6 +78,25 @@ impl Function {
     }
 }
 
+/// Each name, and how many arguments [`Function::named`] takes with it, for messages.
+const FUNCTIONS: [(&str, &str); 15] = [
+    ("ABS", "1 argument"),
+    ("LENGTH", "1 argument"),
+    ("CONCAT", "any number of arguments"),
+    ("CONCAT_WS", "1 argument or more"),
+    ("LOWER", "1 argument"),
+    ("UPPER", "1 argument"),
+    ("TRIM", "1 argument"),
+    ("LEFT", "2 arguments"),
+    ("RIGHT", "2 arguments"),
+    ("SUBSTRING", "2 or 3 arguments"),
+    ("INT", "1 argument"),
+    ("BOOL", "1 argument"),
+    ("STRING", "1 argument"),
+    ("IS_INT", "1 argument"),
+    ("IS_BOOL", "1 argument"),
+];
+
 /// Part of a text; what is borrowed stays borrowed.
 pub(crate) fn part(text: Cow<'_, str>, range: Range<usize>) -> Cow<'_, str> {
     match text {
@@ -74,7 +106,7 @@ pub(crate) fn part(text: Cow<'_, str>, range: Range<usize>) -> Cow<'_, str> {
 }
 
 /// Where the character with this index begins; the text's end when it has no more than that.
-pub(crate) fn place(text: &str, index: usize) -> usize {
+pub(crate) fn byte_index(text: &str, index: usize) -> usize {
     text.char_indices().nth(index).map_or(text.len(), |(at, _)| at)
 }
 
@@ -102,6 +134,6 @@ pub(crate) fn substring(text: &str, position: i32, length: Option<i32>) -> Optio
     } else {
         characters - distance
     };
-    let start = place(text, first);
-    Some(start..start + place(&text[start..], length))
+    let start = byte_index(text, first);
+    Some(start..start + byte_index(&text[start..], length))
 }

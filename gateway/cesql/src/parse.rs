@@ -72,12 +72,13 @@ impl FromStr for Expression {
         let root = whole.parse(input).map_err(|error| {
             let offset = error.offset();
             let Stopped { at, message } = error.into_inner();
-            // What follows a whole expression was not looked at by anyone.
+            // Text behind a whole expression was not parsed.
             let at = if message.is_empty() { at.max(offset) } else { at };
             let (at, found) = found(source, at);
-            match message.is_empty() {
-                true => refused(at, format!("expected an operator or the end, found {found}")),
-                false => refused(at, message.replace(FOUND, &found)),
+            if message.is_empty() {
+                refused(at, format!("expected an operator or the end, found {found}"))
+            } else {
+                refused(at, message.replace(FOUND, &found))
             }
         })?;
         Self::new(root).map_err(|TooDeep| refused(Span::default(), TooDeep.to_string()))
@@ -115,18 +116,21 @@ fn stop<T>(at: usize, message: impl Into<String>) -> Parsed<T> {
 
 /// Something must come here.
 fn demand<'s, T>(
-    wanted: &'static str,
+    expected: &'static str,
     parser: impl Parser<Input<'s>, T, ErrMode<Stopped>>,
 ) -> impl Parser<Input<'s>, T, ErrMode<Stopped>> {
     let mut parser = cut_err(parser);
     move |input: &mut Input<'s>| {
         parser.parse_next(input).map_err(|error| {
-            error.map(|stopped| match stopped.message.is_empty() {
-                true => Stopped {
-                    message: format!("expected {wanted}, found {FOUND}"),
-                    ..stopped
-                },
-                false => stopped,
+            error.map(|stopped| {
+                if stopped.message.is_empty() {
+                    Stopped {
+                        message: format!("expected {expected}, found {FOUND}"),
+                        ..stopped
+                    }
+                } else {
+                    stopped
+                }
             })
         })
     }

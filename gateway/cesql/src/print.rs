@@ -95,8 +95,8 @@ impl Node {
                 f.write_str(if *negated { " NOT LIKE " } else { " LIKE " })?;
                 quoted(f, pattern.source())
             }
-            Kind::In { wanted, negated, set } => {
-                wanted.print(f, Level::Match)?;
+            Kind::In { expected, negated, set } => {
+                expected.print(f, Level::Match)?;
                 f.write_str(if *negated { " NOT IN " } else { " IN " })?;
                 list(f, set)
             }

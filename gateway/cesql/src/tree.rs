@@ -4,9 +4,9 @@
 //! outgrows the stack, and a chain of `AND`, `OR` and `XOR`, which hold equally tight and are taken from left to right, is
 //! one node however long it is. Two nodes are equal when they say the same, wherever they stand.
 
-use std::fmt;
+use std::collections::HashMap;
 
-use crate::{Function, Pattern, Span, Type, Value};
+use crate::{Arithmetic, Comparison, Function, Logic, Pattern, Span, Type, Value};
 
 /// Nodes from the root to the farthest leaf at most. People write five; reading this many takes less than three quarters of
 /// a thread's usual two MiB of stack in an unoptimised build (tests/bounds.rs), and evaluating them no more.
@@ -20,10 +20,12 @@ pub struct Expression {
     names: Box<[Box<str>]>,
 }
 
+/// The expression is nested too deeply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the expression is nested more than {DEPTH_MAX} levels deep")]
 pub struct TooDeep;
 
+/// A part of an expression, with all parts below it.
 #[derive(Clone, Debug)]
 pub struct Node {
     at: Span,
@@ -31,6 +33,7 @@ pub struct Node {
     depth: usize,
 }
 
+/// The operation of a part of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     Literal(Value<'static>),
@@ -44,7 +47,7 @@ pub enum Kind {
         pattern: Box<Pattern>,
     },
     In {
-        wanted: Box<Node>,
+        expected: Box<Node>,
         negated: bool,
         set: Vec<Node>,
     },
@@ -70,7 +73,7 @@ pub enum Kind {
         function: Option<Function>,
         arguments: Vec<Node>,
     },
-    /// The edge of a filter: what is inside must be a Boolean as it is, without a cast (1.2). It has no text of its own.
+    /// The edge of a filter: what is inside must be a Boolean, or a text that is one. It has no text of its own.
     Predicate(Box<Node>),
 }
 
@@ -82,33 +85,11 @@ pub struct Attribute {
     pub(crate) slot: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    Multiply,
-    Divide,
-    Remainder,
-    Add,
-    Subtract,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logic {
-    And,
-    Or,
-    Xor,
-}
-
 impl Expression {
+    /// Makes an expression of a tree.
+    ///
+    /// # Errors
+    /// The tree has more than [`DEPTH_MAX`] levels.
     pub fn new(root: Node) -> Result<Self, TooDeep> {
         if root.depth > DEPTH_MAX {
             return Err(TooDeep);
@@ -116,20 +97,22 @@ impl Expression {
         Ok(Self::shallow(root))
     }
 
-    /// Of a tree whose depth is known to be no trouble.
+    /// Wraps a tree whose depth is known to be small.
     pub(crate) fn shallow(mut root: Node) -> Self {
-        let mut names = Vec::new();
+        let mut names = Names::default();
         root.number(&mut names);
         Self {
             root,
-            names: names.into(),
+            names: names.all.into(),
         }
     }
 
+    /// Returns the outermost part.
     pub fn root(&self) -> &Node {
         &self.root
     }
 
+    /// Returns the tree, to build a larger one of it.
     pub fn into_root(self) -> Node {
         self.root
     }
@@ -160,6 +143,7 @@ impl Attribute {
         }
     }
 
+    /// Returns the attribute's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -175,42 +159,50 @@ impl Node {
         }
     }
 
+    /// A value that stands in the text.
     pub fn literal(value: Value<'static>) -> Self {
         Self::new(Kind::Literal(value))
     }
 
+    /// The value of an attribute.
     pub fn attribute(name: &str) -> Self {
         Self::new(Kind::Attribute(Attribute::new(name)))
     }
 
+    /// Whether the event has the attribute.
     pub fn exists(name: &str) -> Self {
         Self::new(Kind::Exists(Attribute::new(name)))
     }
 
+    /// `NOT`
     pub fn negation(operand: Self) -> Self {
         Self::new(Kind::Not(Box::new(operand)))
     }
 
+    /// The minus before an integer.
     pub fn minus(operand: Self) -> Self {
         Self::new(Kind::Negate(Box::new(operand)))
     }
 
+    /// `LIKE`, or `NOT LIKE`.
     pub fn like(text: Self, negated: bool, pattern: Pattern) -> Self {
         let (text, pattern) = (Box::new(text), Box::new(pattern));
         Self::new(Kind::Like { text, negated, pattern })
     }
 
-    /// Whether `wanted` is one of `set`.
-    pub fn is_in(wanted: Self, negated: bool, set: Vec<Self>) -> Self {
-        let wanted = Box::new(wanted);
-        Self::new(Kind::In { wanted, negated, set })
+    /// Whether `expected` is one of `set`.
+    pub fn is_in(expected: Self, negated: bool, set: Vec<Self>) -> Self {
+        let expected = Box::new(expected);
+        Self::new(Kind::In { expected, negated, set })
     }
 
+    /// An operator between two integers.
     pub fn arithmetic(left: Self, operator: Arithmetic, right: Self) -> Self {
         let (left, right) = (Box::new(left), Box::new(right));
         Self::new(Kind::Arithmetic { left, operator, right })
     }
 
+    /// A comparison of two values.
     pub fn comparison(left: Self, operator: Comparison, right: Self) -> Self {
         let (left, right) = (Box::new(left), Box::new(right));
         Self::new(Kind::Comparison { left, operator, right })
@@ -246,20 +238,24 @@ impl Node {
         })
     }
 
+    /// Makes the value of `inner` the answer of a filter.
     pub fn predicate(inner: Self) -> Self {
         Self::new(Kind::Predicate(Box::new(inner)))
     }
 
+    /// Notes where the node stands in the text.
     #[must_use]
     pub fn at(mut self, at: Span) -> Self {
         self.at = at;
         self
     }
 
+    /// Returns where the node stands in the text.
     pub fn span(&self) -> Span {
         self.at
     }
 
+    /// Returns what the node does.
     pub fn kind(&self) -> &Kind {
         &self.kind
     }
@@ -293,16 +289,24 @@ impl Node {
         }
     }
 
-    fn number(&mut self, names: &mut Vec<Box<str>>) {
+    /// The first of them.
+    pub(crate) fn first_attribute(&self) -> Option<&Attribute> {
+        match &self.kind {
+            Kind::Attribute(attribute) | Kind::Exists(attribute) => Some(attribute),
+            kind => kind.parts().find_map(Self::first_attribute),
+        }
+    }
+
+    /// Every node of the tree, itself first.
+    pub(crate) fn visit<'n>(&'n self, seen: &mut impl FnMut(&'n Self)) {
+        seen(self);
+        self.kind.parts().for_each(|part| part.visit(seen));
+    }
+
+    fn number(&mut self, names: &mut Names) {
         match &mut self.kind {
             Kind::Attribute(attribute) | Kind::Exists(attribute) => {
-                attribute.slot = names
-                    .iter()
-                    .position(|name| *name == attribute.name)
-                    .unwrap_or(names.len());
-                if attribute.slot == names.len() {
-                    names.push(attribute.name.clone());
-                }
+                attribute.slot = names.slot(&attribute.name);
             }
             Kind::Literal(_) => {}
             Kind::Not(one) | Kind::Negate(one) | Kind::Predicate(one) | Kind::Like { text: one, .. } => {
@@ -312,8 +316,8 @@ impl Node {
                 left.number(names);
                 right.number(names);
             }
-            Kind::In { wanted, set, .. } => {
-                wanted.number(names);
+            Kind::In { expected, set, .. } => {
+                expected.number(names);
                 set.iter_mut().for_each(|item| item.number(names));
             }
             Kind::Logic { first, rest } => {
@@ -322,6 +326,25 @@ impl Node {
             }
             Kind::Call { arguments, .. } => arguments.iter_mut().for_each(|argument| argument.number(names)),
         }
+    }
+}
+
+/// Each name once. An expression may have thousands.
+#[derive(Default)]
+struct Names {
+    all: Vec<Box<str>>,
+    slots: HashMap<Box<str>, usize>,
+}
+
+impl Names {
+    fn slot(&mut self, name: &str) -> usize {
+        if let Some(slot) = self.slots.get(name) {
+            return *slot;
+        }
+        let slot = self.all.len();
+        self.all.push(name.into());
+        self.slots.insert(name.into(), slot);
+        slot
     }
 }
 
@@ -336,46 +359,11 @@ impl Kind {
             Self::Arithmetic { left, right, .. } | Self::Comparison { left, right, .. } => {
                 Box::new([&**left, &**right].into_iter())
             }
-            Self::In { wanted, set, .. } => Box::new(std::iter::once(&**wanted).chain(set)),
+            Self::In { expected, set, .. } => Box::new(std::iter::once(&**expected).chain(set)),
             Self::Logic { first, rest } => {
                 Box::new(std::iter::once(&**first).chain(rest.iter().map(|(_, operand)| operand)))
             }
             Self::Call { arguments, .. } => Box::new(arguments.iter()),
         }
-    }
-}
-
-impl fmt::Display for Arithmetic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Remainder => "%",
-            Self::Add => "+",
-            Self::Subtract => "-",
-        })
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Equal => "=",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-        })
-    }
-}
-
-impl fmt::Display for Logic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::And => "AND",
-            Self::Or => "OR",
-            Self::Xor => "XOR",
-        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+/// The types of the language (3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Boolean,
@@ -22,7 +23,7 @@ pub enum Value<'a> {
 pub(crate) struct NoCast;
 
 impl Type {
-    /// What an operator of this type yields when it has nothing better (3.1).
+    /// The value of a failed operator of this type (3.1).
     pub const fn zero(self) -> Value<'static> {
         match self {
             Self::Boolean => Value::Boolean(false),
@@ -43,6 +44,7 @@ impl fmt::Display for Type {
 }
 
 impl<'a> Value<'a> {
+    /// Returns the type of the value.
     pub const fn kind(&self) -> Type {
         match self {
             Self::Boolean(_) => Type::Boolean,

@@ -87,8 +87,8 @@ fn a_long_chain_of_logic_is_one_level() {
         let clauses = 4000;
         assert_eq!(value(&vec!["a = 'y'"; clauses].join(" OR ")), Value::Boolean(false));
         assert_eq!(value(&vec!["a = 'x'"; clauses].join(" AND ")), Value::Boolean(true));
-        let wanted: Vec<String> = (0..clauses).map(|index| format!("'v{index}'")).collect();
-        assert_eq!(value(&format!("a IN ({})", wanted.join(", "))), Value::Boolean(false));
+        let expected: Vec<String> = (0..clauses).map(|index| format!("'v{index}'")).collect();
+        assert_eq!(value(&format!("a IN ({})", expected.join(", "))), Value::Boolean(false));
         let sum = vec!["1"; DEPTH_MAX - 1].join(" + ");
         assert_eq!(value(&sum), Value::Integer(i32::try_from(DEPTH_MAX - 1).unwrap()));
     });

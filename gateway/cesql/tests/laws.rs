@@ -56,7 +56,7 @@ fn nodes() -> impl Strategy<Value = Node> {
                 Pattern::parse(&pattern).unwrap()
             )),
             (inner.clone(), any::<bool>(), vec(inner.clone(), 1..4))
-                .prop_map(|(wanted, negated, set)| Node::is_in(wanted, negated, set)),
+                .prop_map(|(expected, negated, set)| Node::is_in(expected, negated, set)),
             (inner.clone(), arithmetic, inner.clone())
                 .prop_map(|(left, operator, right)| Node::arithmetic(left, operator, right)),
             (inner.clone(), comparison, inner.clone())

@@ -1,14 +1,14 @@
 //! The one way in: what is refused and how, and 202 only after `append` returned.
 //!
-//! HTTP requests and in-process adapters pass the same [`Door`]. A door belongs to a channel and is published only once the
-//! channel's subscriptions have their cursors, so that what it takes reaches all of them (CONTRACT CH-1). Nothing is
-//! buffered here: a caller waits for its own append, and a refusal says when to come back (IN-3).
+//! HTTP requests and in-process adapters pass the same [`ChannelEndpoint`]. The endpoint of a channel is published only once the
+//! channel's subscriptions have their cursors, so that every event it accepts reaches all of them (CONTRACT CH-1). Nothing is
+//! buffered here: a caller waits for its own append, and a refusal says when to retry (IN-3).
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -16,42 +16,47 @@ use std::{
 use adapter::{Accept, Accepted, Hook, Refused};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use channel::{AppendError, Channel};
 use event::Event;
+use http::{HeaderMap, header::AUTHORIZATION};
 use spec::ObjectName;
 
 use crate::{
-    lineage,
-    metrics::{DoorMetrics, Metrics},
-    server::Forwarder,
+    RouteKind,
+    journey::lineage,
+    metrics::{EndpointMetrics, Metrics},
+    server::{CONNECTIONS_MAX, Forwarder, bounds::Bounds},
 };
 
-/// What a client that is refused because the gateway drains or is overloaded is asked to wait: another replica, or this one
-/// restarted, is there by then.
+/// How long a client waits that is refused because the gateway drains or is overloaded: another replica, or this one restarted,
+/// is ready by then.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
-/// A channel's way in.
-pub(crate) struct Door {
+/// Accepts events for one channel.
+pub(crate) struct ChannelEndpoint {
     pub(crate) channel: Arc<dyn Channel>,
     pub(crate) max_event_bytes: usize,
-    pub(crate) metrics: DoorMetrics,
+    pub(crate) metrics: EndpointMetrics,
     draining: Arc<AtomicBool>,
 }
 
-impl Door {
-    /// Stores events from outside, all or none.
-    pub(crate) async fn store(&self, mut events: Vec<Event>) -> Result<Accepted, Refused> {
-        for event in &mut events {
-            if event.text(lineage::HOPS).is_some() {
-                *event = lineage::from_outside(event.clone());
-            }
+impl ChannelEndpoint {
+    /// Stores events, all or none.
+    pub(crate) async fn store(&self, mut events: Vec<Event>, origin: Origin) -> Result<Accepted, Refused> {
+        for event in events.iter_mut().filter(|_| origin == Origin::Outside) {
+            *event = lineage::from_outside(event.clone());
         }
         self.append(&events).await
     }
 
-    /// One event needs no list of its own.
-    pub(crate) async fn store_one(&self, event: Event) -> Result<Accepted, Refused> {
-        self.append(std::slice::from_ref(&lineage::from_outside(event))).await
+    /// Stores one event, without allocating a list for it.
+    pub(crate) async fn store_one(&self, event: Event, origin: Origin) -> Result<Accepted, Refused> {
+        let event = match origin {
+            Origin::Outside => lineage::from_outside(event),
+            Origin::Replica => event,
+        };
+        self.append(std::slice::from_ref(&event)).await
     }
 
     async fn append(&self, events: &[Event]) -> Result<Accepted, Refused> {
@@ -93,18 +98,18 @@ fn refusal(error: AppendError) -> Refused {
 }
 
 /// A source that is called by HTTP.
-pub(crate) struct HookDoor {
+pub(crate) struct SourceEndpoint {
     pub(crate) hook: Arc<dyn Hook>,
     /// False while the source's secret is not there: no adapter counts its deliveries.
     pub(crate) is_ready: bool,
 }
 
-impl HookDoor {
+impl SourceEndpoint {
     pub(crate) fn new(hook: Arc<dyn Hook>) -> Self {
         Self { hook, is_ready: true }
     }
 
-    /// Of a source that is known and cannot take deliveries.
+    /// The endpoint of a source that exists and cannot take deliveries yet.
     pub(crate) fn unready() -> Self {
         Self {
             is_ready: false,
@@ -113,59 +118,122 @@ impl HookDoor {
     }
 }
 
-/// What a path leads to.
+/// The endpoints by their paths.
 #[derive(Default)]
-pub(crate) struct Doors {
+pub(crate) struct Endpoints {
     /// By `NAMESPACE/NAME`.
-    pub(crate) channels: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
-    /// Of sources whose deliveries have a form of their own, by `NAMESPACE/NAME`.
-    pub(crate) hooks: HashMap<String, Arc<HookDoor>, foldhash::fast::RandomState>,
-    /// Of sources that are posted CloudEvents.
-    pub(crate) sources: HashMap<String, Arc<HookDoor>, foldhash::fast::RandomState>,
-    /// Doors without an address: outboxes of sources with a direct sink.
-    pub(crate) implicit: HashMap<String, Arc<Door>, foldhash::fast::RandomState>,
+    pub(crate) channels: HashMap<String, Arc<ChannelEndpoint>, foldhash::fast::RandomState>,
+    /// Sources whose deliveries have a format of their own, by `NAMESPACE/NAME`.
+    pub(crate) hooks: HashMap<String, Arc<SourceEndpoint>, foldhash::fast::RandomState>,
+    /// Sources that are posted CloudEvents, by `NAMESPACE/NAME`.
+    pub(crate) sources: HashMap<String, Arc<SourceEndpoint>, foldhash::fast::RandomState>,
+    /// Channels without an address: outboxes of sources with a direct sink.
+    pub(crate) implicit: HashMap<String, Arc<ChannelEndpoint>, foldhash::fast::RandomState>,
+    /// Channels that documents name and that accept no event yet.
+    pub(crate) pending: HashMap<String, Pending, foldhash::fast::RandomState>,
 }
 
-/// What other processes have.
+/// A channel that is not open.
+pub(crate) struct Pending {
+    /// Tells a sender whether the channel is being opened or cannot be opened.
+    pub(crate) message: String,
+    /// False for the outbox of a source.
+    pub(crate) has_path: bool,
+}
+
+impl Endpoints {
+    pub(crate) fn of_sources(
+        &mut self,
+        route_kind: RouteKind,
+    ) -> &mut HashMap<String, Arc<SourceEndpoint>, foldhash::fast::RandomState> {
+        match route_kind {
+            RouteKind::Sources => &mut self.sources,
+            RouteKind::Hooks => &mut self.hooks,
+        }
+    }
+
+    /// The refusal for a channel that is not open.
+    pub(crate) fn refusal(&self, channel: &str) -> Refused {
+        match self.pending.get(channel) {
+            Some(pending) => Refused::Unavailable {
+                reason: pending.message.clone(),
+                retry_after: SOON,
+            },
+            None => Refused::NoChannel,
+        }
+    }
+}
+
+/// The paths that other processes serve.
 #[derive(Default)]
 pub(crate) struct Others {
-    /// By path: who answers it instead of this process; `None` while nobody does.
+    /// By path, the base URL of the process that serves it; `None` while no process does.
     pub(crate) elsewhere: HashMap<String, Option<Arc<str>>>,
-    /// Who may know a path that this process does not; `None` for one that is not there now.
+    /// The base URLs of processes that may serve a path unknown to this one; `None` for a process that is down.
     pub(crate) asked: Vec<Option<Arc<str>>>,
 }
 
 /// Shared by the server, the adapters and the plane.
 pub(crate) struct Ingress {
-    doors: ArcSwap<Doors>,
-    /// Before the first doors are published nothing is known of any path.
+    endpoints: ArcSwap<Endpoints>,
+    /// False before the first endpoints are published: until then every path is unknown.
     is_open: AtomicBool,
     others: ArcSwap<Others>,
     pub(crate) forwarder: Forwarder,
     draining: Arc<AtomicBool>,
     pub(crate) metrics: Metrics,
     pub(crate) max_body_bytes: usize,
-    pub(crate) bodies: BodyBudget,
+    pub(crate) bounds: Arc<Bounds>,
+    /// The `Authorization` header of another replica's requests; empty where there are no other replicas.
+    replica: OnceLock<Vec<u8>>,
+}
+
+/// The sender of events, which decides whether attributes in the gateway's name are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Outside,
+    /// Another replica of this gateway, which counted the hop.
+    Replica,
 }
 
 impl Ingress {
     pub(crate) fn new(metrics: Metrics, max_body_bytes: usize) -> Self {
         Self {
-            doors: ArcSwap::default(),
+            endpoints: ArcSwap::default(),
             is_open: AtomicBool::new(false),
             others: ArcSwap::default(),
             forwarder: Forwarder::default(),
             draining: Arc::default(),
             metrics,
             max_body_bytes,
-            bodies: BodyBudget::new(max_body_bytes),
+            bounds: Arc::new(Bounds::new(CONNECTIONS_MAX, max_body_bytes)),
+            replica: OnceLock::new(),
         }
     }
 
-    pub(crate) fn door(&self, name: &ObjectName, channel: Arc<dyn Channel>) -> Arc<Door> {
-        let (metrics, draining) = (self.metrics.door(name), self.draining.clone());
+    pub(crate) fn trust_replicas(&self, user: &str, key: &str) {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{key}"));
+        self.replica.get_or_init(|| format!("Basic {credentials}").into_bytes());
+    }
+
+    /// Returns who sent a request. Compares credentials in constant time.
+    pub(crate) fn origin(&self, headers: &HeaderMap) -> Origin {
+        let (Some(known), Some(given)) = (self.replica.get(), headers.get(AUTHORIZATION)) else {
+            return Origin::Outside;
+        };
+        let given = given.as_bytes();
+        let differs = known.iter().zip(given).fold(0, |differs, (a, b)| differs | (a ^ b));
+        if differs == 0 && known.len() == given.len() {
+            Origin::Replica
+        } else {
+            Origin::Outside
+        }
+    }
+
+    pub(crate) fn endpoint(&self, name: &ObjectName, channel: Arc<dyn Channel>) -> Arc<ChannelEndpoint> {
+        let (metrics, draining) = (self.metrics.endpoint(name), self.draining.clone());
         let max_event_bytes = channel.promises().max_event_bytes;
-        Arc::new(Door {
+        Arc::new(ChannelEndpoint {
             channel,
             max_event_bytes,
             metrics,
@@ -173,18 +241,18 @@ impl Ingress {
         })
     }
 
-    pub(crate) fn publish(&self, doors: Doors) {
-        self.doors.store(Arc::new(doors));
+    pub(crate) fn publish(&self, endpoints: Endpoints) {
+        self.endpoints.store(Arc::new(endpoints));
         self.is_open.store(true, Ordering::Release);
     }
 
-    /// Whether a path that leads nowhere does so by the documents, and not because they are still being read.
+    /// Whether the documents were read: an unknown path is then one that no document names.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
     }
 
-    pub(crate) fn doors(&self) -> arc_swap::Guard<Arc<Doors>> {
-        self.doors.load()
+    pub(crate) fn endpoints(&self) -> arc_swap::Guard<Arc<Endpoints>> {
+        self.endpoints.load()
     }
 
     pub(crate) fn publish_others(&self, others: Others) {
@@ -195,12 +263,12 @@ impl Ingress {
         self.others.load_full()
     }
 
-    /// Whether another process answers what is asked for at this path, and its base URL if one does now.
+    /// Returns the process that serves this path: `None` if it is not served elsewhere, `Some(None)` if its process is down.
     pub(crate) fn elsewhere(&self, path: &str) -> Option<Option<Arc<str>>> {
         self.others.load().elsewhere.get(path).cloned()
     }
 
-    /// From now on everything is refused with 503.
+    /// Refuses everything with 503 from now on.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -210,7 +278,7 @@ impl Ingress {
     }
 }
 
-/// A source's way in: its sink's door, found per call, because a channel may be opened again.
+/// The outlet of a source: the endpoint of its sink, looked up for each call, because a channel may be reopened.
 pub(crate) struct SourceOutlet {
     pub(crate) ingress: Arc<Ingress>,
     /// `NAMESPACE/NAME` of the channel; `None` while the sink is not there.
@@ -220,84 +288,48 @@ pub(crate) struct SourceOutlet {
 #[async_trait]
 impl Accept for SourceOutlet {
     async fn accept(&self, events: Vec<Event>) -> Result<Accepted, Refused> {
-        let door = self.channel.as_ref().and_then(|channel| {
-            let doors = self.ingress.doors();
-            let door = doors.channels.get(channel).or_else(|| doors.implicit.get(channel));
-            door.cloned()
-        });
-        match door {
-            Some(door) => door.store(events).await,
-            None => Err(Refused::NoChannel),
-        }
-    }
-}
-
-/// Bodies held in memory at once, over all requests (CONTRACT IN-9). Two of the largest hook bodies (25 MiB) fit, and the
-/// process stays near 100 MiB when it is full.
-const BODY_BUDGET_BYTES: usize = 56 * 1024 * 1024;
-
-pub(crate) struct BodyBudget {
-    free: AtomicUsize,
-}
-
-impl BodyBudget {
-    fn new(max_body_bytes: usize) -> Self {
-        Self {
-            free: AtomicUsize::new(BODY_BUDGET_BYTES.max(max_body_bytes.saturating_mul(2))),
-        }
-    }
-
-    /// A share that grows with the body and is given back when dropped.
-    pub(crate) fn share(&self) -> BodyShare<'_> {
-        BodyShare { budget: self, bytes: 0 }
-    }
-}
-
-pub(crate) struct BodyShare<'a> {
-    budget: &'a BodyBudget,
-    bytes: usize,
-}
-
-impl BodyShare<'_> {
-    /// Makes the share at least this large; false when there is no room.
-    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        if more == 0 {
-            return true;
-        }
-        let taken = self
-            .budget
-            .free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(more));
-        if taken.is_ok() {
-            self.bytes = bytes;
-        }
-        taken.is_ok()
-    }
-}
-
-impl Drop for BodyShare<'_> {
-    fn drop(&mut self) {
-        self.budget.free.fetch_add(self.bytes, Ordering::Relaxed);
+        let Some(channel) = &self.channel else {
+            return Err(Refused::NoChannel);
+        };
+        let endpoint = {
+            let endpoints = self.ingress.endpoints();
+            let endpoint = endpoints
+                .channels
+                .get(channel)
+                .or_else(|| endpoints.implicit.get(channel));
+            endpoint.cloned().ok_or_else(|| endpoints.refusal(channel))?
+        };
+        endpoint.store(events, Origin::Outside).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
-    /// Proves: IN-9
+    /// Proves: IN-8, LP
     #[test]
-    fn the_body_budget_is_shared_and_given_back() {
-        let budget = BodyBudget::new(1024);
-        let mut first = budget.share();
-        assert!(first.grow_to(BODY_BUDGET_BYTES - 10));
-        let mut second = budget.share();
-        assert!(second.grow_to(10));
-        assert!(!second.grow_to(11));
-        drop(first);
-        assert!(second.grow_to(11));
-        drop(second);
-        assert_eq!(budget.free.load(Ordering::Relaxed), BODY_BUDGET_BYTES);
+    fn another_replica_is_known_by_its_credentials_and_nobody_else_is() {
+        let ingress = Ingress::new(Metrics::new(&mut Registry::default()), 1024);
+        let with = |authorization: &str| {
+            let value = HeaderValue::from_str(authorization).expect("a header");
+            ingress.origin(&HeaderMap::from_iter([(AUTHORIZATION, value)]))
+        };
+        assert_eq!(with("Basic Og=="), Origin::Outside, "there are no others");
+        ingress.trust_replicas("replica", "key");
+        assert_eq!(with("Basic cmVwbGljYTprZXk="), Origin::Replica);
+        for other in [
+            "",
+            "Basic ",
+            "Basic cmVwbGljYTprZXkX",
+            "Basic cmVwbGljYTprZXk",
+            "Basic dmVwbGljYTprZXk=",
+        ] {
+            assert_eq!(with(other), Origin::Outside, "{other}");
+        }
+        assert_eq!(ingress.origin(&HeaderMap::new()), Origin::Outside);
     }
 }

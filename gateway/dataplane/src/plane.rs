@@ -1,14 +1,23 @@
-//! Puts the journey together from a spec, and takes it apart again: `plan` decides, this acts.
+//! Builds the journey from a spec, and takes it down again: `plan` decides, this acts.
 //!
-//! One task applies specs, one after the other; everybody else reads. A part that cannot run is a condition and is tried
-//! again with backoff; it never takes another part along (CONTRACT OP-3).
+//! One task compares specs with what runs and assigns the work; all others read. The work on each channel is a task of its own
+//! (`work`), so that a broker that does not answer delays no other channel (CONTRACT CH-2). A part that cannot run is reported as
+//! a condition and retried with backoff; it never stops another part (CONTRACT OP-3).
 
 mod apply;
+mod backends;
+mod collector;
 mod observe;
+mod plan;
+mod readiness;
+mod remote;
+mod source_states;
 mod sources;
+mod state;
+mod work;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -17,42 +26,42 @@ use std::{
     time::Duration,
 };
 
-use adapter::{Adapter, Hook, SourceMetrics};
-use async_trait::async_trait;
+use adapter::SourceMetrics;
 use channel::Channel;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use spec::{ObjectKey, ObjectName, Observed, Spec, model};
+use spec::{ObjectKey, ObjectName, Observed, Spec};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
-    collector,
-    context::Context,
-    dispatcher::{Stop, Switch},
-    ingress::{Door, Ingress, Others},
+    dead_letters::RedriveCounts,
+    ingress::{Ingress, Others},
+    inspect::{switches::Switches, tries::Tries},
+    journey::outbound::Channels,
     metrics::Metrics,
-    plan::Running,
-    remote::Remote,
-    route::Channels,
-    source_states::{Identity, SourceStates},
-    switches::Switches,
-    tries::Tries,
 };
 pub(crate) use apply::cursor_name;
+pub use backends::{Backends, RouteKind, SourceParts};
+pub use readiness::Readiness;
+use remote::Remote;
+pub use source_states::Identity;
+use source_states::SourceStates;
 use sources::RunningSource;
+pub(crate) use state::{OpenChannel, RunningSubscription, State};
+use work::Works;
 
-/// What could not be opened or started is tried again after this, doubling up to the second.
+/// The first wait before an open or a start is retried, doubling up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Dispatchers that ended unexpectedly and wait to be started again: one place for each that a spec could hold would be
-/// unbounded; a full queue is caught up with by the next plan.
-const ENDED_QUEUE: usize = 64;
+/// A spec counts as applied, and the gateway as ready, after this time at the latest: what takes longer to open is a broker that
+/// does not answer, and is reported as degraded. Local channels open in milliseconds.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// After the deadline of a drain the dispatchers have this long to drop what they hold; dropping waits for nothing.
 const ABANDON_TIME: Duration = Duration::from_secs(1);
@@ -72,75 +81,23 @@ pub struct Settings {
     pub remote: Option<Url>,
 }
 
-/// What the composition provides: the only place where backends and adapters are named.
-#[async_trait]
-pub trait Backends: Send + Sync + 'static {
-    /// Opens the channel, or applies changed settings to it when it is open already (the same instance is returned).
-    async fn open(&self, channel: &model::Channel) -> Result<Arc<dyn Channel>, model::Unresolved>;
-
-    /// Makes what a source is made of. Starts nothing, and waits for nothing; an error is tried again with the next spec.
-    fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved>;
-
-    /// Who a source is and where its state is kept, where that is not for the data folder to say.
-    fn identity(&self, _source: &model::Source) -> Option<Identity> {
-        None
-    }
-
-    /// Whether a subscription with this uid is certainly gone, by the newest documents there are. Asked before the cursor of one
-    /// is forgotten that the spec does not name: where several processes have a channel, another may have made it for a
-    /// subscription that this one has not heard of. False as long as nobody can say.
-    async fn is_gone(&self, _subscription: &ObjectName, _uid: Option<&str>) -> bool {
-        true
-    }
-
-    /// A spec is about to be applied. For what sources made upstream and can be found again there by the gateway's id: what
-    /// this spec's sources did not make is left over from ones that were deleted while the gateway, or upstream, was down.
-    /// Not so while documents cannot be read ([`Spec::incomplete`], and objects that are invalid). Waits for nothing.
-    fn wanted(&self, _gateway: &str, _spec: &Spec) {}
-}
-
-/// What a source is made of.
-#[derive(Default)]
-pub struct Built {
-    /// For a source that is called: its receiver.
-    pub hook: Option<Arc<dyn Hook>>,
-    /// Where the receiver is called.
-    pub way: Way,
-    /// For a source that pulls, or looks after what is upstream.
-    pub adapter: Option<Arc<dyn Adapter>>,
-}
-
-/// Where a source is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// `/hooks/NAMESPACE/NAME`: with whatever its upstream sends.
-    #[default]
-    Hooks,
-    /// `/sources/NAMESPACE/NAME`: with CloudEvents.
-    Sources,
-}
-
-/// For `/readyz`.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    pub ready: bool,
-    /// Why not.
-    pub reasons: Vec<String>,
-}
-
+/// Why a subscription was not paused or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
+    /// The spec names no such subscription.
     #[error("subscription {0} not found")]
     NotFound(ObjectName),
-    #[error("the switch is set, but could not be written to disk: {0}")]
+    /// The switch works until a restart.
+    #[error("the switch is set, but could not be written to disk")]
     NotPersisted(#[from] std::io::Error),
 }
 
 /// A cheap handle on the data plane.
 #[derive(Clone)]
-pub struct Plane(pub(crate) Arc<Shared>);
+pub struct Plane(pub(crate) Arc<PlaneInner>);
 
-pub(crate) struct Shared {
+/// The data plane, as its handles and its tasks share it.
+pub(crate) struct PlaneInner {
     pub(crate) settings: Settings,
     pub(crate) backends: Arc<dyn Backends>,
     pub(crate) metrics: Metrics,
@@ -152,55 +109,64 @@ pub(crate) struct Shared {
     pub(crate) source_states: SourceStates,
     pub(crate) source_metrics: SourceMetrics,
     pub(crate) remote: Option<Arc<Remote>>,
+    pub(crate) runtime: Runtime,
+    pub(crate) requests: Requests,
+}
+
+/// The parts that run, and how far the newest spec is applied.
+#[derive(Default)]
+pub(crate) struct Runtime {
     pub(crate) state: Mutex<State>,
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when draining begins: ends redrives and replays.
+    /// Cancelled when draining begins: ends redrives, replays and sources, and stops dispatchers gently.
     pub(crate) draining: CancellationToken,
-    pub(crate) redriving: Mutex<HashSet<(ObjectName, u64)>>,
-    /// Subscriptions that a replay goes to.
-    pub(crate) replaying: Mutex<HashSet<ObjectName>>,
-    ended: (mpsc::Sender<ObjectName>, Mutex<Option<mpsc::Receiver<ObjectName>>>),
+    /// Cancelled when the grace period of a drain is over: what is in flight is given up.
+    pub(crate) abandoning: CancellationToken,
+    /// Notified when a dispatcher ended by itself; `State` says which one.
+    ended: Notify,
     /// The generation of the spec that was applied last; 0 before the first.
     applied: AtomicU64,
     transitions: Mutex<spec::observed::Transitions>,
 }
 
-/// What runs. Changed by the applying task alone; locked for moments.
-#[derive(Default)]
-pub(crate) struct State {
-    pub(crate) spec: Arc<Spec>,
-    pub(crate) channels: BTreeMap<ObjectName, OpenChannel>,
-    pub(crate) subscriptions: BTreeMap<ObjectName, RunningSubscription>,
-    pub(crate) sources: BTreeMap<ObjectKey, RunningSource>,
-    /// Cancelled when a source that was stopped has ended: one of the same name waits for it.
-    pub(crate) leaving: BTreeMap<ObjectKey, CancellationToken>,
-    /// Why a wanted channel is not open, or a wanted subscription not started.
-    pub(crate) channel_failures: BTreeMap<ObjectName, model::Unresolved>,
-    pub(crate) subscription_failures: BTreeMap<ObjectName, model::Unresolved>,
+/// The requests of people that are being served.
+pub(crate) struct Requests {
+    /// Letters that a redrive delivers now: no other takes them.
+    pub(crate) redriving: Mutex<HashSet<(ObjectName, u64)>>,
+    /// Redrives that run, and their counts so far.
+    pub(crate) redrives: Mutex<Vec<(ObjectName, watch::Receiver<RedriveCounts>)>>,
+    /// The right to read a page of letters for a person.
+    pub(crate) listing: Semaphore,
+    /// Subscriptions that a replay goes to.
+    pub(crate) replaying: Mutex<HashSet<ObjectName>>,
 }
 
-pub(crate) struct OpenChannel {
-    pub(crate) model: Arc<model::Channel>,
-    pub(crate) channel: Arc<dyn Channel>,
-    pub(crate) door: Arc<Door>,
-}
-
-pub(crate) struct RunningSubscription {
-    pub(crate) model: Arc<model::Subscription>,
-    pub(crate) context: Arc<Context>,
-    pub(crate) switch: Arc<Switch>,
-    pub(crate) stop: Stop,
-    /// Cancelled by the dispatcher's task when it has ended.
-    pub(crate) done: CancellationToken,
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            redriving: Mutex::default(),
+            redrives: Mutex::default(),
+            listing: Semaphore::new(1),
+            replaying: Mutex::default(),
+        }
+    }
 }
 
 impl Plane {
-    /// Fails when the state folder cannot be read, or nothing can be sent to `remote`.
+    /// Trusts requests with these credentials as another replica's: the gateway's own attributes in its events are kept
+    /// (CONTRACT LP, DL-6).
+    pub fn trust_replicas(&self, user: &str, key: &str) {
+        self.0.ingress.trust_replicas(user, key);
+    }
+
+    /// Creates a data plane that runs nothing yet.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read, or the URL of `remote` cannot be sent to.
     pub fn new(settings: Settings, backends: Arc<dyn Backends>, registry: &mut Registry) -> std::io::Result<Self> {
         let metrics = Metrics::new(registry);
         let remote = settings.remote.as_ref().map(Remote::new).transpose();
-        let (sender, receiver) = mpsc::channel(ENDED_QUEUE);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PlaneInner {
             ingress: Arc::new(Ingress::new(metrics.clone(), settings.max_body_bytes)),
             switches: Switches::open(settings.state_dir.as_deref())?,
             source_states: SourceStates::open(settings.state_dir.as_deref())?,
@@ -211,61 +177,43 @@ impl Plane {
             metrics,
             tries: Arc::default(),
             channels: Channels::default(),
-            state: Mutex::default(),
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            redriving: Mutex::default(),
-            replaying: Mutex::default(),
-            ended: (sender, Mutex::new(Some(receiver))),
-            applied: AtomicU64::new(0),
-            transitions: Mutex::default(),
+            runtime: Runtime::default(),
+            requests: Requests::default(),
         });
         registry.register_collector(Box::new(collector::Depths::new(Arc::downgrade(&shared))));
         Ok(Self(shared))
     }
 
-    /// Applies each published spec until `stop`; does not drain. Runs once.
+    /// Applies each published spec until `stop`; does not drain. During a drain what is deleted ends, and nothing begins.
     pub async fn run(&self, mut specs: watch::Receiver<Arc<Spec>>, stop: CancellationToken) {
-        let Some(mut ended) = self.0.ended.1.lock().take() else {
-            return;
-        };
-        let mut retry = RETRY_MIN;
+        let mut works = Works::default();
         loop {
-            let wanted = specs.borrow_and_update().clone();
-            let mut whole = true;
+            let desired = specs.borrow_and_update().clone();
             // Generation 0 is what a store holds before it has read anything.
-            if wanted.generation > 0 {
-                let generation = wanted.generation;
-                whole = self.apply(wanted).await;
-                self.0.applied.store(generation, Ordering::Relaxed);
-                // Transitions are dated by whoever looks first.
-                let _ = self.observe();
-            }
-            let again = async {
-                match whole {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(retry).await,
+            if desired.generation > 0 {
+                self.apply(&desired, &mut works).await;
+                if works.is_done() {
+                    self.0.runtime.applied.store(desired.generation, Ordering::Relaxed);
+                    // The first observation dates the transitions.
+                    let _ = self.observe();
                 }
-            };
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = specs.changed() => match changed {
-                    Ok(()) => retry = RETRY_MIN,
+                    Ok(()) => works.retry_now(),
                     Err(_store_ended) => {
                         stop.cancelled().await;
                         return;
                     }
                 },
-                () = again => retry = (retry * 2).min(RETRY_MAX),
-                Some(subscription) = ended.recv() => {
-                    self.0.state.lock().subscriptions.remove(&subscription);
-                    tokio::time::sleep(RETRY_MIN).await;
-                }
+                () = works.changed() => {}
+                () = self.0.runtime.ended.notified() => works.restart(),
             }
         }
     }
 
-    /// From now on new work is refused with 503, and readiness says no.
+    /// Refuses new work with 503 from now on, and reports the process as not ready.
     pub fn refuse(&self) {
         self.0.ingress.drain();
     }
@@ -274,27 +222,19 @@ impl Plane {
     /// (CONTRACT OP-1). Returns when everything is closed.
     pub async fn drain(&self, deadline: Instant) {
         self.refuse();
-        self.0.draining.cancel();
-        let stops: Vec<Stop> = self
-            .0
-            .state
-            .lock()
-            .subscriptions
-            .values()
-            .map(|running| running.stop.clone())
-            .collect();
-        stops.iter().for_each(|stop| stop.gently.cancel());
-        for source in self.0.state.lock().sources.values() {
-            source.run.iter().for_each(|run| run.stop.cancel());
-        }
-        self.0.tasks.close();
-        if tokio::time::timeout_at(deadline, self.0.tasks.wait()).await.is_err() {
+        self.0.runtime.draining.cancel();
+        self.0.runtime.tasks.close();
+        if tokio::time::timeout_at(deadline, self.0.runtime.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("grace period is over, deliveries in flight are given back to their channels");
-            stops.iter().for_each(|stop| stop.now.cancel());
-            let _ = tokio::time::timeout(ABANDON_TIME, self.0.tasks.wait()).await;
+            self.0.runtime.abandoning.cancel();
+            let _ = tokio::time::timeout(ABANDON_TIME, self.0.runtime.tasks.wait()).await;
         }
         let channels: Vec<_> = self
             .0
+            .runtime
             .state
             .lock()
             .channels
@@ -304,58 +244,49 @@ impl Plane {
         futures_util::future::join_all(channels.iter().map(|channel| channel.close())).await;
     }
 
-    /// Ready once a spec was applied: its channels are open or their conditions say why not.
-    pub fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
-        if self.applied() == 0 {
-            reasons.push("documents are not loaded yet".to_owned());
-        }
-        if self.0.ingress.is_draining() {
-            reasons.push("draining".to_owned());
-        }
-        Readiness {
-            ready: reasons.is_empty(),
-            reasons,
-        }
-    }
-
     /// The generation of the spec that was applied last, as far as it could be; 0 before the first.
     pub fn applied(&self) -> u64 {
-        self.0.applied.load(Ordering::Relaxed)
+        self.0.runtime.applied.load(Ordering::Relaxed)
     }
 
-    /// Whether a source runs, or is still taking away what it made upstream.
+    /// Whether a source runs, or is still removing what it created upstream.
     pub fn has(&self, source: &ObjectKey) -> bool {
-        let state = self.0.state.lock();
+        let state = self.0.runtime.state.lock();
         state.sources.contains_key(source) || state.leaving.contains_key(source)
     }
 
     /// The spec that is being applied, or was applied last.
     pub fn spec(&self) -> Arc<Spec> {
-        self.0.state.lock().spec.clone()
+        self.0.runtime.state.lock().spec.clone()
     }
 
     /// The status of every object of the spec, now.
     pub fn observe(&self) -> Observed {
         let observed = observe::observe(&self.0);
-        self.0.transitions.lock().carry(observed)
+        self.0.runtime.transitions.lock().carry(observed)
     }
 
-    /// Where requests go that this process has nothing for: `elsewhere` has by their path, without its first slash, the base URL
-    /// of who has it, `None` while nobody does. Of other paths each of `asked` is asked before they are said to lead nowhere;
-    /// `None` for one that is not there now.
+    /// Publishes which paths other processes serve. `elsewhere` maps a path without its first slash to the base URL of the process,
+    /// `None` while that process is down. Every process of `asked` is asked about other paths before they are answered 404; `None`
+    /// stands for one that is down.
     pub fn publish_others(&self, elsewhere: HashMap<String, Option<Arc<str>>>, asked: Vec<Option<Arc<str>>>) {
         self.0.ingress.publish_others(Others { elsewhere, asked });
     }
 
-    /// An open channel.
+    /// Returns an open channel.
     pub fn channel(&self, name: &ObjectName) -> Option<Arc<dyn Channel>> {
-        self.0.state.lock().channels.get(name).map(|open| open.channel.clone())
+        self.0
+            .runtime
+            .state
+            .lock()
+            .channels
+            .get(name)
+            .map(|open| open.channel.clone())
     }
 
     /// All open channels, or the one of that name.
     pub(crate) fn open_channels(&self, only: Option<&ObjectName>) -> Vec<(ObjectName, Arc<dyn Channel>)> {
-        let state = self.0.state.lock();
+        let state = self.0.runtime.state.lock();
         let open = state
             .channels
             .iter()
@@ -363,23 +294,32 @@ impl Plane {
         open.map(|(name, open)| (name.clone(), open.channel.clone())).collect()
     }
 
-    /// The persisted switch of `headgate pause`.
+    /// Pauses a subscription, also across restarts.
     pub async fn pause(&self, subscription: &ObjectName) -> Result<(), SwitchError> {
         self.switch(subscription, true).await
     }
 
+    /// Resumes a paused subscription, also across restarts.
     pub async fn resume(&self, subscription: &ObjectName) -> Result<(), SwitchError> {
         self.switch(subscription, false).await
     }
 
     async fn switch(&self, subscription: &ObjectName, paused: bool) -> Result<(), SwitchError> {
-        if !self.0.state.lock().spec.subscriptions.contains_key(subscription) {
+        if !self
+            .0
+            .runtime
+            .state
+            .lock()
+            .spec
+            .subscriptions
+            .contains_key(subscription)
+        {
             return Err(SwitchError::NotFound(subscription.clone()));
         }
         let (shared, name) = (self.0.clone(), subscription.clone());
         let written = tokio::task::spawn_blocking(move || shared.switches.set(&name, paused)).await;
-        if let Some(running) = self.0.state.lock().subscriptions.get(subscription) {
-            running.context.changed.notify_one();
+        if let Some(running) = self.0.runtime.state.lock().subscriptions.get(subscription) {
+            running.context.gate.changed.notify_one();
         }
         match written {
             Ok(written) => Ok(written?),
@@ -389,27 +329,5 @@ impl Plane {
 
     pub(crate) fn ingress(&self) -> Arc<Ingress> {
         self.0.ingress.clone()
-    }
-}
-
-impl State {
-    pub(crate) fn running(&self) -> Running {
-        Running {
-            channels: self
-                .channels
-                .iter()
-                .map(|(name, open)| (name.clone(), open.model.clone()))
-                .collect(),
-            subscriptions: self
-                .subscriptions
-                .iter()
-                .map(|(name, run)| (name.clone(), run.model.clone()))
-                .collect(),
-            sources: self
-                .sources
-                .iter()
-                .map(|(key, run)| (key.clone(), run.model.clone()))
-                .collect(),
-        }
     }
 }

@@ -12,10 +12,37 @@ const VERSION: u8 = 1;
 const ENTRY_HEAD: usize = 6;
 pub(crate) const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
-/// Attributes of one event at most: ten times what any producer we know sends.
+/// Attributes of one event at most, the gateway's own among them.
 pub(crate) const COUNT_MAX: usize = 256;
-/// Bytes of a whole table at most: the ingress reads 64 KiB of headers, a dead letter adds an answer of 64 KiB in base64.
+/// Bytes of a whole table at most, the gateway's own attributes among them.
 pub(crate) const TABLE_MAX_BYTES: usize = 256 * 1024;
+
+/// Attributes that an event may bring: ten times what any producer we know sends. Less than [`COUNT_MAX`] by more than the gateway
+/// ever adds (hops, chain, publisher, a trace, and what a dead-letter sink is sent: 14), so that there is always room (CONTRACT IN-8).
+pub const BROUGHT_MAX: usize = 224;
+/// Bytes of the attributes that an event may bring, names and values: twice the headers that the ingress reads. The rest of
+/// [`TABLE_MAX_BYTES`] is room for the gateway's own.
+pub const BROUGHT_MAX_BYTES: usize = 128 * 1024;
+/// Bytes of those attributes of [`PASSED_ON`] that an event brings: what the gateway itself writes into them is less.
+const PASSED_ON_MAX_BYTES: usize = 16 * 1024;
+
+/// Our own attributes begin so.
+const OURS: &str = "headgate";
+/// Attributes that a gateway adds and another takes from it: they do not count as brought, or an event that is just small enough
+/// could not be passed on.
+const PASSED_ON: [&str; 5] = [
+    "knativeerrordest",
+    "knativeerrorcode",
+    "knativeerrordata",
+    "traceparent",
+    "tracestate",
+];
+
+pub(crate) const CONTENT_TYPE: &str = "datacontenttype";
+/// The kind of an entry that is no attribute: it says that the event came in JSON without a `datacontenttype`, so that its data is
+/// [`IMPLIED_TYPE`] wherever a content type is needed.
+const IMPLIED: u8 = 3;
+pub(crate) const IMPLIED_TYPE: &str = "application/json";
 
 #[derive(Clone, Copy)]
 pub(crate) struct Entries<'a>(&'a [u8]);
@@ -41,7 +68,10 @@ impl<'a> Iterator for Entries<'a> {
     type Item = (&'a str, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (kind, name, value) = self.raw_next()?;
+        let (mut kind, mut name, mut value) = self.raw_next()?;
+        while kind == IMPLIED {
+            (kind, name, value) = self.raw_next()?;
+        }
         // Both were checked when the table was made.
         Some((
             text(name),
@@ -78,8 +108,8 @@ pub(crate) fn select<'a>(table: &'a [u8], names: &[impl AsRef<str>], found: &mut
         let Some((kind, name, value)) = entries.raw_next() else {
             return;
         };
-        let wanted = names.iter().position(|wanted| wanted.as_ref().as_bytes() == name);
-        if let Some(slot @ None) = wanted.and_then(|index| found.get_mut(index)) {
+        let expected = names.iter().position(|expected| expected.as_ref().as_bytes() == name);
+        if let Some(slot @ None) = expected.and_then(|index| found.get_mut(index)) {
             missing -= 1;
             *slot = ValueKind::from_byte(kind).map(|kind| Value {
                 text: text(value),
@@ -87,6 +117,49 @@ pub(crate) fn select<'a>(table: &'a [u8], names: &[impl AsRef<str>], found: &mut
             });
         }
     }
+}
+
+/// Whether the data is JSON because nothing else is said.
+pub(crate) fn is_implied(table: &[u8]) -> bool {
+    let mut entries = Entries::of(table);
+    while let Some((kind, ..)) = entries.raw_next() {
+        if kind == IMPLIED {
+            return true;
+        }
+    }
+    false
+}
+
+/// Checks that attributes from outside leave room for the gateway's own.
+pub(crate) fn ensure_room<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), InvalidAttribute> {
+    let (mut count, mut bytes, mut passed_on) = (0, 0, 0);
+    for (name, value) in entries {
+        let size = ENTRY_HEAD + name.len() + value.len();
+        if PASSED_ON.contains(&name) {
+            passed_on += size;
+        } else if !name.starts_with(OURS) {
+            count += 1;
+            bytes += size;
+        }
+    }
+    let over = |what: String| Err(InvalidAttribute::new("", what));
+    if count > BROUGHT_MAX {
+        return over(format!(
+            "{count} attributes are more than the {BROUGHT_MAX} that an event may have"
+        ));
+    }
+    if bytes > BROUGHT_MAX_BYTES {
+        return over(format!(
+            "{bytes} bytes of attributes are more than the {BROUGHT_MAX_BYTES} that an event may have"
+        ));
+    }
+    if passed_on > PASSED_ON_MAX_BYTES {
+        return over(format!(
+            "{passed_on} bytes of {} are more than {PASSED_ON_MAX_BYTES}",
+            PASSED_ON.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// The value's place in the table, so that it can be shared instead of copied.
@@ -103,7 +176,8 @@ pub(crate) fn check(table: &[u8]) -> Result<(), Malformed> {
     let mut count = 0;
     while !entries.0.is_empty() {
         let (kind, name, value) = entries.raw_next().ok_or(Malformed("attribute table is cut short"))?;
-        if ValueKind::from_byte(kind).is_none() || std::str::from_utf8(value).is_err() || !rules::is_name(name) {
+        let is_known = ValueKind::from_byte(kind).is_some() || (kind == IMPLIED && name == CONTENT_TYPE.as_bytes());
+        if !is_known || std::str::from_utf8(value).is_err() || !rules::is_name(name) {
             return Err(Malformed("attribute is malformed"));
         }
         if REQUIRED.get(count).is_some_and(|required| required.as_bytes() != name) {
@@ -122,6 +196,7 @@ pub(crate) fn check(table: &[u8]) -> Result<(), Malformed> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     entries: Vec<(Box<str>, Box<str>, ValueKind)>,
+    is_implied: bool,
 }
 
 impl Table {
@@ -130,10 +205,14 @@ impl Table {
             entries: Entries::of(table)
                 .map(|(name, value)| (name.into(), value.text.into(), value.kind))
                 .collect(),
+            is_implied: is_implied(table),
         }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str, kind: ValueKind) {
+        if name == CONTENT_TYPE {
+            self.is_implied = false;
+        }
         match self.entries.iter_mut().find(|(known, ..)| **known == *name) {
             Some(entry) => (entry.1, entry.2) = (value.into(), kind),
             None => self.entries.push((name.into(), value.into(), kind)),
@@ -149,14 +228,25 @@ impl Table {
             .entries
             .iter()
             .map(|(name, value, kind)| (&**name, &**value, *kind));
-        write(entries.clone(), entries.clone().count())
+        write(entries.clone(), entries.clone().count(), self.is_implied)
     }
+}
+
+/// As [`write`], what comes from outside.
+pub(crate) fn write_brought<'a>(
+    entries: impl Iterator<Item = (&'a str, &'a str, ValueKind)> + Clone,
+    count: usize,
+    is_implied: bool,
+) -> Result<Bytes, InvalidAttribute> {
+    ensure_room(entries.clone().map(|(name, value, _)| (name, value)))?;
+    write(entries, count, is_implied)
 }
 
 /// Checks and writes a table: the required attributes first, the others in the order they came.
 pub(crate) fn write<'a>(
     entries: impl Iterator<Item = (&'a str, &'a str, ValueKind)> + Clone,
     count: usize,
+    is_implied: bool,
 ) -> Result<Bytes, InvalidAttribute> {
     if count > COUNT_MAX {
         return Err(InvalidAttribute::new(
@@ -185,15 +275,22 @@ pub(crate) fn write<'a>(
     for (name, value, kind) in entries.filter(|(name, ..)| !REQUIRED.contains(name)) {
         push(&mut table, name, value, kind)?;
     }
+    if is_implied {
+        entry(&mut table, IMPLIED, CONTENT_TYPE, IMPLIED_TYPE)?;
+    }
     Ok(table.into())
 }
 
 fn push(table: &mut Vec<u8>, name: &str, value: &str, kind: ValueKind) -> Result<(), InvalidAttribute> {
     rules::check(name, value, kind)?;
+    entry(table, kind.to_byte(), name, value)
+}
+
+fn entry(table: &mut Vec<u8>, kind: u8, name: &str, value: &str) -> Result<(), InvalidAttribute> {
     // Both lengths were bounded: names by the rules, values by the table's maximum.
     let name_length = u8::try_from(name.len()).map_err(|_| InvalidAttribute::new(name, "name is too long"))?;
     let value_length = u32::try_from(value.len()).map_err(|_| InvalidAttribute::new(name, "value is too long"))?;
-    table.push(kind.to_byte());
+    table.push(kind);
     table.push(name_length);
     table.extend_from_slice(&value_length.to_le_bytes());
     table.extend_from_slice(name.as_bytes());

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use serde_json::value::RawValue;
 
-use crate::{Event, ValueKind, attributes, json, percent};
+use crate::{Event, ValueKind, attributes, json, message, message::TRACE, percent};
 
 /// Events of one batch at most: what fits into a body of 1 MiB at the smallest size that is an event.
 const BATCH_MAX: usize = 16 * 1024;
 
-/// Of W3C Trace Context; the attributes of CloudEvents' distributed tracing extension have the same names.
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+const STRUCTURED_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
 const STRUCTURED_PREFIX: &[u8] = b"application/cloudevents";
 
@@ -108,14 +107,15 @@ fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Resul
             return Err(DecodeError::Invalid(format!("header ce-{name} is there twice")));
         }
         last = name;
-        if name == "datacontenttype" {
-            return Err(DecodeError::Invalid(
-                "header ce-datacontenttype: in binary mode content-type carries it".into(),
-            ));
-        }
         let value = std::str::from_utf8(value.as_bytes())
             .map_err(|_| DecodeError::Invalid(format!("header ce-{name} is not UTF-8: percent-encode it")))?;
-        entries.push((name, percent::decode(value)));
+        let value = percent::decode(value);
+        if name == "datacontenttype" {
+            // Senders that write it beside an equal content type say one thing twice.
+            message::ensure_same(content_type.unwrap_or_default(), &value, "ce-datacontenttype")?;
+            continue;
+        }
+        entries.push((name, value));
     }
     if !entries.iter().any(|(name, _)| *name == "specversion") {
         let what = if entries.is_empty() {
@@ -131,7 +131,8 @@ fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Resul
         entries.push(("datacontenttype", Cow::Borrowed(content_type)));
     }
     let all = entries.iter().map(|(name, value)| (*name, &**value, ValueKind::String));
-    let attributes = attributes::write(all, entries.len()).map_err(|e| DecodeError::Invalid(e.to_string()))?;
+    let attributes =
+        attributes::write_brought(all, entries.len(), false).map_err(|e| DecodeError::Invalid(e.to_string()))?;
     Ok(Event { attributes, data: body })
 }
 
@@ -153,24 +154,18 @@ fn batch(body: &Bytes) -> Result<Vec<Event>, DecodeError> {
 
 /// A trace that came in headers goes on as the attributes of CloudEvents' distributed tracing extension (CONTRACT DL-9).
 pub fn traced(event: Event, headers: &HeaderMap) -> Event {
-    if !headers.contains_key(TRACE[0]) || event.text(TRACE[0]).is_some() {
-        return event;
-    }
-    let mut edit = event.edit();
-    for name in TRACE {
-        if let Some(value) = headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .filter(|value| !value.is_empty())
-        {
-            edit = edit.set(name, value);
-        }
-    }
-    edit.finish().unwrap_or(event)
+    let [parent, state] = TRACE.map(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+    message::traced(event, parent, state)
 }
 
 /// Writes `ce-*` and `content-type` headers and returns the body, which is the data itself.
+///
+/// An event whose data calls itself a CloudEvent is written in structured mode: in binary mode it would arrive as another event.
 pub fn encode_binary(event: &Event, headers: &mut HeaderMap) -> Bytes {
+    if event.holds_an_event() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED_TYPE));
+        return message::document(event);
+    }
     for (name, value) in event.attributes() {
         let sent = match percent::encode(value.text) {
             None => HeaderValue::from_maybe_shared(attributes::shared(&event.attributes, value.text)),
@@ -184,6 +179,9 @@ pub fn encode_binary(event: &Event, headers: &mut HeaderMap) -> Bytes {
         if let (Some(name), Ok(sent)) = (header_name(name), sent) {
             headers.insert(name, sent);
         }
+    }
+    if !headers.contains_key(CONTENT_TYPE) && attributes::is_implied(&event.attributes) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(attributes::IMPLIED_TYPE));
     }
     event.data.clone()
 }
@@ -209,26 +207,6 @@ fn header_name(attribute: &str) -> Option<HeaderName> {
 
 /// Sets `content-type` and returns the JSON document.
 pub fn encode_structured(event: &Event, headers: &mut HeaderMap) -> Bytes {
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/cloudevents+json; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED_TYPE));
     event.to_json().into()
-}
-
-/// Sets `content-type` and returns the JSON array.
-pub fn encode_batch(events: &[Event], headers: &mut HeaderMap) -> Bytes {
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8"),
-    );
-    let mut out = vec![b'['];
-    for (index, event) in events.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        json::write(event, &mut out);
-    }
-    out.push(b']');
-    out.into()
 }

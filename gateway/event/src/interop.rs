@@ -8,7 +8,7 @@ use cloudevents::Data;
 
 use crate::{Event, http_form::DecodeError};
 
-/// Of 0.3, binary mode: says that the data is base64. The SDK takes it for part of the JSON form and drops it.
+/// The attribute of 0.3 that says, in binary mode, that the data is base64. The SDK takes it for part of the JSON form and drops it.
 const CONTENT_ENCODING: &str = "datacontentencoding";
 
 impl TryFrom<&cloudevents::Event> for Event {

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{Event, SpecVersion, ValueKind, attributes, http_form::DecodeError};
+use crate::{
+    Event, SpecVersion, ValueKind, attributes, attributes::CONTENT_TYPE, http_form::DecodeError, message::with_room,
+};
 
-const CONTENT_TYPE: &str = "datacontenttype";
-/// Of 0.3: says that `data` is base64. Stored data is decoded, so the attribute belongs to the document, not to the event.
+/// The attribute of 0.3 that says that `data` is base64. Stored data is decoded, so the attribute belongs to the document, not to the event.
 const CONTENT_ENCODING: &str = "datacontentencoding";
 
 /// A JSON object's members in order, values untouched.
@@ -38,8 +39,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
                     }
                     if members.len() > attributes::COUNT_MAX {
                         return Err(serde::de::Error::custom(format!(
-                            "more than {} attributes",
-                            attributes::COUNT_MAX
+                            "more attributes than the {} that an event may have",
+                            attributes::BROUGHT_MAX
                         )));
                     }
                     members.push((name, map.next_value()?));
@@ -55,7 +56,13 @@ impl<'de> Deserialize<'de> for Members<'de> {
 #[derive(serde::Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// A document from outside.
 pub(crate) fn read(document: &Bytes) -> Result<Event, DecodeError> {
+    parse(document).and_then(with_room)
+}
+
+/// As [`read`], of what the gateway may have written itself: with its own attributes it has more.
+pub(crate) fn parse(document: &Bytes) -> Result<Event, DecodeError> {
     let Members(members) =
         serde_json::from_slice(document).map_err(|e| DecodeError::Invalid(format!("not a CloudEvent in JSON: {e}")))?;
     let version = members.iter().find(|(name, _)| name == "specversion");
@@ -75,14 +82,15 @@ pub(crate) fn read(document: &Bytes) -> Result<Event, DecodeError> {
             }
         }
     }
-    let attribute = |wanted: &str| {
+    let attribute = |expected: &str| {
         entries
             .iter()
-            .find(|(name, ..)| name == wanted)
+            .find(|(name, ..)| name == expected)
             .map(|(_, value, _)| &**value)
     };
     let content_type = attribute(CONTENT_TYPE);
     let encoding = attribute(CONTENT_ENCODING).filter(|_| version == Some(SpecVersion::V03));
+    let is_implied = content_type.is_none() && data.is_some() && encoding.is_none();
     let data = match (data, data_base64, encoding) {
         (Some(_), Some(_), _) => return Err(DecodeError::Invalid("both data and data_base64 are there".into())),
         (None, None, _) => Bytes::new(),
@@ -102,8 +110,8 @@ pub(crate) fn read(document: &Bytes) -> Result<Event, DecodeError> {
         entries.retain(|(name, ..)| name != CONTENT_ENCODING);
     }
     let entries = entries.iter().map(|(name, value, kind)| (&**name, &**value, *kind));
-    let attributes =
-        attributes::write(entries.clone(), entries.len()).map_err(|e| DecodeError::Invalid(e.to_string()))?;
+    let attributes = attributes::write(entries.clone(), entries.len(), is_implied)
+        .map_err(|e| DecodeError::Invalid(e.to_string()))?;
     Ok(Event { attributes, data })
 }
 
@@ -165,6 +173,16 @@ pub(crate) fn media_type(content_type: &str) -> &str {
 }
 
 pub(crate) fn write(event: &Event, out: &mut Vec<u8>) {
+    write_with(event, is_json_text(&event.data), out);
+}
+
+/// As [`write`], so that [`parse`] gives the data back byte for byte: JSON with spaces around it would lose them.
+pub(crate) fn write_exact(event: &Event, out: &mut Vec<u8>) {
+    let is_trimmed = event.data.trim_ascii().len() == event.data.len();
+    write_with(event, is_trimmed && is_json_text(&event.data), out);
+}
+
+fn write_with(event: &Event, is_json_text: bool, out: &mut Vec<u8>) {
     out.push(b'{');
     for (index, (name, value)) in event.attributes().enumerate() {
         if index > 0 {
@@ -178,15 +196,15 @@ pub(crate) fn write(event: &Event, out: &mut Vec<u8>) {
         }
     }
     if !event.data.is_empty() {
-        data(event, out);
+        data(event, is_json_text, out);
     }
     out.push(b'}');
 }
 
-fn data(event: &Event, out: &mut Vec<u8>) {
+fn data(event: &Event, is_json_text: bool, out: &mut Vec<u8>) {
     let content_type = event.text(CONTENT_TYPE);
     let version = event.spec_version();
-    if is_json(content_type) && is_json_text(&event.data) {
+    if is_json_text && is_json(content_type) {
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(&event.data);
         return;

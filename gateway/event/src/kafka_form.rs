@@ -11,7 +11,10 @@ use bytes::Bytes;
 use crate::{
     Event,
     http_form::DecodeError,
-    message::{assemble, invalid, is_structured, structured, types},
+    message::{
+        TRACE, assemble, content_type, document, ensure_same, invalid, is_structured, partition_key, structured,
+        traced, types, with_room,
+    },
 };
 
 /// Names the attributes that are not strings: `i:NAME` and `b:NAME`, separated by commas. Only there when one is.
@@ -19,10 +22,16 @@ pub const TYPES_HEADER: &str = "headgate_types";
 
 const CONTENT_TYPE: &str = "content-type";
 const PREFIX: &str = "ce_";
+/// No attribute of its own: `content-type` carries it.
+const BESIDE: &str = "ce_datacontenttype";
 
 /// A record's headers for an event, in the order of its attributes.
+///
+/// An event whose data calls itself a CloudEvent is written in structured mode, and so is its [`value`].
 pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let named = event.attributes().map(|(name, value)| {
+    let structured = event.holds_an_event();
+    let content_type = content_type(event, structured);
+    let named = event.attributes().filter(move |_| !structured).map(|(name, value)| {
         let header = match name {
             "datacontenttype" => Cow::Borrowed(CONTENT_TYPE),
             "specversion" => Cow::Borrowed("ce_specversion"),
@@ -34,7 +43,19 @@ pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str
         };
         (header, Cow::Borrowed(value.text))
     });
-    named.chain(types(event).map(|types| (Cow::Borrowed(TYPES_HEADER), Cow::Owned(types))))
+    let types = types(event).filter(|_| !structured);
+    named
+        .chain(content_type.map(|value| (Cow::Borrowed(CONTENT_TYPE), Cow::Borrowed(value))))
+        .chain(types.map(|types| (Cow::Borrowed(TYPES_HEADER), Cow::Owned(types))))
+}
+
+/// A record's value for an event.
+pub fn value(event: &Event) -> Bytes {
+    if event.holds_an_event() {
+        document(event)
+    } else {
+        event.data().clone()
+    }
 }
 
 /// A record's key for an event.
@@ -42,26 +63,38 @@ pub fn key(event: &Event) -> Option<&str> {
     event.text("partitionkey")
 }
 
-/// Reads a record, whoever wrote it. A missing value is an event without data; a key becomes `partitionkey` where the
-/// record has no such header and the key is text.
+/// Reads a record, also one that another program wrote. A missing value is an event without data; a key becomes `partitionkey` where the
+/// record has no such header and the key is text that an attribute may have.
+///
+/// `traceparent` and `tracestate` as headers of their own, as OpenTelemetry writes them, continue the trace.
 pub fn decode<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     key: Option<&'a [u8]>,
     value: Bytes,
 ) -> Result<Event, DecodeError> {
+    decode_stored(headers, key, value).and_then(with_room)
+}
+
+/// As [`decode`], of what the gateway wrote itself: with its own attributes it has more than a stranger may bring.
+pub fn decode_stored<'a>(
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    key: Option<&'a [u8]>,
+    value: Bytes,
+) -> Result<Event, DecodeError> {
     let mut entries: Vec<(&str, &str)> = Vec::with_capacity(12);
-    let mut types = "";
+    let (mut types, mut content_type, mut trace) = ("", None, [None; 2]);
     for (header, value) in headers {
         let name = match header.strip_prefix(PREFIX) {
-            Some("datacontenttype") => {
-                return Err(invalid(
-                    "header ce_datacontenttype: in binary mode content-type carries it",
-                ));
-            }
+            Some("datacontenttype") => BESIDE,
             Some(name) => name,
             None if header.eq_ignore_ascii_case(CONTENT_TYPE) => "datacontenttype",
             None if header == TYPES_HEADER => TYPES_HEADER,
-            None => continue,
+            None => {
+                if let Some(at) = TRACE.iter().position(|name| header.eq_ignore_ascii_case(name)) {
+                    trace[at] = value.and_then(|value| std::str::from_utf8(value).ok());
+                }
+                continue;
+            }
         };
         // A header without a value says that the attribute is not there.
         let Some(value) = value else { continue };
@@ -70,22 +103,32 @@ pub fn decode<'a>(
             types = value;
             continue;
         }
+        if name == BESIDE {
+            content_type = Some(value);
+            continue;
+        }
         if entries.iter().any(|(known, _)| *known == name) {
             return Err(invalid(format!("header {header} is there twice")));
         }
         entries.push((name, value));
     }
-    let find = |wanted: &str| {
+    let find = |expected: &str| {
         entries
             .iter()
-            .find(|(name, _)| *name == wanted)
+            .find(|(name, _)| *name == expected)
             .map(|(_, value)| *value)
     };
-    let key = key
-        .and_then(|key| std::str::from_utf8(key).ok())
-        .filter(|key| !key.is_empty());
+    let key = key.and_then(partition_key);
+    let [parent, state] = trace;
     if let Some(content_type) = find("datacontenttype").filter(|value| is_structured(value)) {
-        return structured(content_type, key, &value);
+        return Ok(traced(structured(content_type, key, &value)?, parent, state));
+    }
+    if let Some(beside) = content_type {
+        ensure_same(
+            find("datacontenttype").unwrap_or_default(),
+            beside,
+            "ce_datacontenttype",
+        )?;
     }
     if find("specversion").is_none() {
         return Err(invalid(
@@ -95,7 +138,7 @@ pub fn decode<'a>(
     if let Some(key) = key.filter(|_| find("partitionkey").is_none()) {
         entries.push(("partitionkey", key));
     }
-    assemble(&entries, types, value)
+    Ok(traced(assemble(&entries, types, value)?, parent, state))
 }
 
 #[cfg(test)]
@@ -150,7 +193,8 @@ mod tests {
                 "ce_flag=true",
                 "ce_text=7",
                 "ce_partitionkey=k",
-                "headgate_types=i:count,b:flag"
+                "content-type=application/json",
+                "headgate_types=d:datacontenttype,i:count,b:flag"
             ]
         );
     }
@@ -170,13 +214,33 @@ mod tests {
                 event.text("traceparent"),
                 event.text("partitionkey")
             ),
-            (None, None, Some("key"))
+            (None, Some("x"), Some("key"))
         );
         assert_eq!(
             (event.text("datacontenttype"), &event.data()[..]),
             (Some("application/json"), &b"{}"[..])
         );
-        assert_eq!(record(&REQUIRED, Some(&[0xff]), "").unwrap().text("partitionkey"), None);
+        // Numbers, the magic byte of a schema registry, no UTF-8, control characters: no partition key, and no fault.
+        for key in [
+            &[0xff][..],
+            &[0, 0, 0, 0, 0, 0, 0, 42],
+            &[0, 0, 0, 0, 7, b'k'],
+            b"a\tb",
+            b"",
+        ] {
+            assert_eq!(
+                record(&REQUIRED, Some(key), "").unwrap().text("partitionkey"),
+                None,
+                "{key:?}"
+            );
+        }
+        let mut beside = REQUIRED.to_vec();
+        beside.extend([
+            ("ce_datacontenttype", Some("Application/JSON")),
+            ("content-type", Some("application/json")),
+        ]);
+        let event = record(&beside, None, "{}").unwrap();
+        assert_eq!(event.text("datacontenttype"), Some("application/json"));
 
         let document = r#"{"specversion":"1.0","id":"2","source":"/s","type":"t","data":[1]}"#;
         let structured = |content_type| record(&[("content-type", Some(content_type))], Some(b"k"), document);
@@ -208,6 +272,12 @@ mod tests {
         let mut misplaced = REQUIRED.to_vec();
         misplaced.push(("ce_datacontenttype", Some("text/plain")));
         assert!(fault(&misplaced, "").contains("content-type carries it"));
+        misplaced.push(("content-type", Some("text/html")));
+        assert!(fault(&misplaced, "").contains("content-type carries it"));
+        let names: Vec<String> = (0..230).map(|number| format!("ce_x{number}")).collect();
+        let mut many = REQUIRED.to_vec();
+        many.extend(names.iter().map(|name| (name.as_str(), Some("1"))));
+        assert!(fault(&many, "").contains("224"), "{}", fault(&many, ""));
         assert!(
             fault(&[("content-type", Some("application/cloudevents+json"))], "[").contains("not a CloudEvent in JSON")
         );

@@ -19,6 +19,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes};
 
+pub use attributes::{BROUGHT_MAX, BROUGHT_MAX_BYTES};
 pub use rules::storable;
 
 /// Which version of the specification an event says it follows: the one received is the one sent on (CONTRACT IN-1).
@@ -63,6 +64,7 @@ impl ValueKind {
 pub struct Value<'a> {
     /// Canonical text: `true`, `-5`, or the string itself.
     pub text: &'a str,
+    /// The type of the attribute.
     pub kind: ValueKind,
 }
 
@@ -121,10 +123,12 @@ impl Event {
             .set("type", kind)
     }
 
+    /// Returns the attribute `id`.
     pub fn id(&self) -> &str {
         self.text("id").unwrap_or_default()
     }
 
+    /// Returns the attribute `source`.
     pub fn source(&self) -> &str {
         self.text("source").unwrap_or_default()
     }
@@ -134,12 +138,14 @@ impl Event {
         self.text("type").unwrap_or_default()
     }
 
+    /// Returns the version in which the event came and leaves.
     pub fn spec_version(&self) -> SpecVersion {
         self.text("specversion")
             .and_then(SpecVersion::parse)
             .unwrap_or(SpecVersion::V10)
     }
 
+    /// Returns an attribute by its name.
     pub fn attribute(&self, name: &str) -> Option<Value<'_>> {
         attributes::find(&self.attributes, name)
     }
@@ -147,6 +153,24 @@ impl Event {
     /// The canonical text of an attribute (context attribute or extension).
     pub fn text(&self, name: &str) -> Option<&str> {
         self.attribute(name).map(|value| value.text)
+    }
+
+    /// The content type of the data: `datacontenttype`, or the one that JSON implies for an event that came in it without one.
+    pub fn content_type(&self) -> Option<&str> {
+        let implied = || attributes::is_implied(&self.attributes).then_some(attributes::IMPLIED_TYPE);
+        self.text(attributes::CONTENT_TYPE).or_else(implied)
+    }
+
+    /// Whether the data calls itself a CloudEvent (`datacontenttype: application/cloudevents+json`): in binary mode a receiver would
+    /// take the data for the whole event, so such an event is written in structured mode everywhere.
+    pub fn holds_an_event(&self) -> bool {
+        self.text(attributes::CONTENT_TYPE).is_some_and(message::is_structured)
+    }
+
+    /// Checks that the event leaves room for the gateway's own attributes (CONTRACT IN-8). The forms of events from outside
+    /// have checked it; code that adds attributes to such an event checks it again.
+    pub fn ensure_room(&self) -> Result<(), InvalidAttribute> {
+        attributes::ensure_room(self.attributes().map(|(name, value)| (name, value.text)))
     }
 
     /// Several attributes in one pass: what `names[i]` has comes to `found[i]`, which is left alone when there is none.
@@ -177,11 +201,6 @@ impl Event {
         }
     }
 
-    /// Length of the stored form.
-    pub fn encoded_len(&self) -> usize {
-        4 + self.size()
-    }
-
     /// The stored form: length of the attribute table (u32, little endian), the table, the data. A table is at most
     /// `TABLE_MAX_BYTES`, so its length fits.
     pub fn encode(&self, out: &mut impl BufMut) {
@@ -210,6 +229,18 @@ impl Event {
         let mut out = Vec::with_capacity(self.size() + 256);
         json::write(self, &mut out);
         out
+    }
+
+    /// The same on one line, for people and for streams of one document a line. Only JSON data can have line breaks of its own,
+    /// between its tokens; here they are spaces. What is delivered keeps them.
+    pub fn to_json_line(&self) -> Vec<u8> {
+        let mut line = self.to_json();
+        for byte in &mut line {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        line
     }
 
     /// Reads a JSON document; JSON data stays the bytes it is in the document.
@@ -257,12 +288,14 @@ impl Edit {
         )
     }
 
+    /// Sets an attribute with its type.
     #[must_use]
     pub fn set_value(mut self, name: &str, value: Value<'_>) -> Self {
         self.attributes.set(name, value.text, value.kind);
         self
     }
 
+    /// Removes an attribute, if it is there.
     #[must_use]
     pub fn remove(mut self, name: &str) -> Self {
         self.attributes.remove(name);
@@ -276,6 +309,10 @@ impl Edit {
         self.set("datacontenttype", content_type)
     }
 
+    /// Checks the attributes and makes the event.
+    ///
+    /// # Errors
+    /// The first attribute that the specification does not permit.
     pub fn finish(self) -> Result<Event, InvalidAttribute> {
         Ok(Event {
             attributes: self.attributes.finish()?,

@@ -10,9 +10,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::{
-    Event,
+    Event, attributes,
     http_form::DecodeError,
-    message::{assemble, invalid, is_structured, structured, types},
+    message::{
+        STRUCTURED, TRACE, assemble, content_type, document, ensure_same, invalid, is_structured, structured, traced,
+        types, with_room,
+    },
     percent,
 };
 
@@ -21,12 +24,40 @@ pub const TYPES_HEADER: &str = "headgate-types";
 
 const CONTENT_TYPE: &str = "content-type";
 const PREFIX: &str = "ce-";
-/// The media type of structured mode.
-const STRUCTURED: &str = "application/cloudevents+json";
+
+/// JetStream refuses a message with more than 64 KiB of headers (error 10097 of nats-server 2.12). The rest is for those that the
+/// client adds: the message's id, expectations and a batch's.
+const HEADERS_MAX_BYTES: usize = 60 * 1024;
+
+/// Attributes up to this size fit in any case: percent-encoding makes three bytes of one.
+const ALWAYS_FIT_BYTES: usize = 16 * 1024;
+
+/// Whether an event is written in structured mode: one whose data calls itself a CloudEvent, and one with more attributes than
+/// headers take.
+fn is_written_structured(event: &Event) -> bool {
+    if event.holds_an_event() {
+        return true;
+    }
+    if event.attributes.len() <= ALWAYS_FIT_BYTES {
+        return false;
+    }
+    // A line is its name, `: `, its value and a line break.
+    let bytes: usize = lines(event, false)
+        .map(|(name, value)| name.len() + value.len() + 4)
+        .sum();
+    bytes > HEADERS_MAX_BYTES
+}
 
 /// A message's headers for an event, in the order of its attributes.
+///
+/// An event that is written in structured mode has its attributes in its [`payload`].
 pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_, str>)> {
-    let named = event.attributes().map(|(name, value)| {
+    lines(event, is_written_structured(event))
+}
+
+fn lines(event: &Event, structured: bool) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_, str>)> {
+    let content_type = content_type(event, structured);
+    let named = event.attributes().filter(move |_| !structured).map(|(name, value)| {
         let header = match name {
             "datacontenttype" if goes_as_it_is(value.text) => return (Cow::Borrowed(CONTENT_TYPE), value.text.into()),
             "specversion" => Cow::Borrowed("ce-specversion"),
@@ -41,7 +72,19 @@ pub fn headers(event: &Event) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_
             .map_or(Cow::Borrowed(value.text), Cow::Owned);
         (header, text)
     });
-    named.chain(types(event).map(|types| (Cow::Borrowed(TYPES_HEADER), Cow::Owned(types))))
+    let types = types(event).filter(|_| !structured);
+    named
+        .chain(content_type.map(|value| (Cow::Borrowed(CONTENT_TYPE), Cow::Borrowed(value))))
+        .chain(types.map(|types| (Cow::Borrowed(TYPES_HEADER), Cow::Owned(types))))
+}
+
+/// A message's payload for an event.
+pub fn payload(event: &Event) -> Bytes {
+    if is_written_structured(event) {
+        document(event)
+    } else {
+        event.data().clone()
+    }
 }
 
 /// A media type that a header keeps without being encoded.
@@ -49,20 +92,49 @@ fn goes_as_it_is(value: &str) -> bool {
     value.bytes().all(|byte| (0x20..=0x7E).contains(&byte)) && value.trim() == value
 }
 
-/// Reads a message, whoever wrote it. One without any header of the binding is structured mode, as the binding has it.
+/// Reads a message, also one that another program wrote. One without any header of the binding is structured mode, as the binding has it.
+///
+/// Names are taken in any case: attributes have lower-case names, and clients write `Ce-Id` as HTTP does. `traceparent` and
+/// `tracestate` as headers of their own, as OpenTelemetry writes them, continue the trace.
 pub fn decode<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, payload: Bytes) -> Result<Event, DecodeError> {
-    let mut entries: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(12);
+    decode_stored(headers, payload).and_then(with_room)
+}
+
+/// As [`decode`], of what the gateway wrote itself: with its own attributes it has more than a stranger may bring.
+pub fn decode_stored<'a>(
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    payload: Bytes,
+) -> Result<Event, DecodeError> {
+    let mut trace = [None; 2];
+    let named = headers.filter(|(header, value)| {
+        let at = TRACE.iter().position(|name| header.eq_ignore_ascii_case(name));
+        if let Some(at) = at {
+            trace[at] = Some(*value);
+        }
+        at.is_none()
+    });
+    let event = read(named, payload)?;
+    let [parent, state] = trace;
+    Ok(traced(event, parent, state))
+}
+
+fn read<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, payload: Bytes) -> Result<Event, DecodeError> {
+    let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(12);
     let (mut types, mut content_type) = ("", None);
     for (header, value) in headers {
-        if header == TYPES_HEADER {
+        if header.eq_ignore_ascii_case(TYPES_HEADER) {
             types = value;
         } else if header.eq_ignore_ascii_case(CONTENT_TYPE) {
             content_type = Some(value);
-        } else if let Some(name) = header
-            .get(..PREFIX.len())
-            .filter(|start| start.eq_ignore_ascii_case(PREFIX))
+        } else if let Some((_, name)) = header
+            .split_at_checked(PREFIX.len())
+            .filter(|(start, _)| start.eq_ignore_ascii_case(PREFIX))
         {
-            let name = &header[name.len()..];
+            let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                Cow::Owned(name.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(name)
+            };
             if entries.iter().any(|(known, _)| *known == name) {
                 return Err(invalid(format!("header {header} is there twice")));
             }
@@ -81,10 +153,12 @@ pub fn decode<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, payload: By
     if let Some(media) = content_type.filter(|media| is_structured(media)) {
         return structured(media, None, &payload);
     }
-    if let Some(media) = content_type
-        && !entries.iter().any(|(name, _)| *name == "datacontenttype")
-    {
-        entries.push(("datacontenttype", media.into()));
+    if let Some(media) = content_type {
+        if let Some((_, beside)) = entries.iter().find(|(name, _)| name == attributes::CONTENT_TYPE) {
+            ensure_same(media, beside, "ce-datacontenttype")?;
+        }
+        entries.retain(|(name, _)| name != attributes::CONTENT_TYPE);
+        entries.push((attributes::CONTENT_TYPE.into(), media.into()));
     }
     if !entries.iter().any(|(name, _)| *name == "specversion") {
         return Err(invalid(
@@ -92,7 +166,8 @@ pub fn decode<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, payload: By
         ));
     }
     // A client's headers are in no order; the same message is the same event, byte for byte.
-    entries.sort_unstable_by_key(|(name, _)| *name);
+    entries.sort_unstable();
+    let entries: Vec<(&str, &str)> = entries.iter().map(|(name, value)| (&**name, &**value)).collect();
     assemble(&entries, types, payload)
 }
 
@@ -111,7 +186,22 @@ mod tests {
             "what a header cannot carry: {headers:?}"
         );
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
-        decode(headers, event.data().clone()).unwrap()
+        decode(headers, payload(event)).unwrap()
+    }
+
+    #[test]
+    fn more_attributes_than_headers_take_are_written_in_structured_mode() {
+        for (length, value, structured) in [(100, "v", false), (500, "v", true), (150, "\u{20ac}", true)] {
+            let edit = Event::builder("1", "/s", "t").data("text/plain", Bytes::from_static(&[0, 255]));
+            let full = (0..200).fold(edit, |edit, number| {
+                edit.set(&format!("x{number}"), &value.repeat(length))
+            });
+            let event = full.finish().unwrap();
+            let bytes: usize = headers(&event).map(|(name, value)| name.len() + value.len() + 4).sum();
+            assert!(bytes <= HEADERS_MAX_BYTES, "{bytes} bytes of headers");
+            assert_eq!(payload(&event) != *event.data(), structured, "{length} times {value}");
+            assert_eq!(round(&event), event);
+        }
     }
 
     fn message(headers: &[(&str, &str)], payload: &str) -> Result<Event, DecodeError> {
@@ -160,12 +250,28 @@ mod tests {
             (Some("a b"), Some("application/json"), &b"{}"[..])
         );
         let capital = [
-            ("Ce-type", "t"),
-            ("CE-id", "1"),
-            ("Ce-source", "/s"),
-            ("ce-specversion", "1.0"),
+            ("Ce-Type", "t"),
+            ("CE-ID", "1"),
+            ("Ce-Source", "/s"),
+            ("Ce-Specversion", "1.0"),
+            ("Ce-Datacontenttype", "text/plain"),
+            ("Content-Type", "text/plain"),
+            ("Traceparent", "00-x"),
+            ("tracestate", "a=b"),
         ];
-        assert_eq!(message(&capital, "").unwrap().id(), "1");
+        let event = message(&capital, "").unwrap();
+        assert_eq!(
+            (
+                event.id(),
+                event.text("datacontenttype"),
+                event.text("traceparent"),
+                event.text("tracestate")
+            ),
+            ("1", Some("text/plain"), Some("00-x"), Some("a=b"))
+        );
+        let mut own = REQUIRED.to_vec();
+        own.extend([("ce-traceparent", "own"), ("traceparent", "other")]);
+        assert_eq!(message(&own, "").unwrap().text("traceparent"), Some("own"));
 
         let document = r#"{"specversion":"1.0","id":"2","source":"/s","type":"t","data":[1]}"#;
         for headers in [
@@ -189,5 +295,10 @@ mod tests {
         let mut twice = REQUIRED.to_vec();
         twice.push(("ce-id", "2"));
         assert_eq!(fault(&twice, ""), "header ce-id is there twice");
+        twice[4].0 = "Ce-Id";
+        assert_eq!(fault(&twice, ""), "header Ce-Id is there twice");
+        let mut beside = REQUIRED.to_vec();
+        beside.extend([("ce-datacontenttype", "text/plain"), ("content-type", "text/html")]);
+        assert!(fault(&beside, "").contains("content-type carries it"));
     }
 }

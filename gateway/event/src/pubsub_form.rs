@@ -9,12 +9,12 @@ use bytes::Bytes;
 use crate::{
     Event,
     http_form::DecodeError,
-    message::{assemble, invalid, is_structured, structured},
+    message::{assemble, ensure_same, invalid, is_structured, partition_key, structured, with_room},
 };
 
 const CONTENT_TYPE: &str = "content-type";
 const PREFIX: &str = "ce-";
-/// Every event in binary mode has it, and nobody sets it by chance.
+/// Every event in binary mode has it, and no sender sets it by chance.
 const VERSION: &str = "ce-specversion";
 
 /// Reads a message. `None`: it carries no CloudEvent. An error: it says that it does, and is none. A `key`, the message's
@@ -37,10 +37,11 @@ pub fn decode<'a>(
             entries.push((name.to_owned(), value));
         }
     }
+    let key = key.and_then(|key| partition_key(key.as_bytes()));
     if let Some(media) = content_type.filter(|media| is_structured(media)) {
-        return Some(structured(media, key, data));
+        return Some(structured(media, key, data).and_then(with_room));
     }
-    binary.then(|| in_binary_mode(entries, content_type, key, data))
+    binary.then(|| in_binary_mode(entries, content_type, key, data).and_then(with_room))
 }
 
 fn in_binary_mode<'a>(
@@ -52,6 +53,10 @@ fn in_binary_mode<'a>(
     entries.sort_unstable();
     if let Some(twice) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(invalid(format!("attribute {} is there twice", twice[0].0)));
+    }
+    let beside = entries.iter().find(|(name, _)| name == "datacontenttype");
+    if let (Some((_, beside)), Some(media)) = (beside, content_type) {
+        ensure_same(media, beside, "ce-datacontenttype")?;
     }
     let others = [("datacontenttype", content_type), ("partitionkey", key)];
     for (name, value) in others {

@@ -1,4 +1,4 @@
-//! What a valid attribute is (CloudEvents 1.0.2, "Context Attributes"; CONTRACT IN-6, IN-8).
+//! The rules of a valid attribute (CloudEvents 1.0.2, "Context Attributes"; CONTRACT IN-6, IN-8).
 
 use crate::{InvalidAttribute, SpecVersion, ValueKind};
 

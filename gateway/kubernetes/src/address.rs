@@ -1,11 +1,11 @@
-//! Where an object takes events: a core Service by its name, anything Addressable by what its status says. Pure.
+//! The address at which an object accepts events: a Service by its DNS name, an Addressable by its status. Pure.
 
 use serde_json::Value;
-use spec::{ObjectName, model::Unresolved};
+use spec::{Cause, ObjectName, Reason};
 use url::Url;
 
-/// Of a Service: by its name in the cluster's DNS, on the port named `http`, else on its first.
-pub(crate) fn of_service(name: &ObjectName, service: &Value, domain: &str) -> Result<Url, Unresolved> {
+/// Returns the URL of a Service: its name in the cluster's DNS, with the port named `http`, or else its first port.
+pub(crate) fn of_service(name: &ObjectName, service: &Value, domain: &str) -> Result<Url, Cause> {
     let ports = service["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
     let named = ports.iter().find(|port| port["name"] == "http").or(ports.first());
     let port = named.and_then(|port| port["port"].as_u64()).filter(|port| *port != 80);
@@ -14,8 +14,9 @@ pub(crate) fn of_service(name: &ObjectName, service: &Value, domain: &str) -> Re
     url(&format!("http://{name}.{namespace}.svc.{domain}{port}/"))
 }
 
-/// Of anything else: `status.address.url`, else `status.address.hostname`, else the first of `status.addresses`.
-pub(crate) fn of_status(object: &Value) -> Result<Url, Unresolved> {
+/// Returns the URL of an Addressable: `status.address.url`, else `status.address.hostname`, else the first of
+/// `status.addresses`.
+pub(crate) fn of_status(object: &Value) -> Result<Url, Cause> {
     let status = &object["status"];
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     if let Some(found) = text(&status["address"]["url"]) {
@@ -26,19 +27,19 @@ pub(crate) fn of_status(object: &Value) -> Result<Url, Unresolved> {
     }
     match text(&status["addresses"][0]["url"]) {
         Some(found) => url(&found),
-        None => Err(Unresolved {
-            reason: "emptyHostname",
+        None => Err(Cause {
+            reason: Reason::EmptyHostname,
             message:
-                "it has no address in its status (address.url, address.hostname or addresses[0].url): look whether it \
-                      is ready"
+                "it has no address in its status (address.url, address.hostname or addresses[0].url): check whether it is \
+                      ready"
                     .to_owned(),
         }),
     }
 }
 
-fn url(text: &str) -> Result<Url, Unresolved> {
-    let invalid = |what: &str| Unresolved {
-        reason: "InvalidTarget",
+fn url(text: &str) -> Result<Url, Cause> {
+    let invalid = |what: &str| Cause {
+        reason: Reason::InvalidTarget,
         message: format!("its address is {what}: expected an absolute http or https URL"),
     };
     match Url::parse(text) {

@@ -1,75 +1,77 @@
-//! A Service for each channel, `NAME-channel` beside it: an alias of the gateway's own Service, by which the ingress knows the
-//! channel. Decided here, purely; a Service of that name that somebody else made is left alone.
+//! The Service of a channel, `NAME-channel` in the channel's namespace: an alias of the gateway's own Service, whose
+//! host tells the ingress the channel. The decisions are pure. A Service of that name that the gateway did not create
+//! is never changed.
 
 use serde_json::{Value, json};
-use spec::{Kind, ObjectName, model::Unresolved};
+use spec::{Cause, Kind, ObjectName, Reason};
 
-use crate::known::{CHANNEL_LABEL, ServiceFacts};
+use crate::cache::{CHANNEL_LABEL, CachedService};
 
-/// What a channel's Service is called behind the channel's name.
+/// The suffix of the Service's name.
 const SUFFIX: &str = "-channel";
 
-/// RFC 1035: a Service's name is one label.
+/// RFC 1035: the name of a Service is one DNS label.
 const LABEL_MAX: usize = 63;
 
-/// What is to be done about a channel's Service.
+/// The next action for a channel's Service.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
-    InPlace,
-    /// Not there, or not as it should be.
+    UpToDate,
+    /// It is missing, or differs from the desired one.
     Apply,
-    Impossible(Unresolved),
+    Impossible(Cause),
 }
 
 pub(crate) fn service(channel: &ObjectName) -> ObjectName {
     ObjectName::new(&channel.namespace, format!("{}{SUFFIX}", channel.name))
 }
 
-/// The channel of such a Service, and that channel's uid, if it is one that leads to this gateway.
-pub(crate) fn channel_of(service: &ObjectName, gateway: &str, there: &ServiceFacts) -> Option<(ObjectName, String)> {
+/// Returns the channel of a Service and that channel's uid, if the Service is an alias of this gateway.
+pub(crate) fn channel_of(service: &ObjectName, gateway: &str, actual: &CachedService) -> Option<(ObjectName, String)> {
     let channel = service.name.strip_suffix(SUFFIX)?;
-    let uid = there.made_for()?;
-    let leads_here = there.external_name.as_deref() == Some(gateway);
+    let uid = actual.made_for()?;
+    let leads_here = actual.external_name.as_deref() == Some(gateway);
     leads_here.then(|| (ObjectName::new(&service.namespace, channel), uid.to_owned()))
 }
 
-/// The host by which a channel is reached.
+/// Returns the host name of a channel.
 pub(crate) fn host(channel: &ObjectName, domain: &str) -> String {
     let ObjectName { namespace, name } = service(channel);
     format!("{name}.{namespace}.svc.{domain}")
 }
 
-pub(crate) fn decide(channel: &ObjectName, uid: &str, gateway: &str, there: Option<&ServiceFacts>) -> Decision {
+pub(crate) fn decide(channel: &ObjectName, uid: &str, gateway: &str, actual: Option<&CachedService>) -> Decision {
     let name = service(channel).name;
-    let impossible = |reason, message| Decision::Impossible(Unresolved { reason, message });
+    let impossible = |reason, message| Decision::Impossible(Cause { reason, message });
     let starts_well = name.starts_with(|first: char| first.is_ascii_lowercase());
     if name.len() > LABEL_MAX || name.contains('.') || !starts_well {
         let message = format!(
-            "a Service cannot be called {name}: it takes {LABEL_MAX} characters at most, no dots, and a letter at the \
-             beginning; send to the address by path instead, or give the channel such a name"
+            "{name} is no valid name of a Service, which has {LABEL_MAX} characters at most, no dots, and a letter at the \
+             beginning: rename the channel, or send to its address by path"
         );
-        return impossible("ServiceNameInvalid", message);
+        return impossible(Reason::ServiceNameInvalid, message);
     }
-    let Some(there) = there else {
+    let Some(actual) = actual else {
         return Decision::Apply;
     };
-    let Some(made_for) = there.made_for() else {
+    let Some(made_for) = actual.made_for() else {
         let message = format!(
-            "the Service {} is somebody else's and is left alone: send to the address by path instead, or delete that \
+            "the Service {} exists and was not created by the gateway: send to the channel's address by path, or delete that \
              Service",
             service(channel)
         );
-        return impossible("ServiceTaken", message);
+        return impossible(Reason::ServiceTaken, message);
     };
-    let as_wanted = there.external_name.as_deref() == Some(gateway) && made_for == uid;
-    match as_wanted && !there.is_leaving {
-        true => Decision::InPlace,
-        false => Decision::Apply,
+    let is_as_desired = actual.external_name.as_deref() == Some(gateway) && made_for == uid;
+    if is_as_desired && !actual.is_leaving {
+        Decision::UpToDate
+    } else {
+        Decision::Apply
     }
 }
 
-/// What is applied.
-pub(crate) fn wanted(channel: &ObjectName, uid: &str, gateway: &str) -> Value {
+/// Returns the desired Service, for server-side apply.
+pub(crate) fn desired(channel: &ObjectName, uid: &str, gateway: &str) -> Value {
     let service = service(channel);
     json!({
         "apiVersion": "v1",
@@ -96,17 +98,17 @@ mod tests {
     #[test]
     fn a_service_is_made_corrected_or_left_alone() {
         let channel = ObjectName::new("shop", "orders");
-        let ours = ServiceFacts::new(&wanted(&channel, "u1", GATEWAY));
-        let decide = |uid: &str, there: Option<&ServiceFacts>| decide(&channel, uid, GATEWAY, there);
+        let ours = CachedService::new(&desired(&channel, "u1", GATEWAY));
+        let decide = |uid: &str, actual: Option<&CachedService>| decide(&channel, uid, GATEWAY, actual);
         assert_eq!(decide("u1", None), Decision::Apply);
-        assert_eq!(decide("u1", Some(&ours)), Decision::InPlace);
+        assert_eq!(decide("u1", Some(&ours)), Decision::UpToDate);
         assert_eq!(decide("u2", Some(&ours)), Decision::Apply, "the channel was made anew");
-        let drifted = ServiceFacts {
+        let drifted = CachedService {
             external_name: Some("elsewhere".into()),
             ..ours.clone()
         };
         assert_eq!(decide("u1", Some(&drifted)), Decision::Apply);
-        let foreign = ServiceFacts {
+        let foreign = CachedService {
             is_labelled: false,
             ..ours
         };
@@ -116,13 +118,13 @@ mod tests {
     #[test]
     fn only_a_service_that_leads_here_is_known_as_a_channels() {
         let channel = ObjectName::new("shop", "orders");
-        let ours = wanted(&channel, "u1", GATEWAY);
-        let found = channel_of(&service(&channel), GATEWAY, &ServiceFacts::new(&ours));
+        let ours = desired(&channel, "u1", GATEWAY);
+        let found = channel_of(&service(&channel), GATEWAY, &CachedService::new(&ours));
         assert_eq!(found, Some((channel.clone(), "u1".to_owned())));
         for (what, foreign) in [
             (
                 "of another gateway",
-                wanted(&channel, "u1", "other.system.svc.cluster.local"),
+                desired(&channel, "u1", "other.system.svc.cluster.local"),
             ),
             ("without our label", {
                 let mut foreign = ours.clone();
@@ -136,12 +138,12 @@ mod tests {
             }),
         ] {
             assert_eq!(
-                channel_of(&service(&channel), GATEWAY, &ServiceFacts::new(&foreign)),
+                channel_of(&service(&channel), GATEWAY, &CachedService::new(&foreign)),
                 None,
                 "{what}"
             );
         }
-        let found = channel_of(&channel, GATEWAY, &ServiceFacts::new(&ours));
+        let found = channel_of(&channel, GATEWAY, &CachedService::new(&ours));
         assert_eq!(found, None, "of another name");
     }
 

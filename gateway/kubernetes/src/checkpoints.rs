@@ -1,8 +1,8 @@
-//! The small state of sources, kept in the cluster: a ConfigMap for each, which goes with its source.
+//! The checkpoint of a source in the cluster: one ConfigMap, which is deleted with its source.
 //!
-//! Written with the resourceVersion that was read and the epoch of the writer's turn (lease.rs): a holder of the past cannot
-//! move what one of now has written. A busy source costs one write in [`WRITE_EVERY`]: marks in between are kept and the
-//! last one is written, so that a crash repeats a few seconds, with the same ids, and loses nothing.
+//! Each write carries the resourceVersion that was read and the epoch of the writer's lease (lease.rs): a former holder
+//! cannot overwrite the current one. A busy source writes once in [`WRITE_EVERY`]. Only the last of the marks in
+//! between is written, so a crash repeats a few seconds of events, with the same ids, and loses none.
 
 #[cfg(test)]
 mod tests;
@@ -16,53 +16,55 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{lease::Fence, workloads::Owner};
 
-/// Between two writes of one source's mark. A hundred busy sources then cost twenty writes a second, which etcd does not
-/// notice; what a crash repeats stays a matter of seconds.
+/// Minimum time between two writes of one source's mark. A hundred busy sources then cost etcd twenty writes a second,
+/// and a crash repeats a few seconds of events.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// The API server takes 1 MiB of values in a ConfigMap; the notes have room in the rest.
+/// The API server accepts 1 MiB of values in a ConfigMap; the notes fit into the rest.
 pub const MARK_MAX_BYTES: usize = 1000 * 1024;
 
-/// A webhook's id, a digest, the last gap: some hundred bytes.
+/// A webhook's id, a digest and the last gap take some hundred bytes.
 const NOTES_MAX_BYTES: usize = 16 * 1024;
 
-/// A large mark is written less often: etcd keeps each one for five minutes or so. At this pace a source takes five MiB there,
-/// and a mark of 1 MiB is a minute old at most.
+/// Write rate of large marks, because etcd keeps each version for about five minutes. At this rate a source occupies 5
+/// MiB there, and a mark of 1 MiB is at most a minute old.
 const WRITE_BYTES_PER_SEC: u64 = 16 * 1024;
 
-/// Somebody who edits the object by hand is not faster than this many tries.
+/// A person who edits the object causes fewer conflicts than this.
 const CONFLICTS_MAX: u32 = 3;
 
-/// One request; the API server is asked again with the next mark.
+/// Timeout of one request; the next mark retries it.
 const TRY_MAX: Duration = Duration::from_secs(10);
 
 const MARK: &str = "mark";
 const NOTES: &str = "notes";
 const EPOCH: &str = "headgate.dev/epoch";
 
-/// The name of a source's state.
+/// Returns the name of a source's ConfigMap.
 pub(crate) fn state_name(owner: &Owner) -> String {
     format!("{}-state", owner.child())
 }
 
-/// Who may write.
+/// How a writer proves that it may write.
 #[derive(Clone, Debug)]
 enum Writer {
-    /// Whoever has the turn.
+    /// By the lease it holds.
     Turn(Fence),
-    /// The only pod of a Deployment: the one that read last. It changes the object and does not make it.
+    /// By being the only pod of a Deployment: the pod that wrote last wins. It updates the object and does not create
+    /// it.
     Latest,
 }
 
+/// Why a checkpoint was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("another replica of the gateway looks after the source now")]
+    #[error("another replica of the gateway manages the source now")]
     NotMine,
-    #[error("it was written in a later turn ({theirs}) than ours ({ours}): another process looks after the source now")]
-    Taken { ours: u64, theirs: u64 },
-    #[error("{bytes} bytes exceed what has room there ({max})")]
+    #[error("it was written in a later term ({stored}) than ours ({ours}): another process manages the source now")]
+    Superseded { ours: u64, stored: u64 },
+    #[error("{bytes} bytes exceed the limit of {max} bytes")]
     TooLarge { bytes: usize, max: usize },
-    #[error("the ConfigMap is not there, and this account may not make it")]
+    #[error("the ConfigMap does not exist, and this account may not create it")]
     Absent,
     #[error("the API server did not answer within {} s", TRY_MAX.as_secs())]
     Timeout,
@@ -70,88 +72,93 @@ pub enum StateError {
     Api(#[from] kube::Error),
 }
 
-/// One source's state. Marks that are kept back are written by a task of their own.
+/// The checkpoint of one source. A background task writes marks that were deferred.
 pub struct State {
     api: Api<ConfigMap>,
-    /// For messages.
-    place: String,
+    /// `ConfigMap NAMESPACE/NAME`, for messages.
+    location: String,
     name: String,
-    /// As it is made where it is not there.
-    made: Option<ObjectMeta>,
+    /// The metadata with which a missing object is created; `None` does not create it.
+    metadata: Option<ObjectMeta>,
     writer: Writer,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// As read or written last.
+    /// The object as it was read or written last.
     object: Option<ConfigMap>,
-    /// Of a [`Writer::Latest`], since it first wrote.
-    claimed: Option<u64>,
-    kept_back: Option<Vec<u8>>,
+    /// The epoch of a [`Writer::Latest`] since its first write.
+    claimed_epoch: Option<u64>,
+    pending_mark: Option<Vec<u8>>,
     written: Option<Instant>,
     written_bytes: usize,
-    /// Why the mark that was kept back could not be written: told with the next.
+    /// The error of a deferred write; the next call returns it.
     failed: Option<StateError>,
-    /// A task waits to write.
+    /// A task is waiting to write.
     is_waiting: bool,
 }
 
 impl State {
-    /// Of a source that runs in the gateway: written by whoever has the turn.
+    /// Opens the checkpoint of a source that runs in the gateway. The holder of the lease `turn` writes it.
     pub fn of(client: Client, owner: &Owner, turn: Fence) -> Arc<Self> {
         let mut metadata = owner.metadata();
         metadata["name"] = json!(state_name(owner));
-        // It is what we wrote two lines above.
-        let made = serde_json::from_value(metadata).unwrap_or_default();
+        // The value was built two lines above.
+        let metadata = serde_json::from_value(metadata).unwrap_or_default();
         Self::new(
             client,
             &owner.namespace,
             &state_name(owner),
-            Some(made),
+            Some(metadata),
             Writer::Turn(turn),
         )
     }
 
-    /// Of a source that runs in a pod of its own: it is there already.
+    /// Opens the checkpoint of a source that runs in a pod of its own. The gateway has created the object.
     pub fn named(client: Client, namespace: &str, name: &str) -> Arc<Self> {
         Self::new(client, namespace, name, None, Writer::Latest)
     }
 
-    fn new(client: Client, namespace: &str, name: &str, made: Option<ObjectMeta>, writer: Writer) -> Arc<Self> {
+    fn new(client: Client, namespace: &str, name: &str, metadata: Option<ObjectMeta>, writer: Writer) -> Arc<Self> {
         Arc::new(Self {
             api: Api::namespaced(client, namespace),
-            place: format!("ConfigMap {namespace}/{name}"),
+            location: format!("ConfigMap {namespace}/{name}"),
             name: name.to_owned(),
-            made,
+            metadata,
             writer,
             inner: Mutex::default(),
         })
     }
 
-    /// Where it is, for messages.
-    pub fn place(&self) -> &str {
-        &self.place
+    /// Returns `ConfigMap NAMESPACE/NAME`, for messages.
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
-    /// What was saved last, by whomever.
+    /// Returns the mark that was saved last, by any process.
     pub async fn mark(&self) -> Result<Option<Vec<u8>>, StateError> {
         self.read(MARK).await
     }
 
+    /// Returns the notes that were saved last, by any process.
     pub async fn notes(&self) -> Result<Option<Vec<u8>>, StateError> {
         self.read(NOTES).await
     }
 
-    /// Written at once when the last write is [`WRITE_EVERY`] ago, or longer after a large one, else by then; or with the next [`State::flush`]. An error
-    /// may be of the one before.
+    /// Saves the mark: at once if the last write is at least [`WRITE_EVERY`] ago (longer after a large mark), else when
+    /// that time is over or with [`State::flush`].
+    ///
+    /// # Errors
+    ///
+    /// The mark is too large, or the write failed; the error may be that of a deferred earlier mark.
     pub async fn save_mark(self: &Arc<Self>, mark: Vec<u8>) -> Result<(), StateError> {
         if mark.len() > MARK_MAX_BYTES {
             let (bytes, max) = (mark.len(), MARK_MAX_BYTES);
             return Err(StateError::TooLarge { bytes, max });
         }
         let mut inner = self.inner.lock().await;
-        inner.kept_back = Some(mark);
+        inner.pending_mark = Some(mark);
         if let Some(failed) = inner.failed.take() {
             return Err(failed);
         }
@@ -167,7 +174,7 @@ impl State {
         }
     }
 
-    /// Returns once the notes are written.
+    /// Writes the notes, and the pending mark with them, and returns when the API server has stored both.
     pub async fn save_notes(&self, notes: Vec<u8>) -> Result<(), StateError> {
         if notes.len() > NOTES_MAX_BYTES {
             let (bytes, max) = (notes.len(), NOTES_MAX_BYTES);
@@ -177,12 +184,13 @@ impl State {
         self.write(&mut inner, Some(notes)).await
     }
 
-    /// Writes the mark that is kept back, if one is.
+    /// Writes the pending mark, if there is one.
     pub async fn flush(&self) -> Result<(), StateError> {
         let mut inner = self.inner.lock().await;
-        match inner.kept_back.is_some() {
-            true => self.write(&mut inner, None).await,
-            false => Ok(()),
+        if inner.pending_mark.is_some() {
+            self.write(&mut inner, None).await
+        } else {
+            Ok(())
         }
     }
 
@@ -190,18 +198,18 @@ impl State {
         tokio::time::sleep_until(due).await;
         let mut inner = self.inner.lock().await;
         inner.is_waiting = false;
-        if inner.kept_back.is_some()
+        if inner.pending_mark.is_some()
             && let Err(error) = self.write(&mut inner, None).await
         {
-            tracing::warn!(state = self.place(), %error, "mark of a source is not written");
+            tracing::warn!(state = self.location(), %error, "cannot write a source's mark");
             inner.failed = Some(error);
         }
     }
 
     async fn read(&self, text: &str) -> Result<Option<Vec<u8>>, StateError> {
         let mut inner = self.inner.lock().await;
-        // What is kept back is newer than what is there.
-        if let Some(mark) = inner.kept_back.as_ref().filter(|_| text == MARK) {
+        // The pending mark is newer than the stored one.
+        if let Some(mark) = inner.pending_mark.as_ref().filter(|_| text == MARK) {
             return Ok(Some(mark.clone()));
         }
         let found = self.get().await?;
@@ -221,34 +229,34 @@ impl State {
             if inner.object.is_none() {
                 inner.object = self.get().await?;
             }
-            let theirs = inner.object.as_ref().map_or(0, epoch);
-            let ours = match (&self.writer, inner.claimed) {
+            let stored = inner.object.as_ref().map_or(0, epoch);
+            let ours = match (&self.writer, inner.claimed_epoch) {
                 (Writer::Turn(fence), _) => fence.epoch().ok_or(StateError::NotMine)?,
-                (Writer::Latest, Some(claimed)) => claimed,
-                (Writer::Latest, None) => theirs + 1,
+                (Writer::Latest, Some(claimed_epoch)) => claimed_epoch,
+                (Writer::Latest, None) => stored + 1,
             };
-            if theirs > ours {
-                return Err(StateError::Taken { ours, theirs });
+            if stored > ours {
+                return Err(StateError::Superseded { ours, stored });
             }
-            let wanted = self.next(inner, ours, notes.as_ref());
+            let desired = self.next(inner, ours, notes.as_ref());
             let params = PostParams::default();
             let written = match inner.object.is_some() {
-                true => within(self.api.replace(&self.name, &params, &wanted)).await,
-                false if self.made.is_some() => within(self.api.create(&params, &wanted)).await,
+                true => within(self.api.replace(&self.name, &params, &desired)).await,
+                false if self.metadata.is_some() => within(self.api.create(&params, &desired)).await,
                 false => return Err(StateError::Absent),
             };
             tries -= 1;
             match written {
                 Ok(object) => {
                     inner.object = Some(object);
-                    inner.claimed = Some(ours);
-                    if let Some(mark) = inner.kept_back.take() {
+                    inner.claimed_epoch = Some(ours);
+                    if let Some(mark) = inner.pending_mark.take() {
                         inner.written_bytes = mark.len();
                     }
                     inner.written = Some(Instant::now());
                     return Ok(());
                 }
-                // Changed meanwhile, or gone, or made: looked at again, and the epoch decides.
+                // Changed, deleted or created meanwhile: read it again and compare the epochs.
                 Err(StateError::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) && tries > 0 => {
                     inner.object = None;
                 }
@@ -260,17 +268,17 @@ impl State {
         }
     }
 
-    /// The object as it is to be, of the version it was read in.
+    /// Returns the object to write, with the resourceVersion that was read.
     fn next(&self, inner: &Inner, epoch: u64, notes: Option<&Vec<u8>>) -> ConfigMap {
         let mut object = inner.object.clone().unwrap_or_else(|| ConfigMap {
-            metadata: self.made.clone().unwrap_or_default(),
+            metadata: self.metadata.clone().unwrap_or_default(),
             ..ConfigMap::default()
         });
         let annotations = object.metadata.annotations.get_or_insert_default();
         annotations.insert(EPOCH.to_owned(), epoch.to_string());
         object.metadata.managed_fields = None;
         let texts = object.binary_data.get_or_insert_default();
-        let changed = [(MARK, inner.kept_back.as_ref()), (NOTES, notes)];
+        let changed = [(MARK, inner.pending_mark.as_ref()), (NOTES, notes)];
         for (name, bytes) in changed {
             if let Some(bytes) = bytes {
                 texts.insert(name.to_owned(), ByteString(bytes.clone()));
@@ -280,13 +288,13 @@ impl State {
     }
 }
 
-/// Between a write of so many bytes and the next one.
+/// Returns the pause after a write of this size.
 fn pause(bytes: usize) -> Duration {
     let secs = u64::try_from(bytes).unwrap_or(u64::MAX) / WRITE_BYTES_PER_SEC;
     WRITE_EVERY.max(Duration::from_secs(secs))
 }
 
-/// What nobody wrote is of no turn.
+/// Returns the epoch of the last writer; 0 for an object that no gateway has written.
 fn epoch(object: &ConfigMap) -> u64 {
     let annotations = object.metadata.annotations.as_ref();
     let written = annotations.and_then(|annotations| annotations.get(EPOCH)?.parse().ok());

@@ -1,47 +1,55 @@
-//! Who we are to which API server: what a kubeconfig says, or the service account of the pod we run in.
+//! Connects to the API server: by a kubeconfig, or by the service account of the pod.
 
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use kubernetes_requests::Requests;
 
-use crate::counted::Requests;
-
-/// A way to the API server. Cheap to clone; credentials that rotate (a pod's token, a credential command) are read anew by
-/// the client.
+/// A connection to the API server. Cheap to clone. The client reloads credentials that rotate (a pod's token, a
+/// credential command).
 #[derive(Clone)]
 pub struct Cluster {
+    /// Counts its requests.
     pub client: Client,
-    /// The API server's address, without credentials.
+    /// The API server's URL, without credentials.
     pub server: String,
-    /// Where the gateway itself lives: the pod's namespace, or the one of the kubeconfig's context.
+    /// The default namespace: the pod's, or the one of the kubeconfig's context.
     pub namespace: String,
 }
 
+/// Why no client could be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
         "there is no kubeconfig (KUBECONFIG, ~/.kube/config), and this is no pod with a service account: give one of them"
     )]
     Nowhere,
-    /// The parser's own words are left out: they may quote a credential.
-    #[error("cannot use the kubeconfig: {0}; look at KUBECONFIG or ~/.kube/config, and at --kube-context")]
+    /// The parser's own message is left out: it may quote a credential.
+    #[error("cannot use the kubeconfig: {0}; check KUBECONFIG or ~/.kube/config, and --kube-context")]
     Kubeconfig(String),
     #[error("cannot use the credentials of the cluster: {0}")]
     Credentials(String),
 }
 
-/// `context` is one of the kubeconfig; without it the kubeconfig's current one, else the pod's service account. Talks to
-/// nobody yet; what will be asked is counted by `requests`.
+/// Builds a client for `context` of the kubeconfig. `None` takes the kubeconfig's current context, or the pod's service
+/// account if there is no kubeconfig. It sends no request; `requests` counts the later ones.
+///
+/// # Errors
+///
+/// There is no kubeconfig and no service account, or one of them is invalid.
 pub async fn connect(context: Option<&str>, requests: &Requests) -> Result<Cluster, ConnectError> {
     let mut config = config(context).await?;
-    // Waiting and trying again is ours, where a log line or a condition says so.
+    // Callers retry themselves, and report each error in a log line or a condition.
     config.default_retry = false;
-    // As kubectl does: what runs on this machine is not asked for through a proxy.
-    if config.cluster_url.host().is_some_and(is_loopback) {
+    // As kubectl does: a proxy cannot reach an API server on this machine.
+    if config.cluster_url.host().is_some_and(connect::is_this_machine) {
         config.proxy_url = None;
     }
-    let (server, namespace) = (address(&config.cluster_url), config.default_namespace.clone());
+    let (server, namespace) = (
+        connect::without_user(&config.cluster_url),
+        config.default_namespace.clone(),
+    );
     let client = Client::try_from(config).map_err(|error| ConnectError::Credentials(of_client(&error)))?;
     Ok(Cluster {
         client: requests.count(client),
@@ -66,7 +74,7 @@ async fn config(context: Option<&str>) -> Result<Config, ConnectError> {
     config.map_err(|error| ConnectError::Kubeconfig(of_kubeconfig(&error)))
 }
 
-/// Nobody gave a kubeconfig, and none is where one would be.
+/// Returns whether KUBECONFIG is unset and no kubeconfig is in the default folder.
 fn is_absent(error: &KubeconfigError) -> bool {
     let named = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
     let none_there = match error {
@@ -81,7 +89,7 @@ fn of_kubeconfig(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(_) => "it is no YAML of a kubeconfig".to_owned(),
         KubeconfigError::ReadConfig(io, path) => format!("cannot read {}: {io}", path.display()),
-        KubeconfigError::FindPath => "there is none, and no home folder to look in".to_owned(),
+        KubeconfigError::FindPath => "there is none, and no home folder to search".to_owned(),
         KubeconfigError::ParseCertificates(_) => "a certificate authority in it is no PEM".to_owned(),
         error => error.to_string(),
     }
@@ -92,21 +100,4 @@ fn of_client(error: &kube::Error) -> String {
         kube::Error::Auth(_) => "they cannot be read".to_owned(),
         error => error.to_string(),
     }
-}
-
-/// Without a user's name and password, which a URL may hold.
-fn address(url: &http::Uri) -> String {
-    let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or_default());
-    match url.port() {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }

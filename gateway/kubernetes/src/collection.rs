@@ -1,4 +1,5 @@
-//! What is listed and watched: the kinds of ours, Services, single Secrets, and whatever kind a reference names.
+//! The collections that the gateway lists and watches: our kinds, Services, single Secrets and ConfigMaps, and the
+//! kinds of referenced objects.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::Client;
@@ -9,58 +10,62 @@ use crate::{
     request,
 };
 
-/// All that list and watch need; `get` lets a person's kubectl and ours see the same.
+/// List and watch are needed; with `get` the same role also serves `kubectl get`.
 const VERBS: &[&str] = &["get", "list", "watch"];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Collection {
-    /// Of our own resources.
+    /// One of our kinds.
     Kind(Kind),
-    /// The core ones, for their ports and for the ones that we make.
+    /// All Services: referenced ones for their ports, and those of channels.
     Services,
-    /// One by its name: the gateway needs no right to read others.
+    /// One Secret by its name: the gateway needs no right to read others.
     Secret(ObjectName),
-    /// The ConfigMap of one name that says what channels get that name no provisioner.
+    /// The ConfigMap of this name that sets default provisioners.
     Defaults(ObjectName),
-    /// Of anything that documents refer to, for its address.
+    /// Objects of another kind that documents refer to, for their addresses.
     Targets { api_version: String, kind: String },
 }
 
-/// Where a collection is found.
-pub(crate) struct Place {
+/// The API path of a collection.
+pub(crate) struct ResourcePath {
     /// `/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL`
     pub(crate) path: String,
     /// `metadata.name=NAME`
-    pub(crate) fields: Option<String>,
-    /// What it takes to read it.
+    pub(crate) field_selector: Option<String>,
+    /// The rule that allows to read the collection.
     pub(crate) rule: Rule,
 }
 
 impl Collection {
-    /// `namespace` is the only one that is looked at, when there is one. Asks the API server where it must: for the plural of
-    /// somebody else's kind.
-    pub(crate) async fn place(&self, client: &Client, namespace: Option<&str>) -> Result<Place, Refusal> {
+    /// Returns the path of the collection, in `namespace` alone if it is given. The plural of a kind that is not ours
+    /// is requested from the API server.
+    pub(crate) async fn resource_path(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+    ) -> Result<ResourcePath, Refusal> {
         Ok(match self {
             Self::Kind(kind) => {
                 let namespace = namespace.filter(|_| !kind.is_cluster_scoped());
-                place(kind.api_version(), kind.plural(), namespace, None)
+                resource_path(kind.api_version(), kind.plural(), namespace, None)
             }
-            Self::Services => place("v1", "services", namespace, None),
-            Self::Secret(secret) => place("v1", "secrets", Some(&secret.namespace), Some(&secret.name)),
-            Self::Defaults(map) => place("v1", "configmaps", Some(&map.namespace), Some(&map.name)),
+            Self::Services => resource_path("v1", "services", namespace, None),
+            Self::Secret(secret) => resource_path("v1", "secrets", Some(&secret.namespace), Some(&secret.name)),
+            Self::Defaults(map) => resource_path("v1", "configmaps", Some(&map.namespace), Some(&map.name)),
             Self::Targets { api_version, kind } => {
                 let (plural, is_namespaced) = discovered(client, api_version, kind).await?;
-                place(api_version, &plural, namespace.filter(|_| is_namespaced), None)
+                resource_path(api_version, &plural, namespace.filter(|_| is_namespaced), None)
             }
         })
     }
 }
 
-fn place(api_version: &str, plural: &str, namespace: Option<&str>, name: Option<&str>) -> Place {
+fn resource_path(api_version: &str, plural: &str, namespace: Option<&str>, name: Option<&str>) -> ResourcePath {
     let namespaced = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
-    Place {
+    ResourcePath {
         path: format!("{}{namespaced}/{plural}", root(api_version)),
-        fields: name.map(|name| format!("metadata.name={name}")),
+        field_selector: name.map(|name| format!("metadata.name={name}")),
         rule: Rule {
             group: group(api_version).to_owned(),
             resource: plural.to_owned(),
@@ -71,22 +76,23 @@ fn place(api_version: &str, plural: &str, namespace: Option<&str>, name: Option<
     }
 }
 
-/// `/api/v1` or `/apis/GROUP/VERSION`.
+/// Returns `/api/v1` or `/apis/GROUP/VERSION`.
 pub(crate) fn root(api_version: &str) -> String {
-    match api_version.contains('/') {
-        true => format!("/apis/{api_version}"),
-        false => format!("/api/{api_version}"),
+    if api_version.contains('/') {
+        format!("/apis/{api_version}")
+    } else {
+        format!("/api/{api_version}")
     }
 }
 
-/// Empty for what is core.
+/// Returns the group of an apiVersion; empty for the core group.
 pub(crate) fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The path of one object.
+/// Returns the path of one object.
 pub(crate) fn path(api_version: &str, plural: &str, name: &ObjectName) -> String {
-    let Place { path, .. } = place(
+    let ResourcePath { path, .. } = resource_path(
         api_version,
         plural,
         Some(&*name.namespace).filter(|namespace| !namespace.is_empty()),
@@ -95,7 +101,7 @@ pub(crate) fn path(api_version: &str, plural: &str, name: &ObjectName) -> String
     format!("{path}/{}", name.name)
 }
 
-/// A kind's plural, and whether its objects have namespaces. A version or kind that is not there is `NotFound`.
+/// Requests a kind's plural, and whether its objects have namespaces. A missing version or kind is `NotFound`.
 async fn discovered(client: &Client, api_version: &str, kind: &str) -> Result<(String, bool), Refusal> {
     let list: APIResourceList = request::get(client, &root(api_version)).await?;
     let mut resources = list.resources.into_iter();
@@ -112,20 +118,20 @@ mod tests {
     #[test]
     fn places_are_paths_of_the_api_with_their_rules() {
         let cases = [
-            (place("v1", "services", None, None), "/api/v1/services", ""),
+            (resource_path("v1", "services", None, None), "/api/v1/services", ""),
             (
-                place("v1", "secrets", Some("shop"), Some("hook")),
+                resource_path("v1", "secrets", Some("shop"), Some("hook")),
                 "/api/v1/namespaces/shop/secrets",
                 "",
             ),
             (
-                place("eventing.knative.dev/v1alpha1", "channels", Some("shop"), None),
+                resource_path("eventing.knative.dev/v1alpha1", "channels", Some("shop"), None),
                 "/apis/eventing.knative.dev/v1alpha1/namespaces/shop/channels",
                 "eventing.knative.dev",
             ),
         ];
-        for (place, expected, group) in cases {
-            assert_eq!((&*place.path, &*place.rule.group), (expected, group));
+        for (resource_path, expected, group) in cases {
+            assert_eq!((&*resource_path.path, &*resource_path.rule.group), (expected, group));
         }
         let name = ObjectName::new("shop", "orders");
         assert_eq!(path("v1", "services", &name), "/api/v1/namespaces/shop/services/orders");

@@ -1,4 +1,4 @@
-//! Kubernetes Events about our objects: what `kubectl describe` shows at its end.
+//! Kubernetes Events about our objects, which `kubectl describe` lists.
 
 use jiff::Timestamp;
 use kube::Client;
@@ -10,34 +10,35 @@ use crate::{
     collection,
     refusal::{Refusal, Rule},
     request,
-    status::Happening,
+    status::Transition,
 };
 
-/// The API server takes no longer note.
+/// The API server rejects longer notes.
 const NOTE_MAX: usize = 1024;
 
-/// Of an object's name: with a dot and sixteen digits behind it, it has its place in the 253 characters of a name.
+/// The part of an object's name in an Event's name: with a dot and sixteen digits it fits into 253 characters.
 const NAME_MAX: usize = 230;
 
-/// Who reports.
+/// `reportingController` of the Events.
 const CONTROLLER: &str = "headgate.dev/gateway";
 
-/// Where Events of objects without a namespace are kept, as everybody does it.
+/// The namespace of Events about cluster-scoped objects, as in Kubernetes itself.
 const CLUSTER_NAMESPACE: &str = "default";
 
-pub(crate) async fn post(client: &Client, key: &ObjectKey, uid: &str, happening: &Happening) -> Result<(), Refusal> {
-    let event = event(key, uid, happening, Timestamp::now());
+pub(crate) async fn post(client: &Client, key: &ObjectKey, uid: &str, transition: &Transition) -> Result<(), Refusal> {
+    let event = event(key, uid, transition, Timestamp::now());
     let namespace = event["metadata"]["namespace"].as_str().unwrap_or(CLUSTER_NAMESPACE);
     let path = format!("{}/namespaces/{namespace}/events", collection::root("events.k8s.io/v1"));
     request::create(client, &path, &event).await.map(drop)
 }
 
-/// What is in the way of Events. An Event is a courtesy, its status says the same: it is told once, and not tried again.
+/// The last error of posting Events. Each error is logged once. An Event is not retried, because the object's status
+/// says the same.
 #[derive(Default)]
-pub(crate) struct Trouble(Mutex<Option<Refusal>>);
+pub(crate) struct EventErrors(Mutex<Option<Refusal>>);
 
-impl Trouble {
-    pub(crate) fn told(&self, key: &ObjectKey, refusal: Option<Refusal>) {
+impl EventErrors {
+    pub(crate) fn note_outcome(&self, key: &ObjectKey, refusal: Option<Refusal>) {
         let mut last = self.0.lock();
         if let Some(refusal) = &refusal
             && last.as_ref() != Some(refusal)
@@ -62,7 +63,7 @@ fn rule() -> Rule {
     }
 }
 
-fn event(key: &ObjectKey, uid: &str, happening: &Happening, now: Timestamp) -> Value {
+fn event(key: &ObjectKey, uid: &str, transition: &Transition, now: Timestamp) -> Value {
     let is_namespaced = !key.name.namespace.is_empty();
     let namespace = if is_namespaced {
         &*key.name.namespace
@@ -83,20 +84,20 @@ fn event(key: &ObjectKey, uid: &str, happening: &Happening, now: Timestamp) -> V
         "reportingController": CONTROLLER,
         "reportingInstance": instance(),
         "action": "Reconcile",
-        "type": if happening.is_warning { "Warning" } else { "Normal" },
-        "reason": happening.reason,
-        "note": shortened(&happening.note),
+        "type": if transition.is_warning { "Warning" } else { "Normal" },
+        "reason": transition.reason,
+        "note": shortened(&transition.note),
         "regarding": regarding,
     })
 }
 
-/// As Kubernetes' own components do it: the object's name, and the moment.
+/// Returns the Event's name as Kubernetes' own components build it: the object's name and the time.
 fn name(key: &ObjectKey, now: Timestamp) -> String {
     let object = key.name.name.get(..NAME_MAX).unwrap_or(&key.name.name);
     format!("{object}.{:x}", now.as_nanosecond())
 }
 
-/// The pod.
+/// Returns the name of the pod.
 fn instance() -> String {
     std::env::var("HOSTNAME")
         .ok()
@@ -120,14 +121,14 @@ mod tests {
 
     #[test]
     fn an_event_names_its_object_and_lies_in_its_namespace() {
-        let happening = Happening {
+        let transition = Transition {
             is_warning: true,
             reason: "NotFound".into(),
             note: "ä".repeat(2000),
         };
         let of = |namespace: &str, kind| {
             let key = ObjectKey::new(kind, ObjectName::new(namespace, "orders"));
-            event(&key, "u", &happening, Timestamp::UNIX_EPOCH)
+            event(&key, "u", &transition, Timestamp::UNIX_EPOCH)
         };
         let namespaced = of("shop", Kind::Channel);
         assert_eq!(namespaced["metadata"]["namespace"], "shop");

@@ -1,28 +1,32 @@
-//! What turns a gateway into one of Kubernetes: the only part, beside the adapter for Kubernetes Events, that knows kube.
+//! Runs a gateway on Kubernetes. Apart from the adapter for Kubernetes Events, this is the only crate that uses kube.
 //!
-//! Documents are objects of the API server instead of files. Each kind is listed and watched, what comes is kept in a pure
-//! index of `spec`, and each change publishes a whole `Spec`, as the watcher of files does: the data plane does not know the
-//! difference. What the data plane observes goes back the same way, into the status of the objects.
+//! Documents are objects of the API server instead of files. A reflector lists and watches each kind, the store keeps
+//! the objects in an index of `spec`, and each change publishes a whole `Spec`, as the file watcher does: the data
+//! plane sees no difference. The status that the data plane observes is written back to the objects.
 //!
-//! Whatever the API server refuses or does not know becomes a condition or a line of the log that says what to do, and is tried
-//! again; the gateway goes on with what it has. Nothing here is in the way of an event.
+//! An error of the API server becomes a condition or a log line that says what to do. The request is retried, and the
+//! gateway keeps running with the documents it has. No code of this crate is on the path of an event.
+//!
+//! # Lock order
+//!
+//! A task that holds several locks took them in this order: the reporter's write history, its removal backoff or its
+//! definitions, the cache. While the cache is locked (`Cache::with`), no method of [`Observe`] is called.
 
 mod address;
+mod cache;
 mod channels;
 mod checkpoints;
 mod client;
 mod collection;
-mod counted;
+mod deletion;
 mod events;
-mod follow;
-mod gone;
-mod guard;
-mod known;
+mod finalizer;
 mod lease;
+pub mod placement;
+mod reflector;
 mod refusal;
 mod report;
 mod request;
-pub mod share;
 mod status;
 mod store;
 #[cfg(test)]
@@ -36,127 +40,132 @@ use spec::{ObjectKey, Observed, Spec};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use cache::Cache;
 pub use checkpoints::{MARK_MAX_BYTES, State, StateError};
 pub use client::{Cluster, ConnectError, connect};
-pub use counted::Requests;
-use follow::Message;
-use guard::Guard;
-pub use guard::Guarded;
-use known::Known;
+use finalizer::FinalizerController;
+pub use finalizer::FinalizerGate;
 pub use lease::{Contender, Fence, Identity, Turn};
+use reflector::Message;
 use report::Reporter;
 use store::{INBOX, Store};
 
-/// How a gateway works in its cluster.
+/// Settings of a gateway in its cluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The only namespace that is looked at; all of them without one.
+    /// The only namespace whose objects the gateway reads; `None` reads all namespaces.
     pub namespace: Option<String>,
-    /// What names of Services end in.
+    /// The DNS suffix of the cluster, such as `cluster.local`.
     pub cluster_domain: String,
-    /// The gateway's own Service, `NAME.NAMESPACE.svc.DOMAIN`: what the Services of channels stand for. Without it there are
-    /// none.
+    /// The gateway's own Service, `NAME.NAMESPACE.svc.DOMAIN`, which the Services of channels alias. `None` creates no
+    /// Services.
     pub service: Option<String>,
-    /// Of channels that name none, where no ConfigMap says anything else.
+    /// The provisioner of channels that name none, unless a ConfigMap sets another one.
     pub default_provisioner: String,
-    /// Where the gateway itself lives, its leases and that ConfigMap.
+    /// The gateway's own namespace, which holds its leases and the ConfigMap of default provisioners.
     pub home: String,
 }
 
-/// What is asked of the data plane, which this package does not know.
+/// Lets the reporter query the data plane, which this crate does not depend on.
+///
+/// The reporter and the finalizer controller call it from their tasks, several times a second. Implementations must not
+/// block.
 pub trait Observe: Send + Sync + 'static {
-    /// The generation of the spec that was applied last; 0 before the first.
+    /// Returns the generation of the spec that was applied last; 0 before the first.
     fn applied(&self) -> u64;
 
-    /// What is observed, and of which spec.
+    /// Returns the observed state, and the spec it was observed of.
     fn observe(&self) -> (Arc<Spec>, Observed);
 
-    /// Whether a source runs, or is still taking away what it made upstream.
+    /// Returns whether a source runs, or is still deleting its upstream resources.
     fn has(&self, source: &ObjectKey) -> bool;
 
-    /// Whether it is for this replica to write of an object, right now: asked before each write, for the right may be lost at
-    /// any time.
+    /// Returns whether this replica may write the status of an object now. It is called before each write, because a
+    /// lease may be lost at any time.
     fn may_write(&self, key: &ObjectKey) -> bool;
 }
 
-/// The parts of a gateway that talk to the API server.
+/// The parts of a gateway that use the API server.
 pub struct Kubernetes {
     cluster: Cluster,
     settings: Settings,
-    known: Known,
+    cache: Cache,
     inbox: mpsc::Sender<Message>,
-    /// Taken by the one that watches.
+    /// The inbox of the store; [`Kubernetes::watch`] takes it.
     messages: Mutex<Option<mpsc::Receiver<Message>>>,
 }
 
 impl Kubernetes {
+    /// Sends no request until [`Kubernetes::watch`] or [`Kubernetes::report`] is called.
     pub fn new(cluster: Cluster, settings: Settings) -> Self {
         let (inbox, messages) = mpsc::channel(INBOX);
         Self {
             cluster,
             settings,
-            known: Known::default(),
+            cache: Cache::default(),
             inbox,
             messages: Mutex::new(Some(messages)),
         }
     }
 
-    /// Publishes a spec whenever one of the documents, or something that they refer to, changes; until `stop`. Once.
+    /// Publishes a spec to `out` whenever a document changes, or an object that a document refers to, until `stop`. A
+    /// second call returns at once.
     pub async fn watch(&self, out: watch::Sender<Arc<Spec>>, stop: CancellationToken) {
         let Some(messages) = self.messages.lock().take() else {
             return;
         };
         let (cluster, settings) = (self.cluster.clone(), self.settings.clone());
-        let store = Store::new(cluster, settings, self.known.clone(), self.inbox.clone(), out);
+        let store = Store::new(cluster, settings, self.cache.clone(), self.inbox.clone(), out);
         store.run(messages, stop).await;
     }
 
-    /// Writes status, Events, finalizers and the Services of channels whenever they are not what is observed; until `stop`.
+    /// Keeps status, Events, finalizers and the Services of channels equal to the observed state, until `stop`.
     pub async fn report(&self, observe: impl Observe, stop: CancellationToken) {
         let observe = Arc::new(observe);
-        let guard = Guard {
+        let finalizer = FinalizerController {
             cluster: self.cluster.clone(),
-            known: self.known.clone(),
+            cache: self.cache.clone(),
             observe: observe.clone(),
             inbox: self.inbox.clone(),
         };
         let reporter = Reporter {
             cluster: self.cluster.clone(),
             settings: self.settings.clone(),
-            known: self.known.clone(),
+            cache: self.cache.clone(),
             observe,
-            memory: Mutex::default(),
-            removals: Mutex::default(),
-            events: events::Trouble::default(),
+            history: Mutex::default(),
+            removal_backoff: Mutex::default(),
+            event_errors: events::EventErrors::default(),
             definitions: report::Definitions::default(),
         };
-        tokio::join!(reporter.run(stop.clone()), guard.run(stop));
+        tokio::join!(reporter.run(stop.clone()), finalizer.run(stop));
     }
 
-    /// Takes part in the lease of this name, in the gateway's own namespace; what is in the way of it is among the
+    /// Creates a candidate for the lease `lease` in the gateway's own namespace. Errors of the lease appear in
     /// [`Kubernetes::troubles`].
     pub fn contender(&self, lease: &str, identity: Identity) -> Contender {
-        let (client, known) = (self.cluster.client.clone(), self.known.clone());
-        Contender::new(client, &self.settings.home, lease, identity, known)
+        let (client, cache) = (self.cluster.client.clone(), self.cache.clone());
+        Contender::new(client, &self.settings.home, lease, identity, cache)
     }
 
-    /// What sources with a finalizer wait for before they run.
-    pub fn guarded(&self) -> Guarded {
-        Guarded::new(self.known.clone())
+    /// Returns the gate that a source with a finalizer passes before it runs.
+    pub fn finalizer_gate(&self) -> FinalizerGate {
+        FinalizerGate::new(self.cache.clone())
     }
 
-    /// The way to the API server.
+    /// Returns the connection to the API server.
     pub fn access(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// What cannot be done at the API server, and what to do about it; for `/readyz`.
+    /// Returns what fails at the API server and how to fix it, for `/readyz`.
     pub fn troubles(&self) -> Vec<String> {
-        self.known.with(|known| known.troubles.values().cloned().collect())
+        self.cache.with(|cache| cache.troubles.values().cloned().collect())
     }
 
-    /// Whether channels, subscriptions and provisioners are known: without them nothing can be taken.
+    /// Returns whether channels, subscriptions and provisioners could be listed. Until then the gateway accepts no
+    /// events.
     pub fn is_served(&self) -> bool {
-        self.known.with(|known| known.is_served)
+        self.cache.with(|cache| cache.is_served)
     }
 }

@@ -1,58 +1,59 @@
-//! What the API server says when it does not do what we ask, and what a person can do about it.
+//! Errors of the API server, and how a person fixes them.
 
-use std::{error::Error, fmt};
+use std::fmt;
 
-use spec::model::Unresolved;
+use spec::{Cause, Reason};
+use status::chain;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// 403: a rule is missing.
     Forbidden,
     /// 404: there is no such object, or no such kind.
     NotFound,
-    /// 409: somebody else was faster, or holds the field.
+    /// 409: another writer was faster, or owns the field.
     Conflict(String),
-    /// 410: the history we ask for is compacted.
+    /// 410: the requested history is compacted.
     Gone,
-    /// 400 and 422: it does not take what we send.
+    /// 400 and 422: the API server rejects the object.
     Invalid(String),
-    /// It cannot be reached, or does not answer in time.
+    /// The API server is unreachable, or does not answer in time.
     Unreachable(String),
-    /// Anything else; 429 and 5xx pass.
-    Status { code: u16, said: String },
+    /// Any other status; 429 and 5xx pass.
+    Status { code: u16, detail: String },
 }
 
 impl From<kube::Error> for Refusal {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status.code, status.message),
-            // What cannot be read may quote a credential.
-            kube::Error::Auth(_) => Self::Unreachable("our credentials cannot be read".to_owned()),
+            // The error may quote a credential.
+            kube::Error::Auth(_) => Self::Unreachable("the gateway's credentials cannot be read".to_owned()),
             error => Self::Unreachable(chain(&error)),
         }
     }
 }
 
 impl Refusal {
-    pub(crate) fn of_status(code: u16, said: String) -> Self {
+    pub(crate) fn of_status(code: u16, detail: String) -> Self {
         match code {
-            400 | 422 => Self::Invalid(said),
-            401 => Self::Unreachable("it does not accept our credentials (401)".to_owned()),
+            400 | 422 => Self::Invalid(detail),
+            401 => Self::Unreachable("it does not accept the gateway's credentials (401)".to_owned()),
             403 => Self::Forbidden,
             404 => Self::NotFound,
-            409 => Self::Conflict(said),
+            409 => Self::Conflict(detail),
             410 => Self::Gone,
-            _ => Self::Status { code, said },
+            _ => Self::Status { code, detail },
         }
     }
 
-    /// A definition of another version does not have one of the fields: told so, as an error of the server's own (500).
+    /// Returns whether the installed definition lacks a field; the API server reports that as status 500.
     pub(crate) fn is_unknown_field(&self) -> bool {
-        matches!(self, Self::Status { said, .. } if said.contains("field not declared in schema"))
+        matches!(self, Self::Status { detail, .. } if detail.contains("field not declared in schema"))
     }
 
-    /// It will be the same until a person does something: nothing is waited for.
+    /// Returns whether only a person can fix it, so that the gateway does not wait for it.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Forbidden | Self::NotFound)
     }
@@ -61,31 +62,31 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forbidden => f.write_str("we may not"),
-            Self::NotFound => f.write_str("it is not there"),
+            Self::Forbidden => f.write_str("the gateway may not do that (403)"),
+            Self::NotFound => f.write_str("it does not exist"),
             Self::Gone => f.write_str("the history is compacted"),
-            Self::Conflict(said) | Self::Invalid(said) | Self::Unreachable(said) => f.write_str(said),
-            Self::Status { code, said } => write!(f, "it answers {code}: {said}"),
+            Self::Conflict(detail) | Self::Invalid(detail) | Self::Unreachable(detail) => f.write_str(detail),
+            Self::Status { code, detail } => write!(f, "it answers with status {code}: {detail}"),
         }
     }
 }
 
-/// What a role must allow, in the form in which it is written there.
+/// A rule that a role must contain, printed as it is written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) group: String,
     pub(crate) resource: String,
-    /// One object alone.
+    /// The only object it is for.
     pub(crate) name: Option<String>,
-    /// `None`: of the whole cluster.
+    /// `None` for the whole cluster.
     pub(crate) namespace: Option<String>,
     pub(crate) verbs: &'static [&'static str],
 }
 
 impl Rule {
-    pub(crate) fn forbidden(&self) -> Unresolved {
-        Unresolved {
-            reason: "Forbidden",
+    pub(crate) fn forbidden(&self) -> Cause {
+        Cause {
+            reason: Reason::Forbidden,
             message: self.to_string(),
         }
     }
@@ -115,20 +116,6 @@ impl fmt::Display for Rule {
         }
         write!(f, ", verbs: [{listed}]}}")
     }
-}
-
-/// The error and its causes, without what a cause repeats.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Writes back: the status of each object, Events about it, and the Service of each channel.
+//! Writes back to the API server: the status of each object, Events about it, and the Service of each channel.
 //!
-//! One loop looks at what the data plane observes and at what the API server has, and sends the difference. Soon after a
-//! change, rarely when nothing changes; nothing is written that is there already, so an idle gateway writes nothing. A write
-//! that fails is tried again with growing waits, and never holds up another object's.
+//! One loop compares the observed state with the cache and sends the difference: soon after a change, rarely when
+//! nothing changes. An idle gateway writes nothing. A write that fails is retried with growing delays, and never delays
+//! another object.
 
 mod definitions;
-mod memory;
+mod history;
 mod services;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -13,90 +13,89 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use spec::{Kind, ObjectKey, ObjectName, Observed, Spec};
+use spec::{Cause, Kind, ObjectKey, ObjectName, Observed, Reason, Spec};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cluster, Observe, Settings, collection, events,
-    known::{Facts, Known},
+    Cluster, Observe, Settings,
+    cache::{Cache, CachedObject},
+    collection, events,
     refusal::{Refusal, Rule},
     request,
     status::{self, Need, UNHURRIED},
 };
 pub(crate) use definitions::Definitions;
 use definitions::dropped;
-use memory::digest;
-pub(crate) use memory::{Memory, Tries};
+use history::digest;
+pub(crate) use history::{Backoff, WriteHistory};
 use services::{ServiceState, addressed};
 
-/// Requests at once: the API server answers one in some milliseconds, and others need it, too.
+/// Concurrent requests: the API server answers one in some milliseconds, and has other clients.
 const AT_ONCE: usize = 8;
 
-/// Looking costs some milliseconds for thousands of objects: soon after something changed, then less and less often.
-const LOOK_SOON: Duration = Duration::from_millis(100);
-const LOOK_RARELY: Duration = Duration::from_secs(2);
+/// Pause between two rounds: one takes some milliseconds for thousands of objects. It starts short after a change and
+/// doubles up to [`POLL_MAX`].
+const POLL_MIN: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_secs(2);
 
-/// A spec that was just published is given this long to be applied before anything is written of it: most are in
-/// milliseconds, and half-way states are nobody's business.
+/// How long the reporter waits for the data plane to apply a spec that was just published. Most take milliseconds, and
+/// a status in between would be wrong.
 const APPLY_TIME: Duration = Duration::from_secs(2);
 
 pub(crate) struct Reporter<O> {
     pub(crate) cluster: Cluster,
     pub(crate) settings: Settings,
-    pub(crate) known: Known,
+    pub(crate) cache: Cache,
     pub(crate) observe: Arc<O>,
-    pub(crate) memory: Mutex<BTreeMap<ObjectKey, Memory>>,
-    /// Of Services whose channel is gone.
-    pub(crate) removals: Mutex<BTreeMap<ObjectName, Tries>>,
-    pub(crate) events: events::Trouble,
+    pub(crate) history: Mutex<BTreeMap<ObjectKey, WriteHistory>>,
+    /// Retries of deleting Services whose channel was deleted.
+    pub(crate) removal_backoff: Mutex<BTreeMap<ObjectName, Backoff>>,
+    pub(crate) event_errors: events::EventErrors,
     pub(crate) definitions: Definitions,
 }
 
 /// A status to write.
 struct Write {
     key: ObjectKey,
-    facts: Arc<Facts>,
-    wanted: Value,
+    cached: Arc<CachedObject>,
+    desired: Value,
 }
 
 impl<O: Observe> Reporter<O> {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.report() => {}
-        }
+        stop.run_until_cancelled(self.report()).await;
     }
 
     async fn report(&self) {
-        let mut changes = self.known.changes();
-        let mut pause = LOOK_SOON;
+        let mut changes = self.cache.changes();
+        let mut pause = POLL_MIN;
         loop {
-            self.settled().await;
+            self.wait_until_applied().await;
             let did = self.round().await;
-            pause = if did { LOOK_SOON } else { (pause * 2).min(LOOK_RARELY) };
+            pause = if did { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
             if let Ok(Ok(())) = timeout(pause, changes.changed()).await {
-                pause = LOOK_SOON;
-                // What comes together is one change.
-                sleep(LOOK_SOON).await;
+                pause = POLL_MIN;
+                // Changes within this time are one round.
+                sleep(POLL_MIN).await;
             }
         }
     }
 
-    /// Waits for the data plane to have applied what was published, within reason.
-    async fn settled(&self) {
+    /// Waits until the data plane has applied the published spec, for [`APPLY_TIME`] at most.
+    async fn wait_until_applied(&self) {
         let deadline = Instant::now() + APPLY_TIME;
         loop {
-            let (applied, published) = (self.observe.applied(), self.known.with(|known| known.published));
+            let (applied, published) = (self.observe.applied(), self.cache.with(|cache| cache.published));
             let patience = applied == 0 || Instant::now() < deadline;
             if applied > 0 && (applied >= published || !patience) {
                 return;
             }
-            sleep(LOOK_SOON / 5).await;
+            sleep(POLL_MIN / 5).await;
         }
     }
 
-    /// True when something was sent.
+    /// Sends all differences. Returns whether there were any.
     async fn round(&self) -> bool {
         let (spec, observed) = self.observe.observe();
         let channels = self.services(&spec);
@@ -108,49 +107,49 @@ impl<O: Observe> Reporter<O> {
     }
 
     fn writes(&self, spec: &Spec, observed: Observed, services: &BTreeMap<ObjectName, ServiceState>) -> Vec<Write> {
-        let mut memory = self.memory.lock();
-        memory.retain(|key, _| observed.objects.contains_key(key));
+        let mut history = self.history.lock();
+        history.retain(|key, _| observed.objects.contains_key(key));
         let mut writes = Vec::new();
         for (key, mut status) in observed.objects {
-            let Some(facts) = self.known.with(|known| known.objects.get(&key).cloned()) else {
+            let Some(cached) = self.cache.with(|cache| cache.objects.get(&key).cloned()) else {
                 continue;
             };
             if let Some(state) = services.get(&key.name).filter(|_| key.kind == Kind::Channel) {
                 addressed(&mut status, &key.name, state, &self.settings.cluster_domain);
             }
             let generation = spec.objects.get(&key).and_then(|object| object.generation);
-            let wanted = status::wanted(&status, generation, &facts.status);
-            let memory = memory.get(&key);
-            let is_wanted = match status::need(&facts.status, &wanted) {
+            let desired = status::desired(&status, generation, &cached.status);
+            let history = history.get(&key);
+            let is_needed = match status::need(&cached.status, &desired) {
                 Need::Nothing => false,
                 Need::Now => true,
-                Need::Unhurried => memory
-                    .and_then(|memory| memory.at)
+                Need::Unhurried => history
+                    .and_then(|history| history.at)
                     .is_none_or(|at| at.elapsed() >= UNHURRIED),
             };
             let is_new =
-                || memory.is_none_or(|memory| memory.written != Some((digest(&wanted), digest(&facts.status))));
-            if !is_wanted || !memory.is_none_or(|memory| memory.status.is_due()) {
+                || history.is_none_or(|history| history.written != Some((digest(&desired), digest(&cached.status))));
+            if !is_needed || !history.is_none_or(|history| history.status.is_due()) {
                 continue;
             }
-            let is_cut = memory.is_some_and(|memory| memory.is_cut);
-            let is_odd = self.definitions.take_no_status(key.kind) || is_cut && !is_new();
-            if is_odd && self.definitions.may_try(key.kind) || !is_odd && is_new() {
-                writes.push(Write { key, facts, wanted });
+            let is_cut = history.is_some_and(|history| history.is_cut);
+            let is_held_back = self.definitions.take_no_status(key.kind) || is_cut && !is_new();
+            if is_held_back && self.definitions.may_try(key.kind) || !is_held_back && is_new() {
+                writes.push(Write { key, cached, desired });
             }
         }
         writes
     }
 
-    async fn write(&self, Write { key, facts, wanted }: Write) {
+    async fn write(&self, Write { key, cached, desired }: Write) {
         if !self.observe.may_write(&key) {
             return;
         }
         let path = collection::path(key.kind.api_version(), key.kind.plural(), &key.name);
         let mut body = json!({
-            "apiVersion": key.kind.api_version(), "kind": key.kind.as_str(), "status": wanted,
-            // Of this object, and not of one of its name that is made meanwhile.
-            "metadata": { "name": key.name.name, "uid": facts.uid },
+            "apiVersion": key.kind.api_version(), "kind": key.kind.as_str(), "status": desired,
+            // The uid keeps apply from changing another object of the same name.
+            "metadata": { "name": key.name.name, "uid": cached.uid },
         });
         if !key.name.namespace.is_empty() {
             body["metadata"]["namespace"] = json!(key.name.namespace);
@@ -160,63 +159,63 @@ impl<O: Observe> Reporter<O> {
         if written.as_ref().is_err_and(Refusal::is_unknown_field) {
             written = request::merge(&self.cluster.client, &path, &body).await;
         }
-        let mut is_missed = false;
-        let happening = {
-            let mut memory = self.memory.lock();
-            let memory = memory.entry(key.clone()).or_default();
-            memory.at = Some(Instant::now());
+        let mut is_missing = false;
+        let transition = {
+            let mut history = self.history.lock();
+            let history = history.entry(key.clone()).or_default();
+            history.at = Some(Instant::now());
             match &written {
                 Ok(object) => {
-                    let there = object.get("status").cloned().unwrap_or_default();
-                    let dropped = dropped(&wanted, &there);
-                    self.definitions.wrote(&self.known, key.kind, &dropped);
-                    memory.is_cut = !dropped.is_empty();
-                    memory.written = Some((digest(&wanted), digest(&there)));
-                    memory.status.ended(true);
-                    self.known.with(|known| {
-                        if let Some(now) = known.objects.get_mut(&key).filter(|now| now.uid == facts.uid) {
-                            Arc::make_mut(now).status = there;
+                    let actual = object.get("status").cloned().unwrap_or_default();
+                    let dropped = dropped(&desired, &actual);
+                    self.definitions.wrote(&self.cache, key.kind, &dropped);
+                    history.is_cut = !dropped.is_empty();
+                    history.written = Some((digest(&desired), digest(&actual)));
+                    history.status.ended(true);
+                    self.cache.with(|cache| {
+                        if let Some(now) = cache.objects.get_mut(&key).filter(|now| now.uid == cached.uid) {
+                            Arc::make_mut(now).status = actual;
                         }
                     });
-                    status::happening(&facts.status, &wanted).filter(|happening| memory.may_tell(happening))
+                    status::transition(&cached.status, &desired).filter(|transition| history.may_post(transition))
                 }
-                // It was deleted, or made anew: the watch will say so. Or it is there, and its status is not.
+                // It was deleted or recreated, which the watch will report; or it exists and has no status subresource.
                 Err(Refusal::NotFound | Refusal::Conflict(_)) => {
-                    is_missed = memory.status.has_failed() && written == Err(Refusal::NotFound);
-                    memory.status.ended(false);
+                    is_missing = history.status.has_failed() && written == Err(Refusal::NotFound);
+                    history.status.ended(false);
                     None
                 }
                 Err(refusal) => {
-                    if !memory.status.has_failed() {
-                        let (_, trouble) = refused(refusal, &status_rule(&key));
+                    if !history.status.has_failed() {
+                        let trouble = refused(refusal, &status_rule(&key)).message;
                         tracing::warn!(object = %key, trouble, "cannot write the status, trying again");
                     }
-                    memory.status.ended(false);
+                    history.status.ended(false);
                     None
                 }
             }
         };
-        if is_missed && self.definitions.may_try(key.kind) {
+        if is_missing && self.definitions.may_try(key.kind) {
             self.definitions
-                .missed(&self.cluster.client, &self.known, key.kind)
+                .missed(&self.cluster.client, &self.cache, key.kind)
                 .await;
         }
-        if let Some(happening) = happening {
-            let posted = events::post(&self.cluster.client, &key, &facts.uid, &happening).await;
-            self.events.told(&key, posted.err());
+        if let Some(transition) = transition {
+            let posted = events::post(&self.cluster.client, &key, &cached.uid, &transition).await;
+            self.event_errors.note_outcome(&key, posted.err());
         }
     }
 }
 
-/// Does this with each, some at once; how many there were.
+/// Runs `send` for each item, some concurrently. Returns their number.
 async fn each<T, F: Future<Output = ()>>(items: Vec<T>, send: impl FnMut(T) -> F) -> usize {
     stream::iter(items).map(send).buffer_unordered(AT_ONCE).count().await
 }
 
-fn refused(refusal: &Refusal, rule: &Rule) -> (&'static str, String) {
+fn refused(refusal: &Refusal, rule: &Rule) -> Cause {
     match refusal {
-        Refusal::Forbidden => ("Forbidden", rule.to_string()),
-        refusal => ("ApiServerError", format!("the API server does not take it: {refusal}")),
+        Refusal::Forbidden => Cause::new(Reason::Forbidden, rule.to_string()),
+        refusal => Cause::new(Reason::ApiServerError, format!("the API server rejects it: {refusal}")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Single requests, each with a bound. The library logs every failed one as an error; here it is a condition or a line of
-//! our own, so it is let log nothing.
+//! Single requests, each with a timeout. kube logs every failed one as an error. Here an error becomes a condition or a
+//! log line, so kube's own are suppressed.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use crate::refusal::Refusal;
 
-/// The server may take a minute for a request (`--request-timeout`).
+/// The API server may take a minute for a request (`--request-timeout`).
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(70);
 
-/// By which the API server knows what is ours in an object.
+/// The field manager of the gateway's fields.
 pub(crate) const MANAGER: &str = "headgate";
 
 pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Refusal> {
     send(client, Method::GET, path, "", None).await
 }
 
-/// Server-side apply of an object, or of one of its subresources: these fields are ours, with these values. Gives what it is
-/// now. Forced: who wrote such a field by hand did not mean to keep it.
+/// Applies an object or one of its subresources (server-side apply) and returns the result. It is forced: a field that
+/// a person set by hand is taken over.
 pub(crate) async fn apply(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
     let path = format!("{path}?fieldManager={MANAGER}&force=true");
     send(client, Method::PATCH, &path, "application/apply-patch+yaml", Some(body)).await
 }
 
-/// A merge of these fields, for whom server-side apply refuses: it wants to know every field, this drops those that the definition
-/// does not have.
+/// Merges the fields, for an object that server-side apply rejects: apply must know every field, a merge drops those
+/// that the definition lacks.
 pub(crate) async fn merge(client: &Client, path: &str, body: &Value) -> Result<Value, Refusal> {
     let path = format!("{path}?fieldManager={MANAGER}");
     send(client, Method::PATCH, &path, "application/merge-patch+json", Some(body)).await
@@ -41,7 +41,7 @@ pub(crate) async fn create(client: &Client, path: &str, body: &Value) -> Result<
     send(client, Method::POST, &path, "application/json", Some(body)).await
 }
 
-/// Deletes the object of this uid, and not one of its name that was made meanwhile.
+/// Deletes the object of this uid, and no other object of the same name.
 pub(crate) async fn delete(client: &Client, path: &str, uid: &str) -> Result<(), Refusal> {
     let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "uid": uid } });
     let answer = send(client, Method::DELETE, path, "application/json", Some(&options)).await;

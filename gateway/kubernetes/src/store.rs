@@ -1,11 +1,12 @@
-//! The spec store: follows all that matters at the API server and publishes a spec when it changed.
+//! The spec store: it watches the API server and publishes a spec when it changed.
 //!
-//! One task has the index; what comes is put there, and after a moment of quiet a spec is built from all of it. Nothing is
-//! published before each kind of ours was listed, or found to be not there or not ours to read: what cannot be read does not
-//! hold up the others, and an API server that cannot be reached holds up everything, for nobody knows what it has.
+//! One task owns the index. It applies updates, and builds a spec after a moment without updates. The first spec waits
+//! until each of our kinds was listed, or turned out to be missing or forbidden. A forbidden kind delays nothing, but
+//! an unreachable API server delays everything, because its objects are unknown.
 
 mod advice;
 mod defaults;
+mod publication;
 mod targets;
 
 use std::{
@@ -25,43 +26,44 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Cluster, Settings,
+    cache::{Cache, CachedObject, CachedService},
     collection::Collection,
-    follow::{Follower, Message, Told},
-    guard,
-    known::{Facts, Known, ServiceFacts},
+    finalizer,
+    reflector::{Message, Reflector, Update},
     refusal::{Refusal, Rule},
 };
 use advice::{advice, name};
 use defaults::DefaultChannels;
 use targets::Targets;
 
-/// What comes together is one change: `kubectl apply` of a folder sends its objects some milliseconds apart.
+/// Updates within this time are one change: `kubectl apply` of a folder sends its objects some milliseconds apart.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// Who writes without a pause is still heard.
+/// Continuous updates are published this often.
 const QUIET_WITHIN: Duration = Duration::from_millis(200);
 
-/// A spec of thousands of objects takes its time to build: of a flood of changes, this part of the time at most goes into it.
-const REST: u32 = 3;
+/// After each build the store pauses for this many times the duration of the build, so that a flood of changes leaves
+/// time for other work.
+const REST_FACTOR: u32 = 3;
 
-/// Messages that wait for the index: it takes them in microseconds, and builds in milliseconds.
+/// Updates that wait for the index: it applies one in microseconds and builds a spec in milliseconds.
 pub(crate) const INBOX: usize = 256;
 
-/// By which `/readyz` knows what is wrong with the default provisioners.
+/// The key of errors in the default provisioners, in `/readyz`.
 const DEFAULTS_TROUBLE: &str = "default provisioners";
 
-/// A collection that is followed.
-struct Followed {
+/// A collection that is watched.
+struct Watched {
     stop: CancellationToken,
-    /// What was listed, or why it cannot be.
+    /// Whether it was listed, or why it cannot be.
     state: State,
     rule: Option<Rule>,
 }
 
 enum State {
-    /// Nobody knows yet.
-    Asked,
-    /// Listed at least once; what is said in the way since then is only a delay.
+    /// The API server has not answered yet.
+    Pending,
+    /// Listed at least once; a later error only delays updates.
     Listed,
     Refused(Refusal),
 }
@@ -69,14 +71,14 @@ enum State {
 pub(crate) struct Store {
     cluster: Cluster,
     settings: Settings,
-    known: Known,
+    cache: Cache,
     objects: Objects,
     targets: Targets,
     default_channels: DefaultChannels,
-    /// They say something that is not in force yet.
+    /// A ConfigMap has changed, and the spec does not contain it yet.
     defaults_are_new: bool,
     references: References,
-    followed: BTreeMap<Collection, Followed>,
+    watched: BTreeMap<Collection, Watched>,
     tasks: JoinSet<()>,
     inbox: mpsc::Sender<Message>,
     specs: watch::Receiver<Arc<Spec>>,
@@ -86,7 +88,7 @@ impl Store {
     pub(crate) fn new(
         cluster: Cluster,
         settings: Settings,
-        known: Known,
+        cache: Cache,
         inbox: mpsc::Sender<Message>,
         out: watch::Sender<Arc<Spec>>,
     ) -> Self {
@@ -97,53 +99,50 @@ impl Store {
             default_channels: DefaultChannels::default(),
             defaults_are_new: false,
             references: References::default(),
-            followed: BTreeMap::new(),
+            watched: BTreeMap::new(),
             tasks: JoinSet::new(),
             cluster,
             settings,
-            known,
+            cache,
             inbox,
         }
     }
 
     pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>, stop: CancellationToken) {
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_ours()) {
-            self.follow(Collection::Kind(kind));
+            self.watch_collection(Collection::Kind(kind));
         }
-        self.follow(Collection::Services);
-        for name in defaults::places(&self.settings.home.clone()) {
-            self.follow(Collection::Defaults(name));
+        self.watch_collection(Collection::Services);
+        for name in defaults::config_maps(&self.settings.home.clone()) {
+            self.watch_collection(Collection::Defaults(name));
         }
         let work = async {
-            // The inbox never closes: this task holds its other end.
+            // The inbox never closes: this task holds a sender.
             while let Some(message) = messages.recv().await {
-                let mut dirty = self.take(message);
+                let mut dirty = self.apply(message);
                 let end = Instant::now() + QUIET_WITHIN;
                 while let Ok(Some(message)) = timeout_at((Instant::now() + QUIET).min(end), messages.recv()).await {
-                    dirty |= self.take(message);
+                    dirty |= self.apply(message);
                 }
-                self.known.told();
+                self.cache.notify();
                 if !dirty {
                     continue;
                 }
                 let began = Instant::now();
-                self.refer();
+                self.watch_references();
                 if self.may_publish() {
                     self.publish();
                 }
-                tokio::time::sleep(began.elapsed() * REST).await;
+                tokio::time::sleep(began.elapsed() * REST_FACTOR).await;
             }
         };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = work => {}
-        }
+        stop.run_until_cancelled(work).await;
         self.tasks.shutdown().await;
     }
 
-    fn follow(&mut self, collection: Collection) {
+    fn watch_collection(&mut self, collection: Collection) {
         let stop = CancellationToken::new();
-        let follower = Follower {
+        let follower = Reflector {
             client: self.cluster.client.clone(),
             collection: collection.clone(),
             namespace: self.settings.namespace.clone(),
@@ -151,52 +150,55 @@ impl Store {
             out: self.inbox.clone(),
         };
         self.tasks.spawn(follower.run(stop.clone()));
-        let followed = Followed {
+        let watched = Watched {
             stop,
-            state: State::Asked,
+            state: State::Pending,
             rule: None,
         };
-        self.followed.insert(collection, followed);
-        // Those that have ended leave nothing behind.
+        self.watched.insert(collection, watched);
+        // Drops the results of tasks that have ended.
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// True when it may be another spec now.
-    fn take(&mut self, Message { of, told }: Message) -> bool {
-        // What was not wanted any more may still have something to say.
-        let Some(followed) = self.followed.get_mut(&of) else {
+    /// Applies an update. Returns whether the spec may have changed.
+    fn apply(&mut self, Message { collection, update }: Message) -> bool {
+        // A reflector that was stopped may still have sent an update.
+        let Some(watched) = self.watched.get_mut(&collection) else {
             return false;
         };
-        match told {
-            Told::Listed(objects) => {
-                let was_listed = matches!(followed.state, State::Listed);
-                followed.state = State::Listed;
-                self.trouble(&of, None);
-                self.listed(&of, &objects) || !was_listed
+        match update {
+            Update::Listed(objects) => {
+                let was_listed = matches!(watched.state, State::Listed);
+                watched.state = State::Listed;
+                self.trouble(&collection, None);
+                self.listed(&collection, &objects) || !was_listed
             }
-            Told::Changed(object) => self.changed(&of, &object),
-            Told::Deleted(object) => self.deleted(&of, &object),
-            Told::Left(key) => {
-                self.known.with(|known| known.resumed.remove(&key));
+            Update::Changed(object) => self.changed(&collection, &object),
+            Update::Deleted(object) => self.deleted(&collection, &object),
+            Update::DropFromSpec(key) => {
+                self.cache.with(|cache| cache.resumed.remove(&key));
                 self.objects.remove(&key);
                 true
             }
-            Told::Resumed => {
-                self.trouble(&of, None);
+            Update::Resumed => {
+                self.trouble(&collection, None);
                 false
             }
-            Told::Refused(refusal, rule) => {
-                self.trouble(&of, Some((&refusal, rule.as_ref())));
-                let Some(followed) = self.followed.get_mut(&of) else {
+            Update::Refused(refusal, rule) => {
+                self.trouble(&collection, Some((&refusal, rule.as_ref())));
+                let Some(watched) = self.watched.get_mut(&collection) else {
                     return false;
                 };
-                followed.rule = rule;
-                // Of what documents refer to, a stale address is worse than none.
-                let is_kept = matches!(of, Collection::Kind(_) | Collection::Services | Collection::Defaults(_));
-                match followed.state {
+                watched.rule = rule;
+                // A referenced object's stale address is worse than none.
+                let is_kept = matches!(
+                    collection,
+                    Collection::Kind(_) | Collection::Services | Collection::Defaults(_)
+                );
+                match watched.state {
                     State::Listed if is_kept || !refusal.is_final() => false,
                     _ => {
-                        followed.state = State::Refused(refusal);
+                        watched.state = State::Refused(refusal);
                         true
                     }
                 }
@@ -204,42 +206,42 @@ impl Store {
         }
     }
 
-    fn listed(&mut self, of: &Collection, objects: &[Value]) -> bool {
-        match of {
+    fn listed(&mut self, collection: &Collection, objects: &[Value]) -> bool {
+        match collection {
             Collection::Kind(kind) => {
-                let mut gone: BTreeSet<ObjectKey> = self.known.with(|known| {
-                    let keys = known.objects.keys().filter(|key| key.kind == *kind);
+                let mut gone: BTreeSet<ObjectKey> = self.cache.with(|cache| {
+                    let keys = cache.objects.keys().filter(|key| key.kind == *kind);
                     keys.cloned().collect()
                 });
                 let mut dirty = false;
                 for object in objects {
                     gone.remove(&Objects::key(*kind, object));
-                    dirty |= self.changed(of, object);
+                    dirty |= self.changed(collection, object);
                 }
                 for key in gone {
-                    self.forget(&key);
+                    self.delete(&key);
                     dirty = true;
                 }
                 dirty
             }
             Collection::Services => {
-                self.known.with(|known| {
-                    let named = |service: &Value| (Objects::name(service), Arc::new(ServiceFacts::new(service)));
-                    known.services = objects.iter().map(named).collect();
-                    known.services_are_known = true;
+                self.cache.with(|cache| {
+                    let named = |service: &Value| (Objects::name(service), Arc::new(CachedService::new(service)));
+                    cache.services = objects.iter().map(named).collect();
+                    cache.services_are_known = true;
                 });
                 self.targets.listed("v1", "Service", objects)
             }
             Collection::Targets { api_version, kind } => self.targets.listed(api_version, kind, objects),
             Collection::Defaults(name) => match objects.first() {
-                Some(object) => self.changed(of, object),
+                Some(object) => self.changed(collection, object),
                 None => {
                     self.defaults_are_new |= self.default_channels.remove(name);
                     self.defaults_are_new
                 }
             },
             Collection::Secret(name) => match objects.first() {
-                Some(secret) => self.changed(of, secret),
+                Some(secret) => self.changed(collection, secret),
                 None => {
                     self.objects.remove(&ObjectKey::new(Kind::Secret, name.clone()));
                     true
@@ -248,33 +250,34 @@ impl Store {
         }
     }
 
-    fn changed(&mut self, of: &Collection, object: &Value) -> bool {
-        match of {
+    fn changed(&mut self, collection: &Collection, object: &Value) -> bool {
+        match collection {
             Collection::Kind(kind) => {
-                let facts = Facts::new(object);
+                let cached = CachedObject::new(object);
                 let key = Objects::key(*kind, object);
-                let (is_leaving, facts) = (facts.is_leaving, Arc::new(facts));
+                let (is_leaving, cached) = (cached.is_leaving, Arc::new(cached));
                 let before = self
-                    .known
-                    .with(|known| known.objects.insert(key.clone(), facts.clone()));
-                // A new status, which may well be ours, is nothing new to want.
-                if before.is_some_and(|before| before.means_the_same(&facts)) {
+                    .cache
+                    .with(|cache| cache.objects.insert(key.clone(), cached.clone()));
+                // A new status, often our own write, does not change the spec.
+                if before.is_some_and(|before| before.means_the_same(&cached)) {
                     return false;
                 }
-                // What the gateway before us had not taken away is taken up once more, and then away.
-                let is_resumed = is_leaving && self.specs.borrow().generation == 0 && guard::has_finalizer(&facts);
+                // The source runs once more, so that it deletes what the previous process left upstream.
+                let is_resumed = is_leaving && self.specs.borrow().generation == 0 && finalizer::has_finalizer(&cached);
                 if is_resumed {
-                    self.known.with(|known| known.resumed.insert(key.clone()));
+                    self.cache.with(|cache| cache.resumed.insert(key.clone()));
                 }
-                match is_leaving && !is_resumed {
-                    true => self.objects.remove(&key),
-                    false => self.objects.put(*kind, object),
+                if is_leaving && !is_resumed {
+                    self.objects.remove(&key);
+                } else {
+                    self.objects.put(*kind, object);
                 }
                 true
             }
             Collection::Services => {
-                let (name, facts) = (Objects::name(object), ServiceFacts::new(object));
-                self.known.with(|known| known.services.insert(name, Arc::new(facts)));
+                let (name, cached) = (Objects::name(object), CachedService::new(object));
+                self.cache.with(|cache| cache.services.insert(name, Arc::new(cached)));
                 self.targets.changed("v1", "Service", object)
             }
             Collection::Targets { api_version, kind } => self.targets.changed(api_version, kind, object),
@@ -289,15 +292,15 @@ impl Store {
         }
     }
 
-    fn deleted(&mut self, of: &Collection, object: &Value) -> bool {
-        match of {
+    fn deleted(&mut self, collection: &Collection, object: &Value) -> bool {
+        match collection {
             Collection::Kind(kind) => {
-                self.forget(&Objects::key(*kind, object));
+                self.delete(&Objects::key(*kind, object));
                 true
             }
             Collection::Services => {
                 let name = Objects::name(object);
-                self.known.with(|known| known.services.remove(&name));
+                self.cache.with(|cache| cache.services.remove(&name));
                 self.targets.deleted("v1", "Service", object)
             }
             Collection::Targets { api_version, kind } => self.targets.deleted(api_version, kind, object),
@@ -312,145 +315,53 @@ impl Store {
         }
     }
 
-    /// What counts from now on for channels that name no provisioner. What is wrong with it is told once.
-    fn take_defaults(&mut self) {
-        let (place, said) = self.default_channels.said();
-        let place = place.map(ToString::to_string);
-        let trouble = said.as_ref().err().map(|why| why.message.clone());
-        match (&trouble, place) {
+    /// Sets the default provisioners of channels that name none. Logs an error once.
+    fn apply_defaults(&mut self) {
+        let (config_map, effective) = self.default_channels.effective();
+        let config_map = config_map.map(ToString::to_string);
+        let trouble = effective.as_ref().err().map(|why| why.message.clone());
+        match (&trouble, config_map) {
             (Some(trouble), _) => tracing::warn!(
                 trouble,
-                "cannot use the default provisioners, those that were read before count"
+                "the ConfigMap of default provisioners is invalid, the previous defaults stay in force"
             ),
-            (None, Some(configmap)) => tracing::info!(configmap, "default provisioners are read"),
-            (None, None) => tracing::info!("default provisioner is what a gateway is told itself"),
+            (None, Some(configmap)) => tracing::info!(configmap, "using the default provisioners of a ConfigMap"),
+            (None, None) => tracing::info!("using the --default-provisioner flag: no ConfigMap sets a default"),
         }
-        self.known.with(|known| match trouble {
-            Some(trouble) => drop(known.troubles.insert(DEFAULTS_TROUBLE.to_owned(), trouble)),
-            None => drop(known.troubles.remove(DEFAULTS_TROUBLE)),
+        self.cache.with(|cache| match trouble {
+            Some(trouble) => drop(cache.troubles.insert(DEFAULTS_TROUBLE.to_owned(), trouble)),
+            None => drop(cache.troubles.remove(DEFAULTS_TROUBLE)),
         });
-        self.objects.set_defaults(said);
+        self.objects.set_defaults(effective);
     }
 
-    fn forget(&mut self, key: &ObjectKey) {
-        self.known.with(|known| {
-            known.resumed.remove(key);
-            known.unguarded.remove(key);
-            known.objects.remove(key);
+    fn delete(&mut self, key: &ObjectKey) {
+        self.cache.with(|cache| {
+            cache.resumed.remove(key);
+            cache.unguarded.remove(key);
+            cache.objects.remove(key);
         });
         self.objects.remove(key);
     }
 
-    /// Says once what is in the way of a collection, and that it no longer is.
-    fn trouble(&self, of: &Collection, trouble: Option<(&Refusal, Option<&Rule>)>) {
-        let name = name(of);
-        let text = trouble.map(|(refusal, rule)| advice(of, refusal, rule, &self.cluster.server));
-        let before = self.known.with(|known| match &text {
-            Some(text) => known.troubles.insert(name.clone(), text.clone()),
-            None => known.troubles.remove(&name),
+    /// Logs an error of a collection once, and once when it is over.
+    fn trouble(&self, collection: &Collection, trouble: Option<(&Refusal, Option<&Rule>)>) {
+        let name = name(collection);
+        let text = trouble.map(|(refusal, rule)| advice(collection, refusal, rule, &self.cluster.server));
+        let before = self.cache.with(|cache| match &text {
+            Some(text) => cache.troubles.insert(name.clone(), text.clone()),
+            None => cache.troubles.remove(&name),
         });
         match (text, before) {
             (Some(now), before) if before.as_ref() != Some(&now) => {
                 tracing::warn!(
-                    of = name,
+                    collection = name,
                     trouble = now,
                     "cannot read from the API server, trying again"
                 );
             }
-            (None, Some(_)) => tracing::info!(of = name, "reading from the API server goes on"),
+            (None, Some(_)) => tracing::info!(collection = name, "reading from the API server works again"),
             _ => {}
-        }
-    }
-
-    /// Follows what documents refer to now, and nothing that none refers to any more.
-    fn refer(&mut self) {
-        let references = self.objects.references();
-        if references == self.references {
-            return;
-        }
-        let targets = references
-            .targets
-            .iter()
-            .map(|target| match (&*target.api_version, &*target.kind) {
-                ("v1", "Service") => Collection::Services,
-                (api_version, kind) => Collection::Targets {
-                    api_version: api_version.to_owned(),
-                    kind: kind.to_owned(),
-                },
-            });
-        let secrets = references.secrets.iter().cloned().map(Collection::Secret);
-        let wanted: BTreeSet<Collection> = targets.chain(secrets).collect();
-        self.references = references;
-        let is_optional = |of: &Collection| matches!(of, Collection::Targets { .. } | Collection::Secret(_));
-        let unwanted = |of: &&Collection| is_optional(of) && !wanted.contains(*of);
-        let unwanted: Vec<Collection> = self.followed.keys().filter(unwanted).cloned().collect();
-        for of in unwanted {
-            if let Some(followed) = self.followed.remove(&of) {
-                followed.stop.cancel();
-            }
-            self.known.with(|known| known.troubles.remove(&name(&of)));
-            match of {
-                Collection::Secret(name) => self.objects.remove(&ObjectKey::new(Kind::Secret, name)),
-                Collection::Targets { api_version, kind } => self.targets.forget(&api_version, &kind),
-                Collection::Kind(_) | Collection::Services | Collection::Defaults(_) => {}
-            }
-        }
-        for of in wanted {
-            if !self.followed.contains_key(&of) {
-                self.follow(of);
-            }
-        }
-    }
-
-    /// The first spec waits until it is known what there is; later ones do not wait.
-    fn may_publish(&self) -> bool {
-        if self.specs.borrow().generation > 0 {
-            return true;
-        }
-        self.followed.iter().all(|(of, followed)| match (&followed.state, of) {
-            (State::Listed, _) => true,
-            (State::Asked, _) => false,
-            // A kind of ours that is not there has no objects; one that we may not read is told.
-            (State::Refused(refusal), Collection::Kind(_) | Collection::Defaults(_)) => refusal.is_final(),
-            (State::Refused(_), _) => true,
-        })
-    }
-
-    fn publish(&mut self) {
-        // Not before: of two ConfigMaps the one that counts may come second.
-        if std::mem::take(&mut self.defaults_are_new) {
-            self.take_defaults();
-        }
-        let refused = |of: &Collection| self.refused(of);
-        let found = self.targets.found(&self.references, refused);
-        // A kind that does not exist has no objects. Of one that we may not read nobody knows.
-        let unread = self
-            .followed
-            .iter()
-            .filter_map(|(of, followed)| match (&followed.state, of) {
-                (State::Refused(refusal), Collection::Kind(kind)) if *refusal != Refusal::NotFound => Some(*kind),
-                _ => None,
-            });
-        let unread = unread.collect();
-        self.objects.publish(&found, unread);
-        let generation = self.specs.borrow().generation;
-        let is_unserved = |(of, followed): (&Collection, &Followed)| match (&followed.state, of) {
-            (State::Refused(_), Collection::Kind(kind)) => !kind.is_source(),
-            _ => false,
-        };
-        let is_served = !self.followed.iter().any(is_unserved);
-        self.known.with(|known| {
-            known.published = generation;
-            known.is_served = is_served;
-        });
-    }
-
-    /// Why a collection that documents refer to cannot be read.
-    fn refused(&self, of: &Collection) -> Option<(Refusal, Option<Rule>)> {
-        let followed = self.followed.get(of)?;
-        match &followed.state {
-            State::Refused(refusal) => Some((refusal.clone(), followed.rule.clone())),
-            State::Asked | State::Listed => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::workloads::Owner;
 
 /// For what takes a second here: a busy machine took 20 s for a start.
 const PATIENCE: Duration = Duration::from_secs(90);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) struct World {
     pub(crate) cluster: &'static Kubernetes,
@@ -50,7 +50,7 @@ impl World {
         Client::try_from(config.unwrap()).unwrap()
     }
 
-    /// A ContainerSource as somebody applied it.
+    /// A ContainerSource as a user applies it.
     pub(crate) async fn source(&self, name: &str) -> Owner {
         let document = json!({
             "apiVersion": "sources.eventing.knative.dev/v1alpha1", "kind": "ContainerSource",
@@ -88,7 +88,7 @@ impl World {
         list["items"].as_array().unwrap().clone()
     }
 
-    /// `null` when it is not there, as for the moment in which an object is made anew.
+    /// `null` when it does not exist, as while an object is being recreated.
     pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
         let object = self
             .kubectl(&["get", kind, name, "-o", "json", "--ignore-not-found"])
@@ -104,13 +104,13 @@ impl World {
 ///
 /// # Panics
 /// When it does not come.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut poll: impl FnMut() -> F) -> T {
     let found = tokio::time::timeout(PATIENCE, async {
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return found;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     });
     found

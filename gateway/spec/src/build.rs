@@ -1,48 +1,47 @@
 //! From documents to what we run: references resolved, defaults filled in, implicit objects made.
 
-mod settings;
+mod identity;
 mod sources;
 mod targets;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use status::{Cause, Reason};
 
 use crate::{
     Kind, ObjectKey, ObjectName, Spec,
-    defaults::Given,
+    defaults::AssignedProvisioners,
     document::Document,
     fault::Fault,
-    model::{self, Arguments, Delivery, Object, StartFrom, Subscription, Target, Unresolved},
+    model::{self, Arguments, Delivery, Object, StartFrom, Subscription, Target},
     provisioners::Provisioners,
+    redact,
+    resolver::Resolver,
     resource::{self, BackoffPolicy, Resource},
     schema::{forms::http_url, kinds::SUBSCRIBER_PART},
     secrets,
     set::{Entry, Set, named},
-    surroundings::Surroundings,
 };
-use settings::{arguments, identity, start_from};
+use identity::identity;
 use targets::Targets;
 
-/// Defaults of API.md 2.3 and 2.4.
-const CAPACITY: usize = 10_000;
-const RETENTION_AGE: Duration = Duration::from_secs(24 * 3600);
-const RETENTION_BYTES: u64 = 1 << 30;
-const MAX_IN_FLIGHT: usize = 64;
+/// Defaults of API.md 2.4.
+pub(crate) const MAX_IN_FLIGHT: usize = 64;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
-/// What a set becomes, and the references of it that nothing satisfies.
-pub(crate) struct Built {
+/// The spec of a set, and the references in it that nothing satisfies.
+pub(crate) struct BuiltSpec {
     pub(crate) spec: Spec,
     pub(crate) dangling: Vec<Fault>,
 }
 
 struct Building<'a> {
     set: &'a Set,
-    surroundings: Surroundings<'a>,
+    resolver: Resolver<'a>,
     provisioners: &'a Provisioners,
-    given: &'a Given,
+    assigned: &'a AssignedProvisioners,
     spec: Spec,
     dangling: Vec<Fault>,
 }
@@ -54,9 +53,15 @@ const CREDENTIALS: [&str; 11] = [
 ];
 
 /// `created` is when each object was first seen; what is new is seen `now`.
-pub(crate) fn build(set: &Set, surroundings: Surroundings<'_>, given: &Given, before: &Spec, now: Timestamp) -> Built {
+pub(crate) fn build(
+    set: &Set,
+    resolver: Resolver<'_>,
+    assigned: &AssignedProvisioners,
+    before: &Spec,
+    now: Timestamp,
+) -> BuiltSpec {
     let credentials =
-        |secret: &ObjectName| secrets::group(set, surroundings, secret, &CREDENTIALS, "CredentialsNotFound");
+        |secret: &ObjectName| secrets::group(set, resolver, secret, &CREDENTIALS, Reason::CredentialsNotFound);
     let provisioners = set.provisioners().with_credentials(credentials);
     let spec = Spec {
         incomplete: set.incomplete,
@@ -64,9 +69,9 @@ pub(crate) fn build(set: &Set, surroundings: Surroundings<'_>, given: &Given, be
     };
     let mut building = Building {
         set,
-        surroundings,
+        resolver,
         provisioners: &provisioners,
-        given,
+        assigned,
         spec,
         dangling: Vec::new(),
     };
@@ -80,21 +85,21 @@ pub(crate) fn build(set: &Set, surroundings: Surroundings<'_>, given: &Given, be
         let created = created.unwrap_or_else(|| before.objects.get(key).map_or(now, |known| known.created));
         spec.objects.insert(key.clone(), Arc::new(object(key, entry, created)));
     }
-    Built { spec, dangling }
+    BuiltSpec { spec, dangling }
 }
 
 fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
     let document = &entry.document;
     let mut json = document.root.to_json();
     if key.kind == Kind::Secret {
-        redact(&mut json);
+        redact::secret(&mut json);
     } else {
-        redact_misplaced(&mut json);
+        redact::misplaced(&mut json, !entry.faults.is_empty());
     }
     if !key.kind.is_cluster_scoped() {
         json["metadata"]["namespace"] = key.name.namespace.clone().into();
     }
-    // What was observed elsewhere, of another object of this name, is nothing we observe.
+    // A status that was written of another object of this name does not describe this one.
     if let Some(map) = json.as_object_mut() {
         map.remove("status");
     }
@@ -106,49 +111,6 @@ fn object(key: &ObjectKey, entry: &Entry, created: Timestamp) -> Object {
         generation: entry.generation,
         created,
         faults: entry.faults.clone(),
-    }
-}
-
-/// Leaves a Secret's keys and drops its values; annotations go too, for kubectl keeps the whole document in one.
-fn redact(json: &mut serde_json::Value) {
-    for part in ["data", "stringData"] {
-        match json.get_mut(part) {
-            Some(serde_json::Value::Object(values)) => {
-                values.values_mut().for_each(|value| *value = "<redacted>".into());
-            }
-            Some(other) => *other = "<redacted>".into(),
-            None => {}
-        }
-    }
-    if let Some(metadata) = json.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        metadata.remove("annotations");
-    }
-    if let Some(map) = json.as_object_mut() {
-        map.retain(|name, _| ["apiVersion", "kind", "metadata", "type", "data", "stringData"].contains(&name.as_str()));
-    }
-}
-
-/// A token written down where a secret should be named makes the document invalid; it is not shown for that.
-fn redact_misplaced(json: &mut serde_json::Value) {
-    const NAME_SECRETS: [&str; 6] = [
-        "accessToken",
-        "secretToken",
-        "previousSecretToken",
-        "privateKey",
-        "secretKeyRef",
-        "gcpCredsSecret",
-    ];
-    match json {
-        serde_json::Value::Object(map) => {
-            for (name, value) in map {
-                if NAME_SECRETS.contains(&name.as_str()) && !value.is_object() {
-                    *value = "<redacted>".into();
-                }
-                redact_misplaced(value);
-            }
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(redact_misplaced),
-        _ => {}
     }
 }
 
@@ -168,7 +130,7 @@ impl Building<'_> {
     fn targets(&self) -> Targets<'_> {
         Targets {
             set: self.set,
-            surroundings: self.surroundings,
+            resolver: self.resolver,
         }
     }
 
@@ -182,41 +144,31 @@ impl Building<'_> {
     }
 
     fn channel(&mut self, key: &ObjectKey, document: &Document, written: &resource::Channel) {
-        let name = self.given.name(key, written.provisioner.as_ref());
-        let mut provisioner = name
-            .map_err(Unresolved::clone)
-            .and_then(|name| self.provisioners.find(name));
+        let name = self.assigned.name(key, written.provisioner.as_ref());
+        let mut provisioner = name.map_err(Cause::clone).and_then(|name| self.provisioners.find(name));
         if let Err(why) = &provisioner {
             self.dangling
                 .push(document.dangling("spec.provisioner.name", why.reason, &why.message));
         }
-        let mut parsed = Arguments::Unread(serde_json::Value::Object(written.arguments.clone()));
+        let mut arguments = Arguments::Unread;
         if let Ok(found) = &provisioner {
-            // An older version of the document may go on while its provisioner was deleted and made anew for another backend.
-            let fits = crate::set::arguments(document, self.provisioners, self.given).is_empty();
-            match arguments(found.backend, &written.arguments).filter(|_| fits) {
-                Some(arguments) => parsed = arguments,
-                None => {
+            let backend = found.config.backend();
+            match document.arguments(backend) {
+                Ok(read) => arguments = read,
+                // An older version of the document may stay in force after its provisioner was recreated for another backend.
+                Err(_) => {
                     let message = format!(
-                        "the arguments do not fit backend {:?}, which provisioner {} has now",
-                        found.backend, found.name
+                        "the arguments do not fit backend {backend:?}, which provisioner {} has now",
+                        found.name
                     );
-                    provisioner = Err(Unresolved {
-                        reason: "ArgumentsInvalid",
-                        message,
-                    });
+                    provisioner = Err(Cause::new(Reason::ArgumentsInvalid, message));
                 }
             }
         }
-        let max_event_bytes = written
-            .arguments
-            .get("maxEventBytes")
-            .and_then(serde_json::Value::as_u64);
         let channel = model::Channel {
             name: key.name.clone(),
             provisioner,
-            arguments: parsed,
-            max_event_bytes: max_event_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
+            arguments,
             implicit: false,
         };
         self.spec.channels.insert(key.name.clone(), Arc::new(channel));
@@ -268,8 +220,11 @@ impl Building<'_> {
             _ => None,
         });
         if parent.is_none() {
-            self.dangling
-                .push(document.dangling("spec.channel.name", "NotFound", self.targets().no_channel(&channel)));
+            self.dangling.push(document.dangling(
+                "spec.channel.name",
+                Reason::NotFound,
+                self.targets().no_channel(&channel),
+            ));
         }
         let subscriber = written
             .subscriber
@@ -288,9 +243,9 @@ impl Building<'_> {
             reply,
             filters: written.filters.clone(),
             delivery,
-            max_in_flight: written.max_in_flight.unwrap_or(MAX_IN_FLIGHT),
-            ordering: written.ordering.unwrap_or(model::Ordering::None),
-            start_from: start_from(written.start_from.as_ref()),
+            max_in_flight: written.max_in_flight,
+            ordering: written.ordering,
+            start_from: written.start_from,
             paused: written.paused,
             implicit: false,
         };
@@ -314,15 +269,12 @@ impl Building<'_> {
                 BackoffPolicy::Exponential => backoff::Growth::Exponential,
                 BackoffPolicy::Linear => backoff::Growth::Linear,
             }),
-            delay: own
-                .backoff_delay
-                .or(above.backoff_delay)
-                .map_or(defaults.delay, |iso| iso.0),
-            max: own.backoff_max.or(above.backoff_max).map_or(defaults.max, |iso| iso.0),
+            delay: own.backoff_delay.or(above.backoff_delay).unwrap_or(defaults.delay),
+            max: own.backoff_max.or(above.backoff_max).unwrap_or(defaults.max),
             retry_after_max: own
                 .retry_after_max
                 .or(above.retry_after_max)
-                .map_or(defaults.retry_after_max, |iso| iso.0),
+                .unwrap_or(defaults.retry_after_max),
         };
         const PATH: &str = "spec.delivery.deadLetterSink";
         let dead_letter_sink = match (&own.dead_letter_sink, channel) {
@@ -336,7 +288,7 @@ impl Building<'_> {
         };
         Delivery {
             backoff,
-            timeout: own.timeout.or(above.timeout).map_or(TIMEOUT, |iso| iso.0),
+            timeout: own.timeout.or(above.timeout).unwrap_or(TIMEOUT),
             format: own.format.or(above.format).unwrap_or(model::Format::Binary),
             max_reply_bytes: own.max_reply_bytes.or(above.max_reply_bytes).unwrap_or(MAX_REPLY_BYTES),
             dead_letter_sink,

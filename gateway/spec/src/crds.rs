@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Kind,
+    model::BackendKind,
+    resource::backends::{Arguments, Config},
     schema::{kinds::described, openapi, rules::Rule, validations},
 };
 
@@ -47,7 +49,7 @@ fn crd(kind: Kind) -> Value {
                 "served": true,
                 "storage": true,
                 "subresources": { "status": {} },
-                "additionalPrinterColumns": columns(kind),
+                "additionalPrinterColumns": printer_columns(kind),
                 "schema": { "openAPIV3Schema": schema(kind) },
             }],
         },
@@ -64,10 +66,12 @@ fn categories(kind: Kind) -> Vec<&'static str> {
     categories
 }
 
-fn columns(kind: Kind) -> Value {
-    let telling: &[(&str, &str)] = match kind {
+/// The columns that tell most about a kind, for `kubectl get` and `headgate get`: names, and where in the object the values are.
+pub fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
         Kind::Channel => &[
             ("Provisioner", ".status.provisioner.name"),
+            ("Durability", ".status.durability"),
             ("Address", ".status.address.url"),
         ],
         Kind::Subscription => &[
@@ -75,25 +79,51 @@ fn columns(kind: Kind) -> Value {
             ("Subscriber", ".status.physicalSubscription.subscriberURI"),
         ],
         Kind::ClusterChannelProvisioner => &[("Backend", ".spec.backend"), ("Durability", ".status.durability")],
-        _ => &[("Sink", ".status.sinkUri")],
-    };
-    let mut columns = vec![
+        Kind::Service => &[("External-Name", ".spec.externalName")],
+        Kind::Secret => &[],
+        Kind::GitHubSource | Kind::KubernetesEventSource | Kind::GcpPubSubSource | Kind::ContainerSource => {
+            &[("Sink", ".status.sinkUri")]
+        }
+    }
+}
+
+fn printer_columns(kind: Kind) -> Value {
+    let mut shown = vec![
         ("Ready", ".status.conditions[?(@.type==\"Ready\")].status"),
         ("Reason", ".status.conditions[?(@.type==\"Ready\")].reason"),
     ];
-    columns.extend(telling);
+    shown.extend(columns(kind));
     let column = |(name, path): (&str, &str)| json!({ "name": name, "type": "string", "jsonPath": path });
-    let mut columns: Vec<Value> = columns.into_iter().map(column).collect();
+    let mut columns: Vec<Value> = shown.into_iter().map(column).collect();
     columns.push(json!({ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" }));
     columns.into()
 }
 
-fn schema(kind: Kind) -> Value {
+/// Settings that depend on the backend, which the API server cannot know and takes as they are.
+#[derive(Clone, Copy)]
+pub(crate) enum Settings {
+    /// A channel's `arguments`.
+    Arguments,
+    /// A provisioner's `config`.
+    Config,
+}
+
+/// The schema of a backend's settings.
+pub(crate) fn settings(backend: BackendKind, which: Settings) -> Value {
+    let shape = match which {
+        Settings::Arguments => Arguments::shape(backend),
+        Settings::Config => Config::shape(backend),
+    };
+    openapi(shape, "")
+}
+
+/// The `openAPIV3Schema` of a kind.
+pub(crate) fn schema(kind: Kind) -> Value {
     let described = described(kind);
     let text = json!({ "type": "string" });
     let mut schema = json!({
         "type": "object",
-        "description": described.describe,
+        "description": described.spec.object().map_or("", |object| object.describe),
         "properties": {
             "apiVersion": text,
             "kind": text,
@@ -176,7 +206,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        // What kustomize takes of the folder is written by hand.
+        // The kustomization of the folder is written by hand.
         let kustomization = "kustomization.yaml";
         let resources = fs::read_to_string(folder.join(kustomization)).unwrap();
         let listed: Vec<&str> = resources.lines().filter_map(|line| line.strip_prefix("- ")).collect();
@@ -219,7 +249,7 @@ mod tests {
         );
     }
 
-    /// What makes a schema structural: every part has a type, or says that it takes anything.
+    /// Checks that a schema is structural: every part has a type, or says that it takes anything.
     #[test]
     fn the_schemas_are_structural() {
         fn walk(path: &str, schema: &Value) {

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use status::Cause;
+
 use crate::{
     Kind, ObjectKey,
-    model::Unresolved,
     nearest::suggestion,
     resource::Reference,
     tree::{self, Mark, Node, Value},
@@ -21,7 +22,7 @@ const CLUSTER: &str = "clusterdefault";
 const NAMESPACES: &str = "namespacedefaults";
 const PARTS: [&str; 3] = ["apiversion", "kind", "name"];
 
-/// Names of provisioners; where there is none, nobody said anything.
+/// Names of provisioners; `None` where the ConfigMap names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
     everywhere: Option<String>,
@@ -137,18 +138,18 @@ fn at(mark: Mark, message: &str) -> String {
     format!("line {}: {message}", mark.line)
 }
 
-/// What channels are given that name no provisioner.
-pub(crate) struct Given {
-    /// Where nobody says anything else.
+/// The provisioners of channels that name none.
+pub(crate) struct AssignedProvisioners {
+    /// The provisioner where no default applies.
     fallback: String,
-    /// As they were said last, and as they were read last without a fault.
-    defaults: Result<Defaults, Unresolved>,
+    /// The newest defaults, and the newest that had no fault.
+    defaults: Result<Defaults, Cause>,
     good: Option<Defaults>,
-    /// What each channel has got, or why it waits.
-    channels: BTreeMap<ObjectKey, Result<String, Unresolved>>,
+    /// The provisioner of each channel, or why it waits for one.
+    channels: BTreeMap<ObjectKey, Result<String, Cause>>,
 }
 
-impl Given {
+impl AssignedProvisioners {
     pub(crate) fn new(fallback: impl Into<String>) -> Self {
         Self {
             fallback: fallback.into(),
@@ -158,15 +159,15 @@ impl Given {
         }
     }
 
-    /// The last good ones count while there is something wrong with those that are there.
-    pub(crate) fn set(&mut self, defaults: Result<Defaults, Unresolved>) {
+    /// Sets the defaults. The last good ones stay in force while the new ones have a fault.
+    pub(crate) fn set(&mut self, defaults: Result<Defaults, Cause>) {
         if let Ok(defaults) = &defaults {
             self.good = Some(defaults.clone());
         }
         self.defaults = defaults;
     }
 
-    /// What a channel got earlier.
+    /// Restores the provisioner that a channel was given earlier.
     pub(crate) fn remember(&mut self, channel: ObjectKey, provisioner: impl Into<String>) {
         self.channels.insert(channel, Ok(provisioner.into()));
     }
@@ -180,35 +181,35 @@ impl Given {
         self.channels.get(channel).is_some_and(Result::is_ok)
     }
 
-    /// What it got was not there, or the channel has gone: it is given another time.
-    pub(crate) fn forget(&mut self, channel: &ObjectKey) {
+    /// Takes the provisioner of a channel back, because it does not exist or the channel was deleted.
+    pub(crate) fn delete(&mut self, channel: &ObjectKey) {
         self.channels.remove(channel);
     }
 
-    /// To a channel that names none, once.
-    pub(crate) fn give(&mut self, channel: &ObjectKey) {
+    /// Gives a channel that names none its default.
+    pub(crate) fn assign(&mut self, channel: &ObjectKey) {
         let defaults = match (&self.defaults, &self.good) {
             (Ok(defaults), _) | (Err(_), Some(defaults)) => Ok(defaults),
             (Err(why), None) => Err(why.clone()),
         };
-        let given = defaults.map(|defaults| {
+        let assigned = defaults.map(|defaults| {
             defaults
                 .of(&channel.name.namespace)
                 .unwrap_or(&self.fallback)
                 .to_owned()
         });
-        self.channels.insert(channel.clone(), given);
+        self.channels.insert(channel.clone(), assigned);
     }
 
-    /// The provisioner of a channel: as it is written, or as it was given.
+    /// Returns the provisioner of a channel: the one it names, else the one it was given.
     pub(crate) fn name<'a>(
         &'a self,
         channel: &ObjectKey,
         written: Option<&'a Reference>,
-    ) -> Result<&'a str, &'a Unresolved> {
+    ) -> Result<&'a str, &'a Cause> {
         match (written, self.channels.get(channel)) {
             (Some(reference), _) => Ok(&reference.name),
-            (None, Some(given)) => given.as_ref().map(String::as_str),
+            (None, Some(assigned)) => assigned.as_ref().map(String::as_str),
             (None, None) => Ok(&self.fallback),
         }
     }
@@ -216,6 +217,8 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
+    use status::Reason;
+
     use super::*;
     use crate::ObjectName;
 
@@ -275,8 +278,8 @@ namespacedefaults:
             ),
         ];
         for (text, expected) in cases {
-            let told = Defaults::parse(text).expect_err(text);
-            assert!(told.starts_with(expected), "{text}: {told}");
+            let error = Defaults::parse(text).expect_err(text);
+            assert!(error.starts_with(expected), "{text}: {error}");
         }
         let both = Defaults::parse("clusterdefault: {}\nnamespacedefaults: 4\n").expect_err("two faults");
         assert!(both.contains("line 1: ") && both.contains("; line 2: "), "{both}");
@@ -286,29 +289,33 @@ namespacedefaults:
     fn what_was_given_stays_and_the_last_good_defaults_count() {
         let key = |name: &str| ObjectKey::new(Kind::Channel, ObjectName::new("shop", name));
         let of = |text: &str| {
-            Defaults::parse(text).map_err(|message| Unresolved {
-                reason: "DefaultChannelInvalid",
+            Defaults::parse(text).map_err(|message| Cause {
+                reason: Reason::DefaultChannelInvalid,
                 message,
             })
         };
-        let mut given = Given::new("embedded");
-        given.set(of("clusterdefault: {"));
-        given.give(&key("waits"));
+        let mut assigned = AssignedProvisioners::new("embedded");
+        assigned.set(of("clusterdefault: {"));
+        assigned.assign(&key("waits"));
         assert!(
-            given
+            assigned
                 .name(&key("waits"), None)
                 .is_err_and(|why| why.reason == "DefaultChannelInvalid")
         );
-        assert!(!given.knows(&key("waits")));
-        given.set(of("clusterdefault: {name: kafka}"));
-        given.give(&key("waits"));
-        assert_eq!(given.name(&key("waits"), None), Ok("kafka"));
-        given.set(of("clusterdefault: {"));
-        given.give(&key("second"));
-        assert_eq!(given.name(&key("second"), None), Ok("kafka"), "the last good ones");
-        given.set(Ok(Defaults::default()));
-        given.give(&key("third"));
-        assert_eq!(given.name(&key("third"), None), Ok("embedded"), "they were taken away");
-        assert_eq!(given.name(&key("second"), None), Ok("kafka"), "what it was given");
+        assert!(!assigned.knows(&key("waits")));
+        assigned.set(of("clusterdefault: {name: kafka}"));
+        assigned.assign(&key("waits"));
+        assert_eq!(assigned.name(&key("waits"), None), Ok("kafka"));
+        assigned.set(of("clusterdefault: {"));
+        assigned.assign(&key("second"));
+        assert_eq!(assigned.name(&key("second"), None), Ok("kafka"), "the last good ones");
+        assigned.set(Ok(Defaults::default()));
+        assigned.assign(&key("third"));
+        assert_eq!(
+            assigned.name(&key("third"), None),
+            Ok("embedded"),
+            "they were taken away"
+        );
+        assert_eq!(assigned.name(&key("second"), None), Ok("kafka"), "what it was given");
     }
 }

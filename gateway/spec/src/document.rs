@@ -9,14 +9,15 @@ mod secret;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use status::Reason;
 
 use crate::{
     Kind, ObjectKey,
-    documents::{Chunk, split},
-    fault::{Fault, File, Found, Warning},
-    resource::Resource,
-    schema::{self, Path, Report, Shape, check, kinds::described},
+    documents::split,
+    fault::{Fault, File, UnlocatedFault, Warning},
+    model::{Arguments, BackendKind},
+    resource::{ClusterChannelProvisioner, Resource, WrittenProvisioner},
+    schema::{self, FieldType, Path, Report, Shape, check, kinds::described},
     tree::{self, Mark, Node, Value},
     validate,
 };
@@ -31,11 +32,12 @@ pub(crate) struct Document {
     /// `None` when there are faults.
     pub(crate) resource: Option<Resource>,
     pub(crate) faults: Vec<Fault>,
-    /// What an API server knows of it beyond what was written.
+    pub(crate) warnings: Vec<Warning>,
+    /// The facts that an API server adds to a document. `None` for documents from files.
     pub(crate) of_object: Option<OfObject>,
 }
 
-/// Of an object of an API server.
+/// The facts that an API server has about an object beside its document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OfObject {
     pub(crate) uid: String,
@@ -55,11 +57,11 @@ impl OfObject {
     }
 }
 
-/// What a file holds.
+/// The documents of a file and their faults.
 #[derive(Default)]
 pub(crate) struct Contents {
     pub(crate) documents: Vec<Arc<Document>>,
-    /// Of documents that have no readable header.
+    /// Faults of documents that have no readable header.
     pub(crate) faults: Vec<Fault>,
     pub(crate) warnings: Vec<Warning>,
 }
@@ -73,24 +75,47 @@ impl Document {
         }
     }
 
-    pub(crate) fn fault(&self, found: Found) -> Fault {
+    pub(crate) fn fault(&self, found: UnlocatedFault) -> Fault {
         self.file.fault(found, Some(&self.key))
     }
 
     /// A fault at a path of this document.
-    pub(crate) fn fault_at(&self, path: &str, reason: &'static str, message: impl Into<String>) -> Fault {
+    pub(crate) fn fault_at(&self, path: &str, reason: Reason, message: impl Into<String>) -> Fault {
         let secret = self.key.kind == Kind::Secret;
-        self.fault(Found {
+        self.fault(UnlocatedFault {
             secret,
-            ..Found::new(self.root.mark(path), path, reason, message)
+            ..UnlocatedFault::new(self.root.mark(path), path, reason, message)
         })
     }
 
+    /// Reads a channel's arguments for its backend.
+    pub(crate) fn arguments(&self, backend: BackendKind) -> Result<Arguments, Vec<Fault>> {
+        let spec = Path::Key(&Path::Root, "spec");
+        let path = Path::Key(&spec, "arguments");
+        let mut report = Report::default();
+        let nothing = Node::empty();
+        let written = self.root.get("spec").and_then(|spec| spec.entry("arguments"));
+        let node = match written {
+            Some((key, node)) => {
+                check(Arguments::shape(backend), node, key.at, &path, &mut report);
+                node
+            }
+            None => &nothing,
+        };
+        if report.found.is_empty() {
+            match Arguments::read(backend, node) {
+                Ok(arguments) => return Ok(arguments),
+                Err(message) => report.at(&self.root, "spec.arguments", message),
+            }
+        }
+        Err(report.found.into_iter().map(|found| self.fault(found)).collect())
+    }
+
     /// A reference that nothing satisfies.
-    pub(crate) fn dangling(&self, path: &str, reason: &'static str, message: impl Into<String>) -> Fault {
-        self.fault(Found {
+    pub(crate) fn dangling(&self, path: &str, reason: Reason, message: impl Into<String>) -> Fault {
+        self.fault(UnlocatedFault {
             dangling: true,
-            ..Found::new(self.root.mark(path), path, reason, message)
+            ..UnlocatedFault::new(self.root.mark(path), path, reason, message)
         })
     }
 }
@@ -111,26 +136,19 @@ pub(crate) fn of_object(key: ObjectKey, root: Node, of_object: OfObject) -> Docu
 pub(crate) fn read(file: &File) -> Contents {
     let mut contents = Contents::default();
     let text = file.text.clone();
-    let whole = file.path.ends_with(".json");
-    let chunks = if whole {
-        vec![Chunk {
-            text: &text,
-            start: 0,
-            line: 1,
-        }]
-    } else {
-        split(&text)
-    };
-    for chunk in chunks {
+    for chunk in split(&text) {
         match tree::parse(chunk.text, chunk.start, chunk.line) {
             Ok(Some(root)) => read_document(file, root, &mut contents),
             Ok(None) => {}
             Err(syntax) => {
-                // Nobody knows what it was going to be: its lines may hold a secret.
-                let secret = chunk.text.contains("Secret");
-                let found = Found {
+                // The kind is unknown, so any line may hold a secret.
+                let text = chunk.text.to_ascii_lowercase();
+                let secret = ["secret", "password", "token", "credential"]
+                    .iter()
+                    .any(|word| text.contains(word));
+                let found = UnlocatedFault {
                     secret,
-                    ..Found::new(syntax.at, "", "Unreadable", syntax.message)
+                    ..UnlocatedFault::new(syntax.at, "", Reason::Unreadable, syntax.message)
                 };
                 contents.faults.push(file.fault(found, None));
             }
@@ -152,14 +170,19 @@ fn read_document(file: &File, root: Node, contents: &mut Contents) {
     }
     let mut report = Report {
         secret: kind == Some("Secret"),
+        source: Some(file.text.clone()),
         ..Report::default()
     };
     match header(&root, &mut report) {
-        Header::Known(key) => contents.documents.push(Arc::new(checked(file, root, key, report))),
+        Header::Known(key) => {
+            let document = checked(file, root, key, report);
+            contents.warnings.extend(document.warnings.iter().cloned());
+            contents.documents.push(Arc::new(document));
+        }
         Header::Foreign(message) => {
-            let found = Found::new(root.mark("kind"), "", "Ignored", message);
+            let found = UnlocatedFault::new(root.mark("kind"), "", Reason::Ignored, message);
             contents.warnings.push(file.warning(
-                Found {
+                UnlocatedFault {
                     secret: report.secret,
                     ..found
                 },
@@ -181,7 +204,7 @@ fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Docum
         .filter(|found| found.secret)
         .map(|found| found.at.line)
         .collect();
-    for found in &mut report.found {
+    for found in report.found.iter_mut().chain(&mut report.warnings) {
         found.secret |= hidden.contains(&found.at.line);
     }
     let faults: Vec<Fault> = report
@@ -189,7 +212,9 @@ fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Docum
         .into_iter()
         .map(|found| file.fault(found, Some(&key)))
         .collect();
+    let warnings = report.warnings.into_iter();
     Document {
+        warnings: warnings.map(|found| file.warning(found, Some(&key))).collect(),
         key,
         root,
         file: file.clone(),
@@ -199,37 +224,43 @@ fn checked(file: &File, root: Node, key: ObjectKey, mut report: Report) -> Docum
     }
 }
 
+/// The members that every document may have. Kubernetes' own kinds may have others.
+fn envelope(kind: Kind) -> Shape {
+    let member = |name| schema::field(name, Shape::Any, "");
+    Shape::Object(schema::Object {
+        fields: ["apiVersion", "kind", "metadata", "spec", "status"]
+            .into_iter()
+            .map(member)
+            .collect(),
+        open: !kind.is_ours(),
+        ..schema::Object::default()
+    })
+}
+
 /// Checks everything below the header; `None` when that makes no sense as this kind.
 fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> {
     if key.kind == Kind::Secret {
         return Some(Resource::Secret(secret(root, report)));
     }
     let described = described(key.kind);
-    let envelope = |name| schema::field(name, Shape::Any, "");
-    let envelope = schema::Object {
-        fields: ["apiVersion", "kind", "metadata", "spec", "status"]
-            .into_iter()
-            .map(envelope)
-            .collect(),
-        open: !key.kind.is_ours(),
-        ..schema::Object::default()
-    };
-    check(&Shape::Object(envelope), root, root.at, &Path::Root, report);
+    check(&envelope(key.kind), root, root.at, &Path::Root, report);
     let path = Path::Key(&Path::Root, "spec");
+    let nothing = Node::empty();
     let spec = match root.entry("spec") {
         Some((written, spec)) => {
             check(&described.spec, spec, written.at, &path, report);
-            spec.to_json_without_nulls()
+            spec
         }
         None => {
             if described.spec_required {
-                let at = Mark {
-                    end: root.at.start,
-                    ..root.at
-                };
-                report.add(at, &path, format!("`spec` is required for a {}", key.kind));
+                let end = root.at.start;
+                report.add(
+                    Mark { end, ..root.at },
+                    &path,
+                    format!("`spec` is required for a {}", key.kind),
+                );
             }
-            serde_json::json!({})
+            &nothing
         }
     };
     if !report.found.is_empty() {
@@ -239,19 +270,28 @@ fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> 
         rule.check(root, root.mark("spec"), &Path::Root, report);
     }
     let resource = match key.kind {
-        Kind::Channel => into(spec).map(Resource::Channel),
-        Kind::Subscription => into(spec).map(Box::new).map(Resource::Subscription),
-        Kind::ClusterChannelProvisioner => into(spec).map(Resource::ClusterChannelProvisioner),
-        Kind::GitHubSource => into(spec).map(Box::new).map(Resource::GitHubSource),
-        Kind::KubernetesEventSource => into(spec).map(Resource::KubernetesEventSource),
-        Kind::GcpPubSubSource => into(spec).map(Resource::GcpPubSubSource),
-        Kind::ContainerSource => into(spec).map(Resource::ContainerSource),
-        Kind::Service => into(spec).map(Resource::Service),
+        Kind::Channel => FieldType::read(spec).map(Resource::Channel),
+        Kind::Subscription => FieldType::read(spec).map(Box::new).map(Resource::Subscription),
+        Kind::ClusterChannelProvisioner => match WrittenProvisioner::read(spec) {
+            Ok(written) => {
+                let config = validate::config(&written, key, root, report)?;
+                Ok(Resource::ClusterChannelProvisioner(ClusterChannelProvisioner {
+                    config,
+                    require_durability: written.require_durability,
+                }))
+            }
+            Err(message) => Err(message),
+        },
+        Kind::GitHubSource => FieldType::read(spec).map(Box::new).map(Resource::GitHubSource),
+        Kind::KubernetesEventSource => FieldType::read(spec).map(Resource::KubernetesEventSource),
+        Kind::GcpPubSubSource => FieldType::read(spec).map(Resource::GcpPubSubSource),
+        Kind::ContainerSource => FieldType::read(spec).map(Resource::ContainerSource),
+        Kind::Service => FieldType::read(spec).map(Resource::Service),
         Kind::Secret => return None,
     };
     match resource {
         Ok(resource) => {
-            validate::rules(&resource, key, root, report);
+            validate::rules(&resource, root, report);
             Some(resource)
         }
         // The description takes what the type does not: a bug of ours, told like a fault rather than hidden.
@@ -260,8 +300,4 @@ fn typed(root: &Node, key: &ObjectKey, report: &mut Report) -> Option<Resource> 
             None
         }
     }
-}
-
-fn into<T: DeserializeOwned>(spec: serde_json::Value) -> Result<T, String> {
-    serde_json::from_value(spec).map_err(|error| error.to_string())
 }

@@ -3,6 +3,8 @@
 //! A line that begins with `---` separates documents wherever it stands: YAML forbids it inside quoted text and block
 //! scalars alike. So the cut needs no parser and cannot be fooled by what a parser would stumble over.
 
+use serde::de::IgnoredAny;
+
 /// A document's text, and where it begins in its file.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Chunk<'a> {
@@ -13,8 +15,44 @@ pub(crate) struct Chunk<'a> {
     pub(crate) line: usize,
 }
 
-/// The documents of a YAML file, empty ones included.
+/// The documents of a file of YAML or JSON. JSON objects may follow one another, as kubectl takes them.
 pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
+    if text.trim_start().starts_with('{') {
+        let objects = objects(text);
+        if objects.len() > 1 {
+            return objects;
+        }
+    }
+    documents(text)
+}
+
+/// JSON values one after another. What is left after the last whole one comes last: it is why the rest cannot be read.
+fn objects(text: &str) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut start = 0;
+    loop {
+        let is_whole = matches!(stream.next(), Some(Ok(_)));
+        let end = if is_whole { stream.byte_offset() } else { text.len() };
+        let chunk = &text[start..end];
+        // A document begins where it is written, not in the line before.
+        let gap = chunk.len() - chunk.trim_start().len();
+        if !chunk.trim().is_empty() {
+            chunks.push(Chunk {
+                text: &chunk[gap..],
+                start: start + gap,
+                line: 1 + text[..start + gap].matches('\n').count(),
+            });
+        }
+        if !is_whole {
+            return chunks;
+        }
+        start = end;
+    }
+}
+
+/// The documents of a YAML file, empty ones included.
+fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut line, mut at) = (0, 1, 0);
     // Directives (`%YAML 1.2`) belong to the document after the separator that follows them.
@@ -90,5 +128,17 @@ mod tests {
             [(1, "a: 1\n...\n"), (3, "%YAML 1.2\n---\nb: 2\n")]
         );
         assert_eq!(lines("").len(), 0);
+    }
+
+    #[test]
+    fn json_objects_may_follow_one_another() {
+        assert_eq!(
+            lines("{\"a\": 1}\n{\"b\":\n 2}\n\n{\"c\": 3}"),
+            [(1, "{\"a\": 1}"), (2, "{\"b\":\n 2}"), (5, "{\"c\": 3}")]
+        );
+        assert_eq!(lines("{\"a\": 1}\n{\"b\": "), [(1, "{\"a\": 1}"), (2, "{\"b\": ")]);
+        assert_eq!(lines("{\"a\": 1}\n"), [(1, "{\"a\": 1}\n")]);
+        assert_eq!(lines("{a: 'it}'}\n---\n{b: 1}\n").len(), 2, "that is YAML");
+        assert_eq!(lines("{\"a\": 1}\n---\n{\"b\": 1}\n").len(), 2);
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, fmt::temporal::SpanParser};
-use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// The longest duration a document may say: ten years is beyond any retention, and far from where clocks overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
@@ -19,12 +18,8 @@ pub(crate) const PATTERNS: [(&str, &str); 2] = [
     (r"\d[WDHMS]$", FORM),
 ];
 
-/// A duration in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Iso(pub Duration);
-
 /// Reads an ISO 8601 duration. The error says what is wrong and which form is expected.
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err(format!("a duration cannot be negative: {FORM}"));
     }
@@ -44,13 +39,6 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .and_then(|length| Duration::try_from(length).ok())
         .filter(|length| *length <= LONGEST);
     length.ok_or_else(|| "longer than ten years (P3650D), the longest duration there is here".to_owned())
-}
-
-impl<'de> Deserialize<'de> for Iso {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).map(Self).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]

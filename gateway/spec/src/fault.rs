@@ -1,16 +1,23 @@
-//! What is wrong with a document: where, what, and what to do; told with the line and a caret under the place.
+//! Faults of documents: where, what, and what to do; shown with the line and a caret below it.
 
 use std::{fmt, path::Path, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
+use status::Reason;
 
-use crate::{ObjectKey, scalar::place, tree::Mark};
+use crate::{
+    ObjectKey,
+    scalar::raw_offset,
+    tree::Mark,
+    userinfo::{blanked, without_userinfo},
+};
 
 /// A fault of a document. Display is the caret form, several lines without a trailing line break.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
+    /// The file, as it was named.
     pub file: Arc<str>,
     /// From 1; 0 where the document is no file's, and then `file` is the object.
     pub line: usize,
@@ -20,7 +27,8 @@ pub struct Fault {
     pub path: String,
     /// CamelCase, stable: `Invalid`, `Unreadable`, `Duplicate`, `Immutable`, or why a reference is
     /// not satisfied (`NotFound`, `SecretTokenNotFound` ...).
-    pub reason: &'static str,
+    pub reason: Reason,
+    /// The mistake, and the words to write instead.
     pub message: String,
     /// `Subscription default/orders`, once the document's header could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,15 +53,18 @@ struct Excerpt {
     end: usize,
 }
 
+/// `reason` of a warning: something is valid and likely not what is meant.
+pub(crate) const DOUBTFUL: Reason = Reason::Doubtful;
+
 /// Longer lines are not shown: they are generated, and would bury the message.
 const EXCERPT_BYTES_MAX: usize = 400;
 
-/// What was found, before it is known in which file.
+/// A fault before its file is known.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct UnlocatedFault {
     pub(crate) at: Mark,
     pub(crate) path: String,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Reason,
     pub(crate) message: String,
     pub(crate) dangling: bool,
     /// The line may show a secret.
@@ -70,8 +81,8 @@ pub(crate) struct Within {
     pub(crate) end: usize,
 }
 
-impl Found {
-    pub(crate) fn new(at: Mark, path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
+impl UnlocatedFault {
+    pub(crate) fn new(at: Mark, path: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             at,
             path: path.into(),
@@ -107,7 +118,7 @@ impl File {
         }
     }
 
-    pub(crate) fn fault(&self, mut found: Found, object: Option<&ObjectKey>) -> Fault {
+    pub(crate) fn fault(&self, mut found: UnlocatedFault, object: Option<&ObjectKey>) -> Fault {
         if let Some(within) = &found.within {
             found.at = self.inside(found.at, within);
         }
@@ -118,20 +129,20 @@ impl File {
             excerpt: if found.secret { None } else { self.excerpt(found.at) },
             path: found.path,
             reason: found.reason,
-            message: found.message,
+            message: without_userinfo(&found.message).into_owned(),
             object: object.map(ToString::to_string),
             dangling: found.dangling,
         }
     }
 
-    pub(crate) fn warning(&self, found: Found, object: Option<&ObjectKey>) -> Warning {
+    pub(crate) fn warning(&self, found: UnlocatedFault, object: Option<&ObjectKey>) -> Warning {
         Warning(self.fault(found, object))
     }
 
     /// The mark of a part of the text whose mark is `at`.
     fn inside(&self, at: Mark, within: &Within) -> Mark {
         let raw = self.text.get(at.start..at.end).unwrap_or_default();
-        let [start, end] = [within.start, within.end].map(|byte| place(raw, &within.text, byte));
+        let [start, end] = [within.start, within.end].map(|byte| raw_offset(raw, &within.text, byte));
         let before = &raw[..start];
         let characters = |text: &str| text.chars().count();
         let (line, column) = match before.rfind('\n') {
@@ -156,7 +167,7 @@ impl File {
         let line_end = self.text[at.start..]
             .find('\n')
             .map_or(self.text.len(), |index| at.start + index);
-        let text = self.text[line_start..line_end].trim_end().to_owned();
+        let text = blanked(self.text[line_start..line_end].trim_end()).into_owned();
         if text.is_empty() || text.len() > EXCERPT_BYTES_MAX {
             return None;
         }
@@ -173,14 +184,14 @@ impl Fault {
     pub(crate) fn of_file(path: &Path, message: impl Into<String>) -> Self {
         let file = File::new(path, String::new());
         file.fault(
-            Found::new(
+            UnlocatedFault::new(
                 Mark {
                     line: 1,
                     column: 1,
                     ..Mark::default()
                 },
                 "",
-                "Unreadable",
+                Reason::Unreadable,
                 message,
             ),
             None,
@@ -191,12 +202,12 @@ impl Fault {
     pub fn one_line(&self) -> String {
         match self.line {
             0 => self.what(),
-            _ => format!("{}: {}", self.place(), self.what()),
+            _ => format!("{}: {}", self.location(), self.what()),
         }
     }
 
     /// `FILE:LINE:COLUMN`, or the object.
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         let Self { file, line, column, .. } = self;
         match line {
             0 => file.to_string(),
@@ -213,30 +224,66 @@ impl Fault {
         }
     }
 
-    fn render(&self, f: &mut fmt::Formatter<'_>, level: Level<'_>, word: &str) -> fmt::Result {
+    /// With colors, for a terminal. Of the document's text nothing is left that a terminal would act on.
+    pub fn styled(&self) -> String {
+        self.inert().rendered(&Renderer::styled(), Level::ERROR, "error")
+    }
+
+    fn inert(&self) -> Self {
+        let excerpt = self.excerpt.clone().map(|excerpt| Excerpt {
+            text: inert(&excerpt.text),
+            ..excerpt
+        });
+        Self {
+            file: inert(&self.file).into(),
+            path: inert(&self.path),
+            message: inert(&self.message),
+            object: self.object.as_deref().map(inert),
+            excerpt,
+            ..self.clone()
+        }
+    }
+
+    fn rendered(&self, renderer: &Renderer, level: Level<'_>, word: &str) -> String {
         let what = self.what();
-        match &self.excerpt {
+        let shown = match &self.excerpt {
             Some(excerpt) => {
                 let snippet = Snippet::source(&excerpt.text)
                     .path(&*self.file)
                     .line_start(self.line)
                     .annotation(AnnotationKind::Primary.span(excerpt.start..excerpt.end));
                 let group = level.primary_title(&what).element(snippet);
-                f.write_str(Renderer::plain().render(&[group]).trim_end())?;
+                renderer.render(&[group]).trim_end().to_owned()
             }
-            None => write!(f, "{word}: {what}\n --> {}:{}:{}", self.file, self.line, self.column)?,
-        }
+            None => format!("{word}: {what}\n --> {}:{}:{}", self.file, self.line, self.column),
+        };
         match &self.object {
-            Some(object) => write!(f, "\n  in {object}"),
-            None => Ok(()),
+            Some(object) => format!("{shown}\n  in {object}"),
+            None => shown,
         }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.render(f, Level::ERROR, "error")
+        f.write_str(&self.rendered(&Renderer::plain(), Level::ERROR, "error"))
     }
+}
+
+/// Without control characters, and those that turn the direction of text around; of the same length, for marks count bytes.
+fn inert(text: &str) -> String {
+    let acts = |character: char| {
+        (character.is_control() && !matches!(character, '\n' | '\t'))
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = |character: char| {
+        if acts(character) {
+            "?".repeat(character.len_utf8())
+        } else {
+            character.to_string()
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 impl Warning {
@@ -244,10 +291,23 @@ impl Warning {
     pub fn fault(&self) -> &Fault {
         &self.0
     }
+
+    /// With colors, for a terminal.
+    pub fn styled(&self) -> String {
+        self.0.inert().rendered(&Renderer::styled(), Level::WARNING, "warning")
+    }
+
+    /// A warning about a file or folder as a whole.
+    pub(crate) fn of_path(path: &Path, message: impl Into<String>) -> Self {
+        Self(Fault {
+            reason: DOUBTFUL,
+            ..Fault::of_file(path, message)
+        })
+    }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.render(f, Level::WARNING, "warning")
+        f.write_str(&self.0.rendered(&Renderer::plain(), Level::WARNING, "warning"))
     }
 }

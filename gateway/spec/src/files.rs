@@ -9,7 +9,7 @@ mod watching;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,11 +28,11 @@ const QUIET: Duration = Duration::from_millis(150);
 /// Someone who writes without a pause is still heard.
 const QUIET_WITHIN: Duration = Duration::from_secs(1);
 
-/// What vanished may come back within this time: a save, a `git checkout`, a ConfigMap swap.
+/// A file that vanished may come back within this time: a save, a `git checkout`, a ConfigMap swap.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// How often it is looked without a hint. A few hundred `stat` calls cost well under a millisecond.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often files are polled without a hint. A few hundred `stat` calls cost well under a millisecond.
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,6 +52,25 @@ pub async fn files(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     Files::open(settings, out)?.run(stop).await
+}
+
+/// A request to read all documents again, and the report that it was done.
+#[derive(Debug, Default)]
+pub struct Reload {
+    asked: Notify,
+    done: Notify,
+}
+
+impl Reload {
+    /// Asks. Requests that come during a reload are served by one more.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Waits until a reload that was asked for is done: what changed is published. For one task alone. Cancel safe.
+    pub async fn done(&self) {
+        self.done.notified().await;
+    }
 }
 
 /// The same in two steps, for who must know at once whether the paths are there.
@@ -88,25 +107,35 @@ impl Files {
     }
 
     /// Watches until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        self.run_asked(Arc::default(), stop).await
+    }
+
+    /// Watches until `stop`, and reads everything again when `reload` is asked for.
+    pub async fn run_asked(mut self, reload: Arc<Reload>, stop: CancellationToken) -> Result<(), Error> {
         let (hint, mut hints) = mpsc::channel(1);
         let mut watching = Watching::start(self.reader.settings(), hint);
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval(POLL_EVERY);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let hinted = tokio::select! {
+            let wake = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 // The watcher holds the other end; while there is none, only looking is left.
-                Some(()) = hints.recv() => true,
-                _ = look.tick() => false,
+                Some(()) = hints.recv() => Wake::Hint,
+                () = reload.asked.notified() => Wake::Asked,
+                _ = poll.tick() => Wake::Poll,
             };
-            if hinted {
-                quiet(&mut hints).await;
-            } else if self.unchanged().await? {
-                continue;
+            let is_asked = matches!(wake, Wake::Asked);
+            match wake {
+                Wake::Hint => quiet(&mut hints).await,
+                Wake::Poll if self.unchanged().await? => continue,
+                Wake::Poll | Wake::Asked => {}
             }
             self = self.reload(&stop).await?;
             watching.again(self.reader.settings());
+            if is_asked {
+                reload.done.notify_one();
+            }
         }
     }
 
@@ -131,13 +160,13 @@ impl Files {
         Ok(this)
     }
 
-    /// On a thread of its own: a slow disk holds up nobody's events.
+    /// Reads on a thread of its own: a slow disk delays no events.
     async fn read(mut self) -> Result<(Self, Round), Error> {
         let read = move || {
             self.seen = fingerprint(self.reader.settings());
             let Listing { mut files, lost } = listing(self.reader.settings());
-            // Of a path that is lost as a whole nobody knows whether it was meant to go: its files count as unreadable,
-            // which keeps what they held.
+            // Whether a path that is lost as a whole was deleted on purpose is unknown: its files count as unreadable, which
+            // keeps their documents.
             let below = |file: &&PathBuf| lost.iter().any(|lost| file.starts_with(&lost.path)) && !files.contains(file);
             let kept: Vec<PathBuf> = self.files.iter().filter(below).cloned().collect();
             files.extend(kept);
@@ -148,6 +177,13 @@ impl Files {
         };
         Ok(tokio::task::spawn_blocking(read).await?)
     }
+}
+
+/// Why documents may have to be read again.
+enum Wake {
+    Hint,
+    Asked,
+    Poll,
 }
 
 /// Waits for a pause between hints, but not for ever. Cancel safe: a hint is only a reason to look.

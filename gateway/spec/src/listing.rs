@@ -43,16 +43,16 @@ pub(crate) fn listing(settings: &FilesSettings) -> Listing {
     Listing { files, lost }
 }
 
-/// Files below `folder` that `wanted` takes, by name within each folder.
-pub(crate) fn walk(folder: &Path, wanted: fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    walk_below(folder, &mut Vec::new(), wanted, files)
+/// Files below `folder` that `accepts` takes, by name within each folder.
+pub(crate) fn walk(folder: &Path, accepts: fn(&Path) -> bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    walk_below(folder, &mut Vec::new(), accepts, files)
 }
 
 /// `above` are the folders on the way here, as device and inode: a link that leads back to one of them is not followed.
 fn walk_below(
     folder: &Path,
     above: &mut Vec<(u64, u64)>,
-    wanted: fn(&Path) -> bool,
+    accepts: fn(&Path) -> bool,
     files: &mut Vec<PathBuf>,
 ) -> std::io::Result<()> {
     let metadata = std::fs::metadata(folder)?;
@@ -72,8 +72,8 @@ fn walk_below(
         };
         if metadata.is_dir() {
             // A folder inside that cannot be read is none of ours to stop for.
-            let _ = walk_below(&entry, above, wanted, files);
-        } else if metadata.is_file() && wanted(&entry) {
+            let _ = walk_below(&entry, above, accepts, files);
+        } else if metadata.is_file() && accepts(&entry) {
             files.push(entry);
         }
     }

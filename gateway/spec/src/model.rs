@@ -1,9 +1,11 @@
-//! What we run: whole, validated, references resolved, nothing optional that is required.
+//! The desired state that the gateway runs: whole, validated, references resolved, nothing optional that is required.
 //!
 //! A [`Spec`] is published whole and never changed afterwards; [`crate::resource`] is what users wrote, and
 //! `build.rs` turns one into the other. Implicit objects are made there too, so that the data plane has one
 //! path: a source whose sink is no channel gets an outbox channel and a subscription; a channel's hand-written
 //! `subscribable.subscribers` become subscriptions.
+
+mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +17,13 @@ use std::{
 use cesql::Filter;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use status::Cause;
 use url::Url;
+
+use crate::schema::document_enum;
+
+pub use crate::resource::backends::*;
+pub use sources::*;
 
 /// The kinds of documents we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of tables.
     pub const ALL: [Self; 9] = [
         Self::Channel,
         Self::Subscription,
@@ -44,6 +53,7 @@ impl Kind {
         Self::Secret,
     ];
 
+    /// Returns the `kind` of a document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Channel => "Channel",
@@ -58,6 +68,7 @@ impl Kind {
         }
     }
 
+    /// Returns the `apiVersion` of a document.
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Channel | Self::Subscription | Self::ClusterChannelProvisioner => "eventing.knative.dev/v1alpha1",
@@ -91,11 +102,12 @@ impl Kind {
         }
     }
 
-    /// Of the cluster, not of a namespace.
+    /// Whether objects of this kind belong to the cluster and not to a namespace.
     pub fn is_cluster_scoped(self) -> bool {
         self == Self::ClusterChannelProvisioner
     }
 
+    /// Whether objects of this kind bring events in.
     pub fn is_source(self) -> bool {
         matches!(
             self,
@@ -118,11 +130,14 @@ impl fmt::Display for Kind {
 /// `NAMESPACE/NAME`. Cluster-scoped objects have an empty namespace and are shown by name alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
+    /// The namespace; empty for objects of the cluster.
     pub namespace: String,
+    /// The name within the namespace.
     pub name: String,
 }
 
 impl ObjectName {
+    /// Makes a name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -141,13 +156,17 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// An object by its kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
+    /// The kind.
     pub kind: Kind,
+    /// The name.
     pub name: ObjectName,
 }
 
 impl ObjectKey {
+    /// Makes a key.
     pub fn new(kind: Kind, name: ObjectName) -> Self {
         Self { kind, name }
     }
@@ -165,22 +184,28 @@ impl fmt::Display for ObjectKey {
 pub struct Spec {
     /// Counts published specs, from 1; 0 is the empty spec before the first.
     pub generation: u64,
+    /// Provisioners by name, the built-in ones among them.
     pub provisioners: BTreeMap<String, Arc<Provisioner>>,
+    /// Channels by name, outboxes of sources among them.
     pub channels: BTreeMap<ObjectName, Arc<Channel>>,
+    /// Subscriptions by name, those that the gateway makes among them.
     pub subscriptions: BTreeMap<ObjectName, Arc<Subscription>>,
+    /// Sources by kind and name.
     pub sources: BTreeMap<ObjectKey, Arc<Source>>,
     /// Every document as it was written, secrets' values left out: what `headgate get -o yaml` shows.
     pub objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Some document could not be read at all, so what is absent here may still be wanted: nothing is forgotten.
     pub incomplete: bool,
-    /// Kinds of which nobody knows what there is, for we may not read them: nothing of these is forgotten.
+    /// Kinds that the gateway may not read: whether their objects exist is unknown, so none of them is deleted.
     pub unread: BTreeSet<Kind>,
 }
 
 /// A document as written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
+    /// The kind and name.
     pub key: ObjectKey,
+    /// The `apiVersion` as it was written.
     pub api_version: String,
     /// `metadata`, `spec` and whatever else it had, as JSON; a Secret's values are replaced by `"<redacted>"`.
     pub document: serde_json::Value,
@@ -194,16 +219,20 @@ pub struct Object {
     pub faults: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendKind {
-    Memory,
-    Embedded,
-    Kafka,
-    Nats,
+document_enum! {
+    /// The kinds of backends.
+    #[derive(PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum BackendKind {
+        Memory = "memory",
+        Embedded = "embedded",
+        Kafka = "kafka",
+        Nats = "nats",
+    }
 }
 
 impl BackendKind {
+    /// Every kind of backend.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Embedded, Self::Kafka, Self::Nats];
 
     /// How a document says it.
@@ -217,64 +246,30 @@ impl BackendKind {
     }
 }
 
+/// A provisioner that keeps the events of channels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provisioner {
+    /// Its name.
     pub name: String,
-    pub backend: BackendKind,
-    /// `spec.config`, validated for its backend.
-    pub config: serde_json::Value,
-    /// What the secret named by `config.security.secretRef` holds, by key; nothing where none is named.
-    pub credentials: Result<BTreeMap<String, SecretText>, Unresolved>,
+    /// Its backend and how that is reached.
+    pub config: Config,
+    /// The values of the secret named by `config.security.secretRef`, by key; empty where none is named.
+    pub credentials: Result<BTreeMap<String, SecretText>, Cause>,
     /// `process`, `disk`, `quorum` or `quorum-fsync`, when stated.
     pub require_durability: Option<String>,
 }
 
-/// Why something cannot be run as it is written; the whole spec is still published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unresolved {
-    /// CamelCase, stable, listed in docs/reasons.
-    pub reason: &'static str,
-    /// What is missing, where, and what to do.
-    pub message: String,
-}
-
+/// A channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Channel {
+    /// Its name.
     pub name: ObjectName,
     /// The provisioner by its canonical name, or why there is none.
-    pub provisioner: Result<Arc<Provisioner>, Unresolved>,
+    pub provisioner: Result<Arc<Provisioner>, Cause>,
+    /// The channel's own settings of its backend.
     pub arguments: Arguments,
-    /// Largest event taken, bytes.
-    pub max_event_bytes: Option<usize>,
     /// Made by us for a source with a direct sink: no address of its own.
     pub implicit: bool,
-}
-
-/// `spec.arguments`, parsed for the backend.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Arguments {
-    Memory {
-        capacity: usize,
-    },
-    Embedded {
-        retention_age: Duration,
-        retention_bytes: u64,
-        limit_age: Option<Duration>,
-        limit_bytes: Option<u64>,
-        dedup: Option<Duration>,
-    },
-    Kafka {
-        partitions: Option<i32>,
-        replication: Option<i32>,
-        retention: Option<Duration>,
-    },
-    Nats {
-        replicas: Option<usize>,
-        max_age: Option<Duration>,
-        max_bytes: Option<u64>,
-    },
-    /// Written for a provisioner that is not there, or has another backend now: kept until it is clear what they say.
-    Unread(serde_json::Value),
 }
 
 /// Where an event is sent.
@@ -287,54 +282,75 @@ pub enum Target {
     /// Anything else, by its absolute `http` or `https` URL.
     Uri(Url),
     /// Named but not to be found.
-    Unresolved(Unresolved),
+    Unresolved(Cause),
 }
 
+/// A subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
+    /// Its name.
     pub name: ObjectName,
     /// The API server's: one that was deleted and made again is another, with a place of its own in the channel.
     pub uid: Option<String>,
+    /// The channel whose events it gets.
     pub channel: ObjectName,
+    /// Where events are sent; `None` where only a reply target is named.
     pub subscriber: Option<Target>,
+    /// Where replies are sent.
     pub reply: Option<Target>,
     /// All of them must match; empty matches everything.
     pub filters: Vec<Filter>,
     /// Its own settings over the channel's over the defaults.
     pub delivery: Delivery,
+    /// Deliveries in flight at once, at most.
     pub max_in_flight: usize,
+    /// The order of deliveries.
     pub ordering: Ordering,
+    /// Where a new cursor begins.
     pub start_from: StartFrom,
+    /// `spec.paused`: deliveries stop and the cursor stays.
     pub paused: bool,
     /// Made by us: for a direct sink, or from `subscribable.subscribers`.
     pub implicit: bool,
 }
 
+/// How events are delivered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
+    /// How often an event is retried, and the waits in between.
     pub backoff: backoff::Policy,
     /// Per attempt, head and body.
     pub timeout: Duration,
+    /// The form of events in requests.
     pub format: Format,
+    /// The largest reply, bytes.
     pub max_reply_bytes: usize,
+    /// Where undeliverable events are sent before the channel's own log keeps them.
     pub dead_letter_sink: Option<Target>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    Binary,
-    Json,
+document_enum! {
+    /// The form of events in requests.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Format {
+        Binary = "binary",
+        Json = "json",
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ordering {
-    None,
-    Key,
-    Total,
+document_enum! {
+    /// The order of deliveries (CONTRACT CH-6).
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Ordering {
+        None = "none",
+        Key = "key",
+        Total = "total",
+    }
 }
 
+/// Where a new cursor begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartFrom {
     Latest,
@@ -343,176 +359,17 @@ pub enum StartFrom {
     Offset(u64),
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Source {
-    pub key: ObjectKey,
-    /// Always a channel: the sink when it is one, else the source's own outbox; or why there is none.
-    pub sink: Result<ObjectName, Unresolved>,
-    /// The sink as a URL for status, when it is known.
-    pub sink_uri: Option<String>,
-    /// As which it is to run, where there are accounts.
-    pub service_account: Option<String>,
-    /// The API server's, of the object it was read from: one that was deleted and made again is another source.
-    pub uid: Option<String>,
-    /// `ceOverrides.extensions`, set on every event of the source.
-    pub extensions: BTreeMap<String, String>,
-    pub config: SourceConfig,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum SourceConfig {
-    GitHub(GitHubSource),
-    KubernetesEvents(KubernetesEventSource),
-    GcpPubSub(GcpPubSubSource),
-    Container(ContainerSource),
-}
-
-/// What a secret named in a document holds, or why it is not there.
-pub type FoundSecret = Result<SecretText, Unresolved>;
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct GitHubSource {
-    /// `org/repo` or `org`.
-    pub owner_and_repository: String,
-    /// Event names; `*` takes all.
-    pub event_types: Vec<String>,
-    /// `githubAPIURL`, for Enterprise.
-    pub api_url: Option<Url>,
-    /// `None`: the source takes unsigned deliveries and its condition says so.
-    pub secret_token: Option<FoundSecret>,
-    pub previous_secret_token: Option<FoundSecret>,
-    pub access_token: Option<FoundSecret>,
-    pub app: Option<GitHubApp>,
-    pub mode: GitHubMode,
-    /// How often missed deliveries are looked for, or the deliveries list is read in poll mode; `None` is off.
-    pub sweep_interval: Option<Duration>,
-}
-
-/// Who the gateway is on GitHub, instead of an access token's owner.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GitHubApp {
-    pub id: u64,
-    pub installation_id: u64,
-    /// PEM.
-    pub private_key: FoundSecret,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GitHubMode {
-    /// GitHub calls; what it could not deliver is swept up.
-    Webhook,
-    /// The list of deliveries is the only transport: needs no public URL.
-    Poll,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct KubernetesEventSource {
-    /// `None` watches all namespaces.
-    pub namespace: Option<String>,
-    /// `Normal`, `Warning`; empty takes both.
-    pub types: Vec<String>,
-    /// Empty takes all.
-    pub reasons: Vec<String>,
-    /// Kinds of involved objects; empty takes all.
-    pub kinds: Vec<String>,
-    /// Repeats within this time are bundled.
-    pub coalesce: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct GcpPubSubSource {
-    pub project: String,
-    /// The topic's id, without its project.
-    pub topic: String,
-    /// A service account's key, JSON; `None`: Application Default Credentials.
-    pub credentials: Option<FoundSecret>,
-    /// An existing subscription to use; `None`: one of our own.
-    pub subscription: Option<String>,
-    /// `host:port`.
-    pub emulator_host: Option<String>,
-    /// What becomes of our own subscription when the source is deleted.
-    pub deletion: DeletionPolicy,
-    /// Each ordering key is kept serial.
-    pub ordering: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeletionPolicy {
-    Delete,
-    Retain,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerSource {
-    pub image: String,
-    pub args: Vec<String>,
-    pub env: Vec<Variable>,
-    /// A pod template, for Kubernetes.
-    pub template: Option<serde_json::Value>,
-    pub restart: RestartPolicy,
-}
-
-/// An environment variable.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Variable {
-    pub name: String,
-    pub value: VariableValue,
-}
-
-impl Variable {
-    fn secret(&self) -> Option<&FoundSecret> {
-        match &self.value {
-            VariableValue::Secret(found) => Some(found),
-            VariableValue::Text(_) | VariableValue::Reference(_) => None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum VariableValue {
-    Text(String),
-    /// `valueFrom.secretKeyRef`.
-    Secret(FoundSecret),
-    /// Another `valueFrom`, which only Kubernetes can resolve.
-    Reference(serde_json::Value),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
-    Always,
-    OnFailure,
-    Never,
-}
-
-impl SourceConfig {
-    /// The secrets that its document names.
-    pub fn secrets(&self) -> Vec<&FoundSecret> {
-        match self {
-            Self::GitHub(config) => [
-                config.secret_token.as_ref(),
-                config.previous_secret_token.as_ref(),
-                config.access_token.as_ref(),
-                config.app.as_ref().map(|app| &app.private_key),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            Self::KubernetesEvents(_) => Vec::new(),
-            Self::GcpPubSub(config) => config.credentials.iter().collect(),
-            Self::Container(config) => config.env.iter().filter_map(Variable::secret).collect(),
-        }
-    }
-}
-
 /// A secret's value: never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Arc<[u8]>);
 
 impl SecretText {
+    /// Takes bytes that must not be shown.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
+    /// Returns the bytes, for who signs or signs in with them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -5,10 +5,10 @@
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written: Vec<char> = written.to_lowercase().chars().take(LENGTH_MAX).collect();
     let distances = known.into_iter().filter_map(|word| {
-        let letters: Vec<char> = word.to_lowercase().chars().take(LENGTH_MAX).collect();
-        let distance = distance(&written, &letters);
-        let near = distance <= (letters.len() / 3).max(2) && distance < letters.len();
-        (near || differ_in_ending(&written, &letters)).then_some((distance, word))
+        let characters: Vec<char> = word.to_lowercase().chars().take(LENGTH_MAX).collect();
+        let distance = distance(&written, &characters);
+        let near = distance <= (characters.len() / 3).max(2) && distance < characters.len();
+        (near || differ_in_ending(&written, &characters)).then_some((distance, word))
     });
     distances.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }

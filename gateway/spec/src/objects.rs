@@ -12,45 +12,45 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use status::Cause;
 use tokio::sync::watch;
 
-pub use crate::surroundings::{Found, Reference, References};
+pub use crate::resolver::{Reference, References, ResolvedReferences};
 use crate::{
     Kind, ObjectKey, ObjectName, Spec,
-    build::{Built, build},
-    defaults::{Defaults, Given},
+    build::{BuiltSpec, build},
+    defaults::{AssignedProvisioners, Defaults},
     document::{Contents, Document, OfObject, of_object},
     load::{Loaded, dedupe},
-    model::Unresolved,
     publisher::Publisher,
+    resolver::Resolver,
     set::{Findings, Set, merge},
-    surroundings::Surroundings,
     tree::Node,
 };
-use references::{Wanted, wanted};
+use references::{Referenced, referenced};
 
 /// Written by kubectl: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// All objects, as the API server has them now.
 pub struct Objects {
-    given: Given,
+    assigned: AssignedProvisioners,
     publisher: Publisher,
     current: BTreeMap<ObjectKey, Current>,
-    /// What was in force when the last spec was published.
+    /// The documents that were in force when the last spec was published.
     set: Set,
 }
 
 struct Current {
     document: Arc<Document>,
-    wanted: Wanted,
+    referenced: Referenced,
 }
 
 impl Objects {
     /// `default_provisioner` is of channels that name none, where [`Objects::set_defaults`] says nothing else.
     pub fn new(default_provisioner: impl Into<String>, out: watch::Sender<Arc<Spec>>) -> Self {
         Self {
-            given: Given::new(default_provisioner),
+            assigned: AssignedProvisioners::new(default_provisioner),
             publisher: Publisher::new(out),
             current: BTreeMap::new(),
             set: Set::default(),
@@ -72,7 +72,7 @@ impl Objects {
         ObjectName::new(text("namespace"), text("name"))
     }
 
-    /// An object is there, or is another now. One that was deleted and made anew has nothing of the former one.
+    /// Adds or replaces an object. One that was deleted and recreated keeps nothing of its predecessor.
     pub fn put(&mut self, kind: Kind, object: &Value) {
         let known = OfObject::new(&object["metadata"]);
         let key = Self::key(kind, object);
@@ -89,54 +89,55 @@ impl Objects {
             self.remember(&key, &object["status"], former.is_some_and(|uid| uid == known.uid));
         }
         let document = of_object(key.clone(), Node::from_json(&written(kind, object)), known);
-        let wanted = wanted(&document);
+        let referenced = referenced(&document);
         let document = Arc::new(document);
-        self.current.insert(key, Current { document, wanted });
+        self.current.insert(key, Current { document, referenced });
     }
 
+    /// Removes an object.
     pub fn remove(&mut self, key: &ObjectKey) {
         self.current.remove(key);
-        self.given.forget(key);
+        self.assigned.delete(key);
     }
 
-    /// What channels are given that name no provisioner, from now on; or why nobody knows.
-    pub fn set_defaults(&mut self, defaults: Result<Defaults, Unresolved>) {
-        self.given.set(defaults);
+    /// Sets the provisioners of channels that name none, or why they cannot be read.
+    pub fn set_defaults(&mut self, defaults: Result<Defaults, Cause>) {
+        self.assigned.set(defaults);
     }
 
-    /// What a channel was given is written in its status. One that a gateway without defaults had taken has the fallback.
+    /// Restores the default that a channel was given, from its status. A channel without one that ran before has the fallback.
     fn remember(&mut self, channel: &ObjectKey, status: &Value, is_known: bool) {
         if !is_known {
-            self.given.forget(channel);
+            self.assigned.delete(channel);
         }
         match status["provisioner"]["name"].as_str() {
-            Some(name) => self.given.remember(channel.clone(), name),
-            None if self.given.knows(channel) => {}
-            None if status["address"].is_object() => self.given.remember_fallback(channel.clone()),
+            Some(name) => self.assigned.remember(channel.clone(), name),
+            None if self.assigned.knows(channel) => {}
+            None if status["address"].is_object() => self.assigned.remember_fallback(channel.clone()),
             None => {}
         }
     }
 
     /// Gives channels what the defaults say now that have nothing yet, and says which.
-    fn give(&mut self) -> Vec<ObjectKey> {
+    fn assign(&mut self) -> Vec<ObjectKey> {
         let channels = self.current.keys().filter(|key| key.kind == Kind::Channel);
-        let new: Vec<ObjectKey> = channels.filter(|key| !self.given.knows(key)).cloned().collect();
-        new.iter().for_each(|key| self.given.give(key));
+        let new: Vec<ObjectKey> = channels.filter(|key| !self.assigned.knows(key)).cloned().collect();
+        new.iter().for_each(|key| self.assigned.assign(key));
         new
     }
 
-    /// What all of them refer to, those versions included that go on because a newer one is invalid.
+    /// Returns the references of all documents, including those versions that stay in force because a newer one is invalid.
     pub fn references(&self) -> References {
         let mut all = References::default();
-        let mut add = |more: &Wanted| {
+        let mut add = |more: &Referenced| {
             all.targets.extend(more.targets.iter().cloned());
             all.secrets.extend(more.secrets.iter().cloned());
         };
         for (key, current) in &self.current {
-            add(&current.wanted);
+            add(&current.referenced);
             let running = self.set.valid.get(key).map(|entry| &entry.document);
             if let Some(running) = running.filter(|running| !Arc::ptr_eq(running, &current.document)) {
-                add(&wanted(running));
+                add(&referenced(running));
             }
         }
         all
@@ -144,28 +145,28 @@ impl Objects {
 
     /// Publishes what is wanted now, unless that is published already. `unread` are kinds that we may not read: objects of them
     /// may be there.
-    pub fn publish(&mut self, found: &Found, unread: BTreeSet<Kind>) {
+    pub fn publish(&mut self, found: &ResolvedReferences, unread: BTreeSet<Kind>) {
         let mut loaded = self.round(found);
         loaded.spec.unread = unread;
         self.publisher.publish(loaded);
     }
 
-    fn round(&mut self, found: &Found) -> Loaded {
+    fn round(&mut self, found: &ResolvedReferences) -> Loaded {
         let documents = self.current.values().map(|current| current.document.clone()).collect();
         let contents = Contents {
             documents,
             ..Contents::default()
         };
-        let new = self.give();
-        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &BTreeSet::new(), &self.given);
-        let surroundings = Surroundings::Cluster(found);
+        let new = self.assign();
+        let (set, Findings { mut faults, warnings }) = merge(&self.set, contents, &BTreeSet::new(), &self.assigned);
+        let resolver = Resolver::Cluster(found);
         let before = self.publisher.published();
-        let Built { spec, dangling } = build(&set, surroundings, &self.given, &before, Timestamp::now());
+        let BuiltSpec { spec, dangling } = build(&set, resolver, &self.assigned, &before, Timestamp::now());
         // A default that nothing can be made of has kept nothing: a corrected one is for these channels, too.
         for key in new {
             let made = spec.channels.get(&key.name);
             if made.is_none_or(|channel| channel.provisioner.is_err()) {
-                self.given.forget(&key);
+                self.assigned.delete(&key);
             }
         }
         faults.extend(dangling);
@@ -175,7 +176,7 @@ impl Objects {
     }
 }
 
-/// What a person wrote, and nothing that the API server or we added.
+/// Returns the document as its author wrote it, without what the API server or the gateway added.
 fn written(kind: Kind, object: &Value) -> Value {
     let mut metadata = json!({});
     for name in ["name", "namespace", "labels", "annotations"] {

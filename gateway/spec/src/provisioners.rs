@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use status::{Cause, Reason};
 
 use crate::{
     ObjectName,
-    model::{BackendKind, Provisioner, SecretText, Unresolved},
+    model::{BackendKind, Config, Provisioner, SecretText},
     nearest::suggestion,
     resource,
 };
@@ -46,19 +46,6 @@ pub(crate) fn canonical(name: &str) -> &str {
     built_in(name).map_or(name, |(canonical, _)| canonical)
 }
 
-/// Where the secret of a provisioner, which has no namespace, is looked for when its reference names none.
-const SECRETS_NAMESPACE: &str = "default";
-
-/// The secret that a provisioner's `config` names.
-pub(crate) fn secret_of(config: &Value) -> Option<ObjectName> {
-    let secret = config.pointer("/security/secretRef")?;
-    let text = |key: &str| secret.get(key).and_then(Value::as_str);
-    Some(ObjectName::new(
-        text("namespace").unwrap_or(SECRETS_NAMESPACE),
-        text("name")?,
-    ))
-}
-
 /// All that can be used.
 pub(crate) struct Provisioners(BTreeMap<String, Arc<Provisioner>>);
 
@@ -67,27 +54,24 @@ impl Provisioners {
     pub(crate) fn new<'a>(documents: impl Iterator<Item = (&'a str, &'a resource::ClusterChannelProvisioner)>) -> Self {
         let mut all = BTreeMap::new();
         for (name, written) in documents {
-            let Some(backend) = written.backend.or_else(|| built_in(name).map(|(_, backend)| backend)) else {
-                continue;
-            };
             let provisioner = Provisioner {
                 name: canonical(name).to_owned(),
-                backend,
-                config: Value::Object(written.config.clone()),
+                config: written.config.clone(),
                 credentials: Ok(BTreeMap::new()),
                 require_durability: written.require_durability.clone(),
             };
             all.insert(name.to_owned(), Arc::new(provisioner));
         }
-        for (backend, names) in GROUPS {
-            let needs_settings = matches!(backend, BackendKind::Kafka | BackendKind::Nats);
-            if needs_settings || names.iter().any(|name| all.contains_key(*name)) {
+        for (config, backend) in [
+            (Config::Memory, BackendKind::Memory),
+            (Config::Embedded, BackendKind::Embedded),
+        ] {
+            let names = names(backend);
+            if names.iter().any(|name| all.contains_key(*name)) {
                 continue;
             }
-            let config = Value::Object(serde_json::Map::new());
             let provisioner = Provisioner {
                 name: names[0].to_owned(),
-                backend,
                 config,
                 credentials: Ok(BTreeMap::new()),
                 require_durability: None,
@@ -100,10 +84,10 @@ impl Provisioners {
     /// The same with what their secrets hold, as `find` gives it.
     pub(crate) fn with_credentials(
         self,
-        find: impl Fn(&ObjectName) -> Result<BTreeMap<String, SecretText>, Unresolved>,
+        find: impl Fn(&ObjectName) -> Result<BTreeMap<String, SecretText>, Cause>,
     ) -> Self {
         let with = |(name, found): (String, Arc<Provisioner>)| {
-            let Some(secret) = secret_of(&found.config) else {
+            let Some(secret) = found.config.secret() else {
                 return (name, found);
             };
             let provisioner = Provisioner {
@@ -116,7 +100,7 @@ impl Provisioners {
     }
 
     /// By its name, or by another name of the same backend.
-    pub(crate) fn find(&self, name: &str) -> Result<Arc<Provisioner>, Unresolved> {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Provisioner>, Cause> {
         let aliases = GROUPS
             .iter()
             .find(|(_, names)| names.contains(&name))
@@ -124,7 +108,11 @@ impl Provisioners {
         let found = std::iter::once(&name).chain(aliases).find_map(|name| self.0.get(*name));
         found.cloned().ok_or_else(|| {
             let message = if aliases.is_empty() {
-                let meant = suggestion(name, self.0.keys().map(String::as_str));
+                let known = self.0.keys().map(String::as_str);
+                let meant = suggestion(
+                    name,
+                    known.chain(GROUPS.iter().flat_map(|(_, names)| names.iter().copied())),
+                );
                 let known: Vec<_> = self.0.keys().map(String::as_str).collect();
                 let known = if meant.is_empty() {
                     format!("; there are: {}", known.join(", "))
@@ -135,8 +123,8 @@ impl Provisioners {
             } else {
                 format!("provisioner `{name}` needs a ClusterChannelProvisioner document with its connection settings")
             };
-            Unresolved {
-                reason: "NotProvisioned",
+            Cause {
+                reason: Reason::NotProvisioned,
                 message,
             }
         })

@@ -5,18 +5,18 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use tracing::field::{DisplayValue, display};
 
-use crate::{Spec, load::Loaded};
+use crate::{Spec, fault::DOUBTFUL, load::Loaded};
 
 pub(crate) struct Publisher {
     out: watch::Sender<Arc<Spec>>,
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
 }
 
 impl Publisher {
     pub(crate) fn new(out: watch::Sender<Arc<Spec>>) -> Self {
         Self {
             out,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -49,26 +49,31 @@ impl Publisher {
     }
 
     fn tell(&mut self, loaded: &Loaded) {
-        let before = std::mem::take(&mut self.told);
+        let before = std::mem::take(&mut self.reported);
         for fault in &loaded.faults {
-            let (place, what) = (fault.place(), fault.what());
-            let line = format!("{place}: {what}");
+            let (location, what) = (fault.location(), fault.what());
+            let line = format!("{location}: {what}");
             if before.contains(&line) {
                 // Said before, and still so.
             } else if fault.dangling {
-                tracing::warn!(%place, reason = fault.reason, fault = %what, "waiting for what a document refers to");
+                tracing::warn!(%location, reason = fault.reason.as_str(), fault = %what, "waiting for what a document refers to");
             } else {
-                tracing::warn!(%place, reason = fault.reason, fault = %what, "document is not valid, its last valid version stays");
+                tracing::warn!(%location, reason = fault.reason.as_str(), fault = %what, "document is not valid, its last valid version stays");
             }
-            self.told.insert(line);
+            self.reported.insert(line);
         }
         for warning in &loaded.warnings {
-            let (place, what) = (warning.fault().place(), warning.fault().what());
-            let line = format!("{place}: {what}");
-            if !before.contains(&line) {
-                tracing::warn!(%place, reason = warning.fault().reason, warning = %what, "document is not used");
+            let (location, what) = (warning.fault().location(), warning.fault().what());
+            let line = format!("{location}: {what}");
+            let reason = warning.fault().reason;
+            if before.contains(&line) {
+                // Said before, and still so.
+            } else if reason == DOUBTFUL {
+                tracing::warn!(%location, reason = reason.as_str(), warning = %what, "this is likely not what is meant");
+            } else {
+                tracing::warn!(%location, reason = reason.as_str(), warning = %what, "document is not used");
             }
-            self.told.insert(line);
+            self.reported.insert(line);
         }
     }
 }

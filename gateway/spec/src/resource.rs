@@ -1,14 +1,32 @@
-//! What users write, as types (API.md 2.1-2.5). A document becomes one of these only after it passed `schema.rs`, so what
-//! is left to be `None` is what a user may leave out. [`crate::model`] is what we run.
+//! The documents that users write, each part declared once (API.md 2.1-2.5): `document_struct!` makes the type, the schema
+//! and the reader of it.
+//!
+//! A document becomes one of these types only after it passed its schema, so what is left to be `None` is what a user may leave
+//! out. [`crate::model`] is what we run.
 
+pub(crate) mod backends;
+mod environment;
 mod filters;
+mod sources;
+mod start_from;
+pub(crate) mod targets;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value};
-
-use crate::{duration::Iso, schema::forms};
+pub use crate::schema::declare::Unread;
+use crate::{
+    model::{BackendKind, Format, Ordering, SecretText, StartFrom},
+    provisioners,
+    schema::{
+        EVENT_BYTES_MAX, FieldType, Form, Object, Shape, document_enum, document_struct, integer,
+        rules::{Fixed, any, rule},
+        settings, short_list,
+    },
+};
+use backends::Config;
+pub use environment::*;
+pub use sources::*;
+pub use targets::*;
 
 /// A document's `spec`, by kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,309 +42,195 @@ pub enum Resource {
     Secret(Secret),
 }
 
-/// A reference of which kind and apiVersion are known from where it stands.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Reference {
-    pub name: String,
-    pub namespace: Option<String>,
-}
+/// Each delivery in flight is a task, a connection and an event in memory; beyond this, the sink's own limits come first.
+const IN_FLIGHT_MAX: i64 = 10_000;
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectReference {
-    pub api_version: String,
-    pub kind: String,
-    pub name: String,
-    pub namespace: Option<String>,
-}
+/// Subscribers listed by hand; more are better made by a tool, as Subscriptions.
+const SUBSCRIBERS_MAX: usize = 256;
 
-/// Where events go: `sink`, `subscriber`, `reply`, `deadLetterSink`, in every spelling (API.md 2.1).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Destination {
-    pub api_version: Option<String>,
-    pub kind: Option<String>,
-    pub name: Option<String>,
-    pub namespace: Option<String>,
-    #[serde(rename = "ref")]
-    pub reference: Option<ObjectReference>,
-    pub uri: Option<String>,
-    pub dns_name: Option<String>,
-    /// v0.2, in `reply` only.
-    pub channel: Option<Reference>,
-}
+/// Retries beyond this are spelled wrong rather than meant; also where the CRD's 32 bits end.
+const RETRY_MAX: i64 = i32::MAX as i64;
 
-impl Destination {
-    /// The object it names, under `ref` or directly.
-    pub fn object(&self) -> Option<ObjectReference> {
-        if let Some(reference) = &self.reference {
-            return Some(reference.clone());
-        }
-        let (api_version, kind, name) = (self.api_version.clone()?, self.kind.clone()?, self.name.clone()?);
-        Some(ObjectReference {
-            api_version,
-            kind,
-            name,
-            namespace: self.namespace.clone(),
-        })
+/// The message for a change of an immutable field; `set.rs` reports it for files.
+pub(crate) const CHANNEL_FIXED: &str =
+    "is immutable: delete the subscription and create it anew, or choose another name";
+pub(crate) const PROVISIONER_FIXED: &str =
+    "is immutable: delete the channel and create it anew, or choose another name";
+pub(crate) const BACKEND_FIXED: &str =
+    "is immutable, for the events of its channels lie in the former one: make another provisioner";
+
+document_struct! {
+    /// Keeps events until each of its subscriptions has them.
+    pub struct Channel {
+        /// Not read (v0.2).
+        generation: Unread,
+        /// The provisioner that keeps the events; absent means the default. Immutable.
+        provisioner: Option<Reference> [provisioner()],
+        /// Settings of the backend.
+        arguments: Unread [settings()],
+        /// Defaults for the channel's subscriptions, field by field.
+        delivery: Delivery,
+        /// Subscribers without a Subscription.
+        subscribable: Subscribable,
+    } with {
+        fixed: vec![Fixed {
+            path: "provisioner.name",
+            same: provisioners::aliases().collect(),
+            words: PROVISIONER_FIXED,
+        }],
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Channel {
-    pub provisioner: Option<Reference>,
-    pub arguments: Map<String, Value>,
-    pub delivery: Delivery,
-    pub subscribable: Subscribable,
+document_struct! {
+    /// The subscribers of a channel that have no Subscription.
+    pub struct Subscribable: Default {
+        /// Subscribers listed by hand.
+        subscribers: Vec<Subscriber> [short_list(Subscriber::shape(), SUBSCRIBERS_MAX)],
+    }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Subscribable {
-    pub subscribers: Vec<Subscriber>,
+document_struct! {
+    /// A subscriber listed by hand.
+    pub struct Subscriber {
+        /// Where events are sent.
+        subscriber_uri ("subscriberURI"): Option<String> [Shape::Text(Form::HttpUrl)],
+        /// Where answers are sent.
+        reply_uri ("replyURI"): Option<String> [Shape::Text(Form::HttpUrl)],
+        /// The subscription this entry was made for (v0.2); not read.
+        made_for ("ref"): Unread,
+        /// Not read.
+        uid: Unread,
+        /// Not read.
+        generation: Unread,
+    } with {
+        rules: vec![rule(
+            any(&["subscriberURI", "replyURI"]),
+            "",
+            "at least one of subscriberURI and replyURI is needed",
+        )],
+    }
 }
 
-/// A subscriber listed by hand.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Subscriber {
-    #[serde(rename = "subscriberURI")]
-    pub subscriber_uri: Option<String>,
-    #[serde(rename = "replyURI")]
-    pub reply_uri: Option<String>,
+document_struct! {
+    /// How events are delivered, and where those go that cannot be.
+    pub struct Delivery: Default {
+        /// Attempts after the first; default 24, with the other defaults about two hours until an event is a dead letter.
+        retry: Option<u32> [integer(0, RETRY_MAX)],
+        /// Default exponential.
+        backoff_policy: Option<BackoffPolicy>,
+        /// Default PT0.2S.
+        backoff_delay: Option<Duration>,
+        /// Longest wait between two attempts; default PT10M.
+        backoff_max: Option<Duration>,
+        /// Per attempt, head and body; default PT30S.
+        timeout: Option<Duration> [Shape::Text(Form::PositiveDuration)],
+        /// Default binary.
+        format: Option<Format>,
+        /// Default 1048576.
+        max_reply_bytes: Option<usize> [integer(1, EVENT_BYTES_MAX)],
+        /// Cap on a sink's Retry-After; default PT5M.
+        retry_after_max: Option<Duration>,
+        /// Where undeliverable events go; absent means the channel's own dead-letter log.
+        dead_letter_sink: Option<Destination> [destination()],
+    }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Delivery {
-    pub retry: Option<u32>,
-    pub backoff_policy: Option<BackoffPolicy>,
-    pub backoff_delay: Option<Iso>,
-    pub backoff_max: Option<Iso>,
-    pub timeout: Option<Iso>,
-    pub format: Option<crate::model::Format>,
-    pub max_reply_bytes: Option<usize>,
-    pub retry_after_max: Option<Iso>,
-    pub dead_letter_sink: Option<Destination>,
+document_enum! {
+    pub enum BackoffPolicy {
+        Exponential = "exponential",
+        Linear = "linear",
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackoffPolicy {
-    Exponential,
-    Linear,
+document_struct! {
+    /// Delivers a channel's events to a subscriber, and its answers to a reply target.
+    pub struct Subscription {
+        /// Not read (v0.2).
+        generation: Unread,
+        /// The channel whose events are delivered; immutable.
+        channel: Reference [channel()],
+        /// Where events are sent.
+        subscriber: Option<Destination> [destination()],
+        /// Where the subscriber's answers are sent.
+        reply: Option<Destination>,
+        /// All must match; none matches everything.
+        filters: Vec<cesql::Filter> [short_list(cesql::Filter::shape(), filters::FILTERS_MAX)],
+        /// How it is tried, and what becomes of what cannot be delivered.
+        delivery: Delivery,
+        /// Concurrent deliveries; default 64.
+        max_in_flight: usize [integer(1, IN_FLIGHT_MAX)] = crate::build::MAX_IN_FLIGHT,
+        /// Default none.
+        ordering: Ordering = Ordering::None,
+        /// Where a new subscription starts; default latest.
+        start_from: StartFrom = StartFrom::Latest,
+        /// Keeps its place and delivers nothing.
+        paused: bool,
+    } with {
+        rules: vec![rule(
+            any(&["subscriber", "reply"]),
+            "",
+            "at least one of `subscriber` and `reply` is needed",
+        )],
+        fixed: ["channel.name", "channel.namespace"]
+            .map(|path| Fixed { path, same: Vec::new(), words: CHANNEL_FIXED })
+            .into(),
+        renamed: &[
+            ("from", "`channel`"),
+            ("call", "`subscriber`, and `call.targetRef` is `subscriber.ref`,"),
+            ("result", "`reply`"),
+        ],
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Subscription {
-    pub channel: Reference,
-    pub subscriber: Option<Destination>,
-    pub reply: Option<Destination>,
-    /// Compiled as they are read: a document is read once and built often.
-    #[serde(default, deserialize_with = "filters::compiled")]
-    pub filters: Vec<cesql::Filter>,
-    #[serde(default)]
-    pub delivery: Delivery,
-    pub max_in_flight: Option<usize>,
-    pub ordering: Option<crate::model::Ordering>,
-    pub start_from: Option<StartFrom>,
-    #[serde(default)]
-    pub paused: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartFrom {
-    Latest,
-    Earliest,
-    Time(String),
-    Offset(u64),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// A provisioner, whose backend was named by its document or by its name.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClusterChannelProvisioner {
-    pub backend: Option<crate::model::BackendKind>,
-    pub config: Map<String, Value>,
+    pub config: Config,
     pub require_durability: Option<String>,
 }
 
-/// What every source has (API.md 2.5).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SourceFields {
-    pub sink: Option<Destination>,
-    /// Under either spelling.
-    pub service_account_name: Option<String>,
-    pub extensions: BTreeMap<String, String>,
+document_struct! {
+    /// A way to keep the events of channels.
+    pub(crate) struct WrittenProvisioner {
+        /// Not read (v0.2).
+        generation: Unread,
+        /// Not read (v0.1).
+        reconciles: Unread,
+        /// The backend that keeps the events.
+        backend: Option<BackendKind>,
+        /// Settings of the backend.
+        config: Unread [Shape::Object(Object {
+            open: true,
+            may_be: BackendKind::ALL.map(Config::schema).into(),
+            ..Object::default()
+        })],
+        /// Not Ready unless the backend promises this.
+        require_durability: Option<String> [Shape::Text(Form::OneOf(&["process", "disk", "quorum", "quorum-fsync"]))],
+    } with {
+        fixed: vec![Fixed { path: "backend", same: Vec::new(), words: BACKEND_FIXED }],
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GitHubSource {
-    #[serde(flatten)]
-    pub common: SourceFields,
-    pub owner_and_repository: String,
-    #[serde(default)]
-    pub event_types: Vec<String>,
-    pub access_token: Option<Token>,
-    pub secret_token: Option<Token>,
-    pub previous_secret_token: Option<Token>,
-    #[serde(rename = "githubAPIURL")]
-    pub github_api_url: Option<String>,
-    pub app: Option<GitHubApp>,
-    pub mode: Option<String>,
-    pub sweep_interval: Option<Iso>,
+document_struct! {
+    /// The part of a Kubernetes Service that names an address outside the cluster.
+    pub struct Service {
+        /// A host name or an address.
+        external_name: Option<String> [Shape::Text(Form::Filled)],
+        /// The first one is used.
+        ports: Vec<Port>,
+    } with { open: true }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GitHubApp {
-    pub id: u64,
-    pub installation_id: u64,
-    pub private_key: Token,
+document_struct! {
+    /// A port of a Service.
+    pub struct Port {
+        /// The port's number.
+        port: u16 [integer(1, 65_535)],
+    } with { open: true }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Token {
-    pub secret_key_ref: SecretSelector,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct SecretSelector {
-    pub name: String,
-    /// Left out only where a kind has a default for it.
-    pub key: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KubernetesEventSource {
-    #[serde(flatten)]
-    pub common: SourceFields,
-    #[serde(default)]
-    pub namespace: String,
-    #[serde(default)]
-    pub all_namespaces: bool,
-    #[serde(default)]
-    pub types: Vec<String>,
-    #[serde(default)]
-    pub reasons: Vec<String>,
-    #[serde(default)]
-    pub kinds: Vec<String>,
-    pub coalesce: Option<Iso>,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GcpPubSubSource {
-    #[serde(flatten)]
-    pub common: SourceFields,
-    pub google_cloud_project: String,
-    pub topic: String,
-    pub gcp_creds_secret: Option<SecretSelector>,
-    pub subscription: Option<String>,
-    pub emulator_host: Option<String>,
-    pub deletion_policy: Option<String>,
-    #[serde(default)]
-    pub ordering: bool,
-}
-
-/// The key that `gcpCredsSecret` means when it names none.
-pub const GCP_CREDENTIALS_KEY: &str = "key.json";
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerSource {
-    #[serde(flatten)]
-    pub common: SourceFields,
-    pub image: String,
-    #[serde(default)]
-    pub args: Vec<String>,
-    #[serde(default, deserialize_with = "env")]
-    pub env: Vec<Variable>,
-    pub template: Option<Value>,
-    pub restart_policy: Option<String>,
-}
-
-/// An environment variable, as Kubernetes has it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Variable {
-    pub name: String,
-    pub value: Option<String>,
-    pub value_from: Option<Value>,
-}
-
-/// Of a Kubernetes Service, what stands for an address outside the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Service {
-    pub external_name: Option<String>,
-    pub ports: Vec<Port>,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Port {
-    pub port: u16,
-}
-
-/// A Kubernetes Secret. Its values are kept by [`crate::model::SecretText`], which is never printed.
+/// A Kubernetes Secret. Its values are kept by [`SecretText`], which is never printed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Secret {
-    pub values: BTreeMap<String, crate::model::SecretText>,
-}
-
-/// Size given by `retention` and `limit`.
-pub(crate) fn bytes(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => forms::quantity(text).ok(),
-        _ => None,
-    }
-}
-
-impl<'de> Deserialize<'de> for SourceFields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Written {
-            sink: Option<Destination>,
-            service_account_name: Option<String>,
-            #[serde(rename = "serviceAccountname")]
-            service_account_name_v02: Option<String>,
-            ce_overrides: Option<Overrides>,
-        }
-        #[derive(Deserialize)]
-        struct Overrides {
-            #[serde(default)]
-            extensions: BTreeMap<String, String>,
-        }
-        let written = Written::deserialize(deserializer)?;
-        Ok(Self {
-            sink: written.sink,
-            service_account_name: written.service_account_name.or(written.service_account_name_v02),
-            extensions: written
-                .ce_overrides
-                .map(|overrides| overrides.extensions)
-                .unwrap_or_default(),
-        })
-    }
-}
-
-/// A list as in Kubernetes, or a map.
-fn env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Variable>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::Object(map) => {
-            let variable = |(name, value): (String, Value)| Variable {
-                name,
-                value: value.as_str().map(str::to_owned),
-                value_from: None,
-            };
-            Ok(map.into_iter().map(variable).collect())
-        }
-        list => serde_json::from_value(list).map_err(D::Error::custom),
-    }
+    pub values: BTreeMap<String, SecretText>,
 }

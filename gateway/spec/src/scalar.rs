@@ -11,7 +11,7 @@ enum Style {
 }
 
 /// The byte of `raw` at which the character stands that is at byte `at` of `text`; the end of `raw` when the two do not fit.
-pub(crate) fn place(raw: &str, text: &str, at: usize) -> usize {
+pub(crate) fn raw_offset(raw: &str, text: &str, at: usize) -> usize {
     let (style, mut done) = opening(raw);
     for character in text.get(..at).unwrap_or(text).chars() {
         done += width(raw.get(done..).unwrap_or_default(), character, style);
@@ -66,7 +66,7 @@ mod tests {
     /// Where the text's `!` is in the raw form.
     #[track_caller]
     fn found(raw: &str, text: &str) {
-        let at = text.find('!').map(|at| place(raw, text, at));
+        let at = text.find('!').map(|at| raw_offset(raw, text, at));
         assert_eq!(at, raw.find('!'), "{raw:?}");
     }
 
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_ends_at_the_end() {
-        assert_eq!(place("", "abc", 2), 0);
-        assert_eq!(place("'a'", "abc", 3), 3);
-        assert_eq!(place("a", "a", 9), 1);
+        assert_eq!(raw_offset("", "abc", 2), 0);
+        assert_eq!(raw_offset("'a'", "abc", 3), 3);
+        assert_eq!(raw_offset("a", "a", 9), 1);
     }
 }

@@ -1,27 +1,36 @@
-//! What a document may say, as data: one description that checks files at the line and column, and becomes the CRDs.
+//! The schema of documents, as data: one description that checks files at the line and column, and becomes the CRDs.
 //!
 //! Because both come from here, a document that is valid in one way of running is valid in the other. What only the gateway
 //! can tell is in `validate.rs` and `set.rs`: settings that depend on a backend, expressions, what other documents say. Of that
 //! the API server knows nothing, and the object's conditions tell.
 
-pub(crate) mod backends;
+use std::borrow::Cow;
+
+pub(crate) mod declare;
 pub(crate) mod forms;
 pub(crate) mod kinds;
 mod openapi;
-pub(crate) mod parts;
+mod report;
 pub(crate) mod rules;
+mod shapes;
 pub(crate) mod special;
-mod target;
+pub(crate) mod target;
 
+pub(crate) use declare::{FieldType, document_enum, document_struct};
 pub(crate) use forms::Form;
 pub(crate) use openapi::{openapi, validations};
+pub(crate) use report::{Path, Report};
 use rules::{Fixed, Rule};
+pub(crate) use shapes::*;
 
 use crate::{
-    fault::{Found, Within},
     nearest::suggestion,
-    tree::{Mark, Node, Value},
+    redact,
+    tree::{Key, Mark, Node, Value},
 };
+
+/// Largest event any of our own logs takes, bytes (CONTRACT IN-3).
+pub(crate) const EVENT_BYTES_MAX: i64 = 32 << 20;
 
 pub(crate) enum Shape {
     /// Anything: checked elsewhere, or not ours.
@@ -42,11 +51,13 @@ pub(crate) enum Shape {
     },
     Map(Map),
     Object(Object),
-    /// What OpenAPI has no type for: text or a map, a list or a map, itself again. One function checks it, the other says of it
-    /// to the API server what can be said.
+    /// A shape that OpenAPI has no type for: text or a map, a list or a map, itself again. One function checks it, the other
+    /// describes it to the API server as far as OpenAPI allows.
     Special {
         check: fn(&Node, &Path<'_>, &mut Report),
         openapi: fn() -> serde_json::Value,
+        /// The objects that may be in it.
+        parts: Vec<Shape>,
     },
 }
 
@@ -62,92 +73,39 @@ pub(crate) struct Map {
 
 #[derive(Default)]
 pub(crate) struct Object {
+    /// The object in a sentence.
+    pub(crate) describe: &'static str,
     pub(crate) fields: Vec<Field>,
     /// Names a secret: what is written here by mistake is not shown.
     pub(crate) secret: bool,
+    /// Names of the release before, and what to write today.
+    pub(crate) renamed: &'static [(&'static str, &'static str)],
     /// Fields beyond ours are someone else's: `metadata`, a Kubernetes Service.
     pub(crate) open: bool,
     pub(crate) rules: Vec<Rule>,
     pub(crate) fixed: Vec<Fixed>,
+    /// The objects that an open one may be in truth, which only the gateway can tell.
+    pub(crate) may_be: Vec<Shape>,
 }
 
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     pub(crate) required: bool,
+    /// A sentence.
     pub(crate) describe: &'static str,
 }
 
-/// Where the check is, as a path that costs nothing until a fault needs it.
-#[derive(Clone, Copy)]
-pub(crate) enum Path<'a> {
-    Root,
-    Key(&'a Self, &'a str),
-    Index(&'a Self, usize),
-}
-
-impl Path<'_> {
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Root => String::new(),
-            Self::Key(Path::Root, name) => (*name).to_owned(),
-            Self::Key(above, name) => format!("{}.{name}", above.text()),
-            Self::Index(above, index) => format!("{}[{index}]", above.text()),
+impl Field {
+    /// Describes the field: in a sentence, or for a required one in the phrase that a message about its absence ends with.
+    pub(crate) fn description(&self) -> Cow<'static, str> {
+        if !self.required {
+            return self.describe.into();
         }
-    }
-}
-
-/// Collects what is found in one document.
-#[derive(Default)]
-pub(crate) struct Report {
-    pub(crate) found: Vec<Found>,
-    /// The whole document is secret: no line of it is shown.
-    pub(crate) secret: bool,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, at: Mark, path: &Path<'_>, message: impl Into<String>) {
-        self.add_with_reason(at, path, "Invalid", message);
-    }
-
-    pub(crate) fn add_with_reason(
-        &mut self,
-        at: Mark,
-        path: &Path<'_>,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) {
-        let found = Found {
-            secret: self.secret,
-            ..Found::new(at, path.text(), reason, message)
-        };
-        self.found.push(found);
-    }
-
-    /// At a part of the text that `node` is.
-    pub(crate) fn add_within(&mut self, node: &Node, path: &Path<'_>, part: Within, message: impl Into<String>) {
-        let found = Found {
-            secret: self.secret,
-            within: Some(part),
-            ..Found::new(node.at, path.text(), "Invalid", message)
-        };
-        self.found.push(found);
-    }
-
-    /// At a path of `root`, or the nearest part above it that is there.
-    pub(crate) fn at(&mut self, root: &Node, path: &str, message: impl Into<String>) {
-        let found = Found {
-            secret: self.secret,
-            ..Found::new(root.mark(path), path, "Invalid", message)
-        };
-        self.found.push(found);
-    }
-
-    fn add_secret(&mut self, at: Mark, path: &Path<'_>, message: String) {
-        self.found.push(Found {
-            secret: true,
-            ..Found::new(at, path.text(), "Invalid", message)
-        });
+        let sentence = self.describe.trim_end_matches('.');
+        let mut rest = sentence.chars();
+        let first = rest.next().map(|first| first.to_ascii_lowercase());
+        first.into_iter().chain(rest).collect::<String>().into()
     }
 }
 
@@ -163,11 +121,15 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
                 report.add(node.at, path, format!("{value} is too large: {max} at most"));
             }
         }
-        (Shape::Text(form), Value::Text(text)) => {
-            if let Err(message) = form.check(text) {
-                report.add(node.at, path, message);
-            }
+        (Shape::Integer { .. }, Value::Number(number)) => {
+            let message = whole_number(*number, report.written(node.at));
+            report.add(node.at, path, message);
         }
+        (Shape::Integer { .. }, Value::Text(text)) if text.parse::<i64>().is_ok() && !report.names_secret => {
+            let message = format!("expected a whole number, found text: write {text} without quotes");
+            report.add(node.at, path, message);
+        }
+        (Shape::Text(form), Value::Text(text)) => check_text(*form, text, node, path, report),
         (Shape::Text(_), Value::Integer(_) | Value::Number(_) | Value::Boolean(_)) => {
             let kind = node.kind();
             report.add(
@@ -190,20 +152,11 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
                 check(of, item, item.at, &Path::Index(path, index), report);
             }
         }
-        (Shape::Map(map), Value::Map(entries)) => {
-            twice(node, path, report);
-            at_most(map.max, entries.len(), above, path, report);
-            for (key, value) in entries {
-                let here = Path::Key(path, &key.name);
-                let (not, words) = map.not;
-                match map.keys.check(&key.name) {
-                    Err(message) => report.add(key.at, &here, message),
-                    Ok(()) if not.contains(&&*key.name) => {
-                        report.add(key.at, &here, format!("`{}` {words}", key.name));
-                    }
-                    Ok(()) => check(&map.of, value, key.at, &here, report),
-                }
-            }
+        (Shape::Map(map), Value::Map(entries)) => check_map(map, entries, node, above, path, report),
+        (Shape::Object(object), Value::Map(_)) if object.secret => {
+            let before = std::mem::replace(&mut report.names_secret, true);
+            check_object(object, node, above, path, report);
+            report.names_secret = before;
         }
         (Shape::Object(object), Value::Map(_)) => check_object(object, node, above, path, report),
         (Shape::Object(Object { secret: true, .. }), _) => {
@@ -216,9 +169,85 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
         }
         _ => {
             let at = if node.is_scalar() { node.at } else { above };
-            report.add(at, path, format!("expected {}, found {}", shape.kind(), node.kind()));
+            let instead = instead(shape, &node.value);
+            let message = format!("expected {}, found {}{instead}", shape.kind(), node.kind());
+            report.add(at, path, message);
         }
     }
+}
+
+fn check_text(form: Form, text: &str, node: &Node, path: &Path<'_>, report: &mut Report) {
+    if let Err(message) = form.check(text) {
+        let message = if report.names_secret {
+            without(&message, text)
+        } else {
+            message
+        };
+        report.add(node.at, path, message);
+    }
+}
+
+fn check_map(map: &Map, entries: &[(Key, Node)], node: &Node, above: Mark, path: &Path<'_>, report: &mut Report) {
+    twice(node, path, report);
+    at_most(map.max, entries.len(), above, path, report);
+    for (key, value) in entries {
+        let here = Path::Key(path, &key.name);
+        let (not, words) = map.not;
+        match map.keys.check(&key.name) {
+            Err(message) => report.add(key.at, &here, message),
+            Ok(()) if not.contains(&&*key.name) => {
+                report.add(key.at, &here, format!("`{}` {words}", key.name));
+            }
+            Ok(()) => check(&map.of, value, key.at, &here, report),
+        }
+    }
+}
+
+/// A number that is no whole one, and what to write for it. YAML 1.1, which kubectl reads, takes `010` as octal.
+fn whole_number(number: f64, written: Option<&str>) -> String {
+    let octal = written.and_then(|text| {
+        let digits = text.strip_prefix('0').filter(|rest| !rest.is_empty())?;
+        i64::from_str_radix(digits, 8).ok()
+    });
+    match (octal, written) {
+        (Some(octal), Some(text)) => {
+            let decimal = text.trim_start_matches('0');
+            format!(
+                "expected a whole number, found `{text}`, which kubectl reads as {octal}: write {octal}, or {decimal}"
+            )
+        }
+        (None, Some(text)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+            format!("expected a whole number, found `{text}`: write {number:.0}")
+        }
+        _ => "expected a whole number, found a number with a fraction or an exponent".to_owned(),
+    }
+}
+
+/// Suggests a map where a text was written. The text is not repeated: an address may carry credentials.
+fn instead(shape: &Shape, value: &Value) -> String {
+    let (Shape::Object(object), Value::Text(text)) = (shape, value) else {
+        return String::new();
+    };
+    let has = |name: &str| object.fields.iter().any(|field| field.name == name);
+    let is_name = Form::Name.check(text).is_ok();
+    if has("uri") {
+        return match text.contains("://") {
+            true => ": write { uri: URL }".to_owned(),
+            false => ": write { uri: URL }, or { ref: { apiVersion: ..., kind: ..., name: ... } }".to_owned(),
+        };
+    }
+    match has("name") && is_name {
+        true => format!(": write {{ name: {text} }}"),
+        false => String::new(),
+    }
+}
+
+/// A message without the text that it is about.
+fn without(message: &str, text: &str) -> String {
+    let start: String = text.chars().take(forms::SHOWN).collect();
+    [format!("`{text}`"), format!("`{start}...`")]
+        .iter()
+        .fold(message.to_owned(), |message, shown| message.replace(shown, "the text"))
 }
 
 fn at_most(max: Option<usize>, count: usize, above: Mark, path: &Path<'_>, report: &mut Report) {
@@ -238,6 +267,11 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
             Some(_) if value.is_null() => {}
             Some(field) => check(&field.shape, value, key.at, &here, report),
             None if object.open => {}
+            None if object.renamed.iter().any(|(before, _)| *before == key.name) => {
+                let today = object.renamed.iter().find(|(before, _)| *before == key.name);
+                let today = today.map_or("something else", |(_, today)| today);
+                report.add(key.at, &here, format!("`{}` is called {today} today", key.name));
+            }
             None => {
                 let meant = suggestion(&key.name, object.fields.iter().map(|field| field.name));
                 let message = if meant.is_empty() {
@@ -246,7 +280,10 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
                 } else {
                     format!("unknown field `{}`{meant}", key.name)
                 };
-                report.add(key.at, &here, message);
+                match redact::sounds_secret(&key.name) {
+                    true => report.add_secret(key.at, &here, message),
+                    false => report.add(key.at, &here, message),
+                }
             }
         }
     }
@@ -258,10 +295,10 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
         report.add(
             above,
             &Path::Key(path, field.name),
-            format!("`{}` is required: {}", field.name, field.describe),
+            format!("`{}` is required: {}", field.name, field.description()),
         );
     }
-    // What is wrong already may be why a rule is not kept.
+    // A fault that was reported already may be the reason that a rule is broken.
     if report.found.len() == before {
         object
             .rules
@@ -282,6 +319,19 @@ pub(crate) fn twice(node: &Node, path: &Path<'_>, report: &mut Report) {
 }
 
 impl Shape {
+    /// The fields that must be there.
+    pub(crate) fn required(&self) -> impl Iterator<Item = &Field> {
+        let fields = self.object().into_iter().flat_map(|object| &object.fields);
+        fields.filter(|field| field.required)
+    }
+
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Any | Self::Special { .. } => "something else",
@@ -293,74 +343,4 @@ impl Shape {
             Self::Map(_) | Self::Object(_) => "a map",
         }
     }
-}
-
-/// A field that may be absent.
-pub(crate) fn field(name: &'static str, shape: Shape, describe: &'static str) -> Field {
-    Field {
-        name,
-        shape,
-        required: false,
-        describe,
-    }
-}
-
-/// A field that must be there.
-pub(crate) fn required(name: &'static str, shape: Shape, describe: &'static str) -> Field {
-    Field {
-        name,
-        shape,
-        required: true,
-        describe,
-    }
-}
-
-pub(crate) fn object(fields: Vec<Field>) -> Shape {
-    Shape::Object(Object {
-        fields,
-        ..Object::default()
-    })
-}
-
-pub(crate) fn list(of: Shape) -> Shape {
-    Shape::List {
-        of: Box::new(of),
-        min: 0,
-        max: None,
-    }
-}
-
-/// A list that has so many entries at most.
-pub(crate) fn short_list(of: Shape, max: usize) -> Shape {
-    Shape::List {
-        of: Box::new(of),
-        min: 0,
-        max: Some(max),
-    }
-}
-
-pub(crate) fn filled_list(of: Shape, max: usize) -> Shape {
-    Shape::List {
-        of: Box::new(of),
-        min: 1,
-        max: Some(max),
-    }
-}
-
-/// A map with any keys.
-pub(crate) fn map(of: Shape) -> Shape {
-    Shape::Map(Map {
-        of: Box::new(of),
-        keys: Form::Free,
-        not: (&[], ""),
-        max: None,
-    })
-}
-
-/// A map of which the fields are told elsewhere.
-pub(crate) fn settings() -> Shape {
-    Shape::Object(Object {
-        open: true,
-        ..Object::default()
-    })
 }

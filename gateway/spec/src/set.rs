@@ -8,26 +8,24 @@ use std::{
     sync::Arc,
 };
 
+use status::Reason;
+
 use crate::{
     Kind, ObjectKey, ObjectName,
-    defaults::Given,
+    defaults::AssignedProvisioners,
     document::{Contents, Document},
     fault::{Fault, Warning},
-    provisioners::{Provisioners, built_in, canonical},
-    resource::{ClusterChannelProvisioner, Reference, Resource},
-    schema::{
-        Path, Report, backends, check,
-        kinds::{BACKEND_FIXED, CHANNEL_FIXED, PROVISIONER_FIXED},
-    },
+    provisioners::{Provisioners, canonical},
+    resource::{BACKEND_FIXED, CHANNEL_FIXED, PROVISIONER_FIXED, Reference, Resource},
 };
 
 /// A document in force.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) document: Arc<Document>,
-    /// Of a newer version that is not in force.
+    /// Faults of a newer version, which is not in force.
     pub(crate) faults: Vec<String>,
-    /// Of the newest version, in force or not.
+    /// Warnings about the newest version, in force or not.
     pub(crate) generation: Option<i64>,
 }
 
@@ -40,15 +38,20 @@ pub(crate) struct Set {
     pub(crate) incomplete: bool,
 }
 
-/// What a merge found.
+/// The result of a merge.
 #[derive(Default)]
 pub(crate) struct Findings {
     pub(crate) faults: Vec<Fault>,
     pub(crate) warnings: Vec<Warning>,
 }
 
-/// Documents read anew, over the set before. `unread` are files whose content could not be had.
-pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>>, given: &Given) -> (Set, Findings) {
+/// Merges documents that were read again into the set before. `unread` are files whose content could not be read.
+pub(crate) fn merge(
+    before: &Set,
+    contents: Contents,
+    unread: &BTreeSet<Arc<str>>,
+    assigned: &AssignedProvisioners,
+) -> (Set, Findings) {
     let mut findings = Findings {
         faults: contents.faults,
         warnings: contents.warnings,
@@ -57,16 +60,16 @@ pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>
     let mut broken: BTreeSet<Arc<str>> = unread.clone();
     broken.extend(findings.faults.iter().map(|fault| fault.file.clone()));
 
-    let mut wanted: BTreeMap<ObjectKey, Vec<Arc<Document>>> = BTreeMap::new();
+    let mut by_key: BTreeMap<ObjectKey, Vec<Arc<Document>>> = BTreeMap::new();
     for document in contents.documents {
-        wanted.entry(document.key.clone()).or_default().push(document);
+        by_key.entry(document.key.clone()).or_default().push(document);
     }
     let mut set = Set {
         incomplete: !broken.is_empty(),
         ..Set::default()
     };
     // Provisioners first: a channel's arguments are checked for its backend.
-    let (first, rest): (Vec<_>, Vec<_>) = wanted
+    let (first, rest): (Vec<_>, Vec<_>) = by_key
         .into_iter()
         .partition(|(key, _)| key.kind == Kind::ClusterChannelProvisioner);
     for (key, documents) in first {
@@ -74,7 +77,7 @@ pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>
         let faults = before
             .valid
             .get(&key)
-            .and_then(|entry| immutable(&entry.document, chosen, given));
+            .and_then(|entry| immutable(&entry.document, chosen, assigned));
         settle(
             before,
             key,
@@ -92,12 +95,12 @@ pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>
     let provisioners = set.provisioners();
     for (key, documents) in rest {
         let chosen = choose(before, &key, &documents);
-        let mut faults = arguments(chosen, &provisioners, given);
+        let mut faults = arguments(chosen, &provisioners, assigned);
         faults.extend(
             before
                 .valid
                 .get(&key)
-                .and_then(|entry| immutable(&entry.document, chosen, given)),
+                .and_then(|entry| immutable(&entry.document, chosen, assigned)),
         );
         settle(before, key, &documents, faults, &mut set, &mut findings);
     }
@@ -112,12 +115,12 @@ pub(crate) fn merge(before: &Set, contents: Contents, unread: &BTreeSet<Arc<str>
     (set, findings)
 }
 
-/// Gone from a file that could be read means gone; from one that could not be, nobody knows.
+/// A document that is missing from a file that could be read is deleted; one whose file could not be read may still be there.
 fn keeps(set: &Set, key: &ObjectKey, entry: &Entry, broken: &BTreeSet<Arc<str>>) -> bool {
     !set.valid.contains_key(key) && !set.invalid.contains_key(key) && broken.contains(&entry.document.file.path)
 }
 
-/// Of several documents of one name, the one that runs already; else the first.
+/// Chooses among several documents of one name: the one that runs already, else the first.
 fn choose<'a>(before: &Set, key: &ObjectKey, documents: &'a [Arc<Document>]) -> &'a Arc<Document> {
     let running = before.valid.get(key).map(|entry| &entry.document.file.path);
     let same_file = documents.iter().find(|document| Some(&document.file.path) == running);
@@ -141,11 +144,11 @@ fn settle(
         );
         findings
             .faults
-            .push(other.fault_at("metadata.name", "Duplicate", message));
+            .push(other.fault_at("metadata.name", Reason::Duplicate, message));
         findings.faults.extend(other.faults.iter().cloned());
     }
     faults.extend(chosen.faults.iter().cloned());
-    let told: Vec<String> = faults.iter().map(Fault::one_line).collect();
+    let messages: Vec<String> = faults.iter().map(Fault::one_line).collect();
     let generation = chosen.of_object.as_ref().and_then(|object| object.generation);
     let valid = faults.is_empty();
     findings.faults.extend(faults);
@@ -154,7 +157,7 @@ fn settle(
             key,
             Entry {
                 document: chosen,
-                faults: told,
+                faults: messages,
                 generation,
             },
         );
@@ -165,7 +168,7 @@ fn settle(
             key,
             Entry {
                 document: former.document.clone(),
-                faults: told,
+                faults: messages,
                 generation,
             },
         )),
@@ -173,35 +176,26 @@ fn settle(
             key,
             Entry {
                 document: chosen,
-                faults: told,
+                faults: messages,
                 generation,
             },
         )),
     }
 }
 
-/// A channel's arguments, for the backend of its provisioner. Without a provisioner nobody can tell.
-pub(crate) fn arguments(document: &Document, provisioners: &Provisioners, given: &Given) -> Vec<Fault> {
+/// Checks a channel's arguments against the backend of its provisioner. Without a provisioner they cannot be checked.
+fn arguments(document: &Document, provisioners: &Provisioners, assigned: &AssignedProvisioners) -> Vec<Fault> {
     let Some(Resource::Channel(channel)) = &document.resource else {
         return Vec::new();
     };
-    let name = given.name(&document.key, channel.provisioner.as_ref());
+    let name = assigned.name(&document.key, channel.provisioner.as_ref());
     let Some(provisioner) = name.ok().and_then(|name| provisioners.find(name).ok()) else {
         return Vec::new();
     };
-    let written = document.root.get("spec").and_then(|spec| spec.entry("arguments"));
-    let Some((key, node)) = written else { return Vec::new() };
-    let mut report = Report::default();
-    let path = Path::Key(&Path::Root, "spec");
-    let path = Path::Key(&path, "arguments");
-    check(
-        &backends::arguments(provisioner.backend),
-        node,
-        key.at,
-        &path,
-        &mut report,
-    );
-    report.found.into_iter().map(|found| document.fault(found)).collect()
+    document
+        .arguments(provisioner.config.backend())
+        .err()
+        .unwrap_or_default()
 }
 
 /// A reference in the namespace of the document that makes it, unless it names another one.
@@ -210,30 +204,25 @@ pub(crate) fn named(reference: &Reference, from: &ObjectKey) -> ObjectName {
     ObjectName::new(namespace, &reference.name)
 }
 
-/// What may not change while the object lives (API.md 2.3, 2.4), and for the same reason a provisioner's backend. Here the
+/// Finds changes of immutable fields (API.md 2.3, 2.4), and of a provisioner's backend for the same reason. Here the
 /// default is known, so more is found than the API server can (`schema::rules::Fixed`).
-fn immutable(before: &Document, after: &Document, given: &Given) -> Option<Fault> {
+fn immutable(before: &Document, after: &Document, assigned: &AssignedProvisioners) -> Option<Fault> {
     match (before.resource.as_ref()?, after.resource.as_ref()?) {
         (Resource::Subscription(old), Resource::Subscription(new)) => {
             let (old, new) = (named(&old.channel, &before.key), named(&new.channel, &after.key));
             let message = format!("{CHANNEL_FIXED}; it was {old}");
-            (old != new).then(|| after.fault_at("spec.channel.name", "Immutable", message))
+            (old != new).then(|| after.fault_at("spec.channel.name", Reason::Immutable, message))
         }
         (Resource::Channel(old), Resource::Channel(new)) => {
-            let name = |written| given.name(&after.key, written).ok().map(canonical);
-            // What waits for a default has nothing yet that could change.
+            let name = |written| assigned.name(&after.key, written).ok().map(canonical);
+            // A channel that waits for a default has no provisioner yet that could change.
             let (old, new) = (name(old.provisioner.as_ref())?, name(new.provisioner.as_ref())?);
             let message = format!("{PROVISIONER_FIXED}; it was {old}");
-            (old != new).then(|| after.fault_at("spec.provisioner.name", "Immutable", message))
+            (old != new).then(|| after.fault_at("spec.provisioner.name", Reason::Immutable, message))
         }
-        (Resource::ClusterChannelProvisioner(old), Resource::ClusterChannelProvisioner(new)) => {
-            let backend = |written: &ClusterChannelProvisioner| {
-                written
-                    .backend
-                    .or_else(|| built_in(&after.key.name.name).map(|(_, backend)| backend))
-            };
-            (backend(old) != backend(new)).then(|| after.fault_at("spec.backend", "Immutable", BACKEND_FIXED))
-        }
+        (Resource::ClusterChannelProvisioner(old), Resource::ClusterChannelProvisioner(new)) => (old.config.backend()
+            != new.config.backend())
+        .then(|| after.fault_at("spec.backend", Reason::Immutable, BACKEND_FIXED)),
         _ => None,
     }
 }

@@ -359,15 +359,15 @@ fn filters_are_the_dialects_of_the_subscriptions_api() {
         ],
     );
     let fault = &loaded(&format!("{DELIVERED}  filters: [{{cesql: 'a = ''b'' c'}}]{CHANNEL}")).faults[0];
-    assert_eq!((fault.reason, fault.line, fault.column), ("Invalid", 8, 32));
+    assert_eq!((fault.reason.as_str(), fault.line, fault.column), ("Invalid", 8, 32));
     let shown = fault.to_string();
     let lines: Vec<&str> = shown.lines().collect();
     let caret = lines.iter().find(|line| line.contains('^')).map(|line| line.find('^'));
-    let place = lines
+    let expected = lines
         .iter()
         .find(|line| line.contains("cesql: 'a"))
         .map(|line| line.find(" c'").map(|at| at + 1));
-    assert!(caret.is_some() && caret == place, "{shown}");
+    assert!(caret.is_some() && caret == expected, "{shown}");
 }
 
 /// Four lines; the body begins in line 5.
@@ -384,7 +384,7 @@ fn channel_arguments_are_checked_for_their_backend() {
             (
                 "spec: {arguments: {capacity: 5}}\n",
                 &[
-                    "5:20 spec.arguments.capacity: unknown field `capacity`; known here: retention, limit, dedup, maxEventBytes",
+                    "5:20 spec.arguments.capacity: unknown field `capacity`; known here: retention, limit, deadLetters, dedup, maxEventBytes",
                 ],
             ),
             (
@@ -578,6 +578,33 @@ fn a_github_source_needs_a_repository_and_a_token() {
             &[],
         ),
         (
+            "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: g, key: t}}\n  githubAPIURL: http://ghe/api/v3\n",
+            &["9:17 spec.githubAPIURL: expected an https URL, because the token is sent there"],
+        ),
+        (
+            "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: g, key: t}}\n  githubAPIURL: http://localhost:1/api/v3\n",
+            &[],
+        ),
+        ("  ownerAndRepository: o/r\n  allowUnsigned: true\n", &[]),
+        (
+            "  ownerAndRepository: o/r\n  allowUnsigned: false\n",
+            &["5:1 spec: at least one of `accessToken` and `secretToken` is needed"],
+        ),
+        (
+            "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: g, key: t}}\n  allowUnsigned: true\n",
+            &["9:18 spec.allowUnsigned: a source with `secretToken` takes signed deliveries alone"],
+        ),
+        (
+            "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: gg, key: t}}\n",
+            &[
+                "8:17 spec.secretToken.secretKeyRef: there is no secret default/gg with the key t (neither a Secret document nor a folder /",
+            ],
+        ),
+        (
+            "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: g, key: tt}}\n",
+            &["8:17 spec.secretToken.secretKeyRef: secret default/g has no key `tt`; it has: t"],
+        ),
+        (
             "  ownerAndRepository: o/r\n  secretToken: {secretKeyRef: {name: g, key: t}}\n  ceOverrides: {extensions: {Team: a}}\n",
             &["9:30 spec.ceOverrides.extensions.Team: `Team` is no attribute name"],
         ),
@@ -607,10 +634,8 @@ fn the_other_sources_need_what_they_are_about() {
         &[
             ("  namespace: default\n  types: [Warning]\n  coalesce: PT10S\n", &[]),
             ("  allNamespaces: true\n  namespace: ''\n", &[]),
-            (
-                "  reasons: [x]\n",
-                &["5:1 spec.namespace: `namespace` is required, unless `allNamespaces` is true"],
-            ),
+            // Its own namespace.
+            ("  reasons: [x]\n", &[]),
             (
                 "  namespace: default\n  types: [Warnings]\n",
                 &["8:11 spec.types[0]: `Warnings` is not one of Normal, Warning, did you mean `Warning`?"],
@@ -756,18 +781,18 @@ fn documents_of_others_are_left_alone_with_a_warning() {
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\napiVersion: messaging.knative.dev/v1\nkind: Channel\nmetadata: {name: y}\n",
     );
     assert!(loaded.faults.is_empty() && loaded.spec.objects.is_empty());
-    let told: Vec<_> = loaded
+    let messages: Vec<_> = loaded
         .warnings
         .iter()
         .map(|warning| warning.fault().one_line())
         .collect();
     assert!(
-        told[0].ends_with("documents.yaml:2:7: apps/v1 Deployment is not ours and is ignored"),
-        "{told:?}"
+        messages[0].ends_with("documents.yaml:2:7: apps/v1 Deployment is not ours and is ignored"),
+        "{messages:?}"
     );
     assert!(
-        told[1].contains("ours is eventing.knative.dev/v1alpha1 Channel"),
-        "{told:?}"
+        messages[1].contains("ours is eventing.knative.dev/v1alpha1 Channel"),
+        "{messages:?}"
     );
 }
 
@@ -802,8 +827,8 @@ fn secrets_and_services_are_checked_without_showing_a_value() {
     ] {
         let loaded = loaded(&format!("{head}{body}"));
         assert!(!loaded.faults.is_empty(), "{body}");
-        let told = format!("{:?} {}", loaded, loaded.faults[0]);
-        assert!(!told.contains("hunter2"), "{told}");
+        let printed = format!("{:?} {}", loaded, loaded.faults[0]);
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
     for body in [
         "secretToken: hunter2",
@@ -815,8 +840,8 @@ fn secrets_and_services_are_checked_without_showing_a_value() {
             "{}  ownerAndRepository: o/r\n  {body}\n",
             source("GitHubSource")
         ));
-        let told = format!("{:?} {}", loaded, loaded.faults[0]);
-        assert!(!told.contains("hunter2"), "{told}");
+        let printed = format!("{:?} {}", loaded, loaded.faults[0]);
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
     each(
         "apiVersion: v1\nkind: Service\nmetadata: {name: g}\nspec:\n",
@@ -873,7 +898,7 @@ fn all_faults_of_all_files_are_told_at_once_and_one_broken_document_hides_none()
         ("c.json", "{\"apiVersion\": \"v1\" \"kind\": \"Secret\"}"),
         ("d.yaml", "\u{feff}# only a comment\n"),
     ]);
-    let places: Vec<_> = loaded
+    let positions: Vec<_> = loaded
         .faults
         .iter()
         .map(|fault| {
@@ -893,7 +918,7 @@ fn all_faults_of_all_files_are_told_at_once_and_one_broken_document_hides_none()
         ("b.yaml", 1, "apiVersion"),
     ];
     assert_eq!(
-        places,
+        positions,
         expected.map(|(file, line, path)| (file.to_owned(), line, path.to_owned()))
     );
     assert!(loaded.spec.incomplete);
@@ -910,4 +935,97 @@ fn a_list_is_its_items() {
         loaded.faults[0].one_line().rsplit_once("documents.yaml:").unwrap().1,
         "9:3: metadata.name: `name` is required: every document has a name"
     );
+}
+
+#[test]
+fn a_message_says_what_to_write_instead() {
+    each(
+        DELIVERED,
+        &[
+            (
+                "  delivery: {retry: 010}\n",
+                &[
+                    "8:21 spec.delivery.retry: expected a whole number, found `010`, which kubectl reads as 8: write 8, or 10",
+                ],
+            ),
+            (
+                "  delivery: {retry: 1e3}\n",
+                &["8:21 spec.delivery.retry: expected a whole number, found `1e3`: write 1000"],
+            ),
+            (
+                "  delivery: {retry: '3'}\n",
+                &["8:21 spec.delivery.retry: expected a whole number, found text: write 3 without quotes"],
+            ),
+            (
+                "  delivery: {deadLetterSink: 'http://h/'}\n",
+                &["8:30 spec.delivery.deadLetterSink: expected a map, found text: write { uri: URL }"],
+            ),
+        ],
+    );
+    let head = "apiVersion: eventing.knative.dev/v1alpha1\nkind: Subscription\nmetadata:\n  name: s\nspec:\n";
+    each(
+        head,
+        &[
+            (
+                "  channel: orders\n  subscriber: {uri: 'http://h/'}\n",
+                &["6:12 spec.channel: expected a map, found text: write { name: orders }"],
+            ),
+            (
+                "  from: {name: c}\n  call: {targetRef: {name: x}}\n  channel: {name: c}\n  subscriber: {uri: 'http://h/'}\n",
+                &[
+                    "6:3 spec.from: `from` is called `channel` today",
+                    "7:3 spec.call: `call` is called `subscriber`, and `call.targetRef` is `subscriber.ref`, today",
+                ],
+            ),
+        ],
+    );
+    each(
+        "",
+        &[
+            (
+                "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: t}\n",
+                &[
+                    "2:7 kind: unknown kind `Trigger` in eventing.knative.dev/v1; here it is a Subscription with `filters`",
+                ],
+            ),
+            (
+                "apiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata: {name: t}\n",
+                &["2:7 kind: unknown kind `Broker` in eventing.knative.dev/v1; here it is a Channel"],
+            ),
+            (
+                "apiVersion: eventing.knative.dev/v1\nkind: Wondrous\nmetadata: {name: t}\n",
+                &[
+                    "2:7 kind: unknown kind `Wondrous` in eventing.knative.dev/v1; known: Channel, Subscription, ClusterChannelProvisioner",
+                ],
+            ),
+        ],
+    );
+}
+
+/// Proves: SR-6
+#[test]
+fn what_is_typed_where_a_secret_is_named_is_in_no_message_and_no_object() {
+    let provisioner = |config: &str| {
+        format!(
+            "apiVersion: eventing.knative.dev/v1alpha1\nkind: ClusterChannelProvisioner\nmetadata: {{name: kafka}}\nspec:\n  \
+             config:\n    bootstrapServers: 'h:1'\n{config}"
+        )
+    };
+    for config in [
+        "    security: {protocol: SASL_SSL, mechanism: PLAIN, secretRef: hunter2}\n",
+        "    security:\n      secretRef: hunter2\n",
+        "    security:\n      secretRef: {name: Hunter2!}\n",
+        "    security:\n      secretRef: {name: kafka, password: hunter2}\n",
+        "    security:\n      password: hunter2\n",
+        "    security: {mechanism: hunter2}\n",
+        "    security: hunter2\n",
+        "    saslPassword: hunter2\n",
+        "    security:\n      secretRef: [hunter2\n",
+    ] {
+        let loaded = loaded(&provisioner(config));
+        assert!(!loaded.faults.is_empty(), "{config}");
+        let objects = loaded.spec.objects.values().map(|object| object.document.to_string());
+        let printed: String = loaded.faults.iter().map(ToString::to_string).chain(objects).collect();
+        assert!(!printed.to_lowercase().contains("hunter2"), "{config}: {printed}");
+    }
 }

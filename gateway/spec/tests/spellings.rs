@@ -8,7 +8,10 @@ use std::time::Duration;
 use kit::{CHANNEL, loaded, loaded_files};
 use spec::{
     Kind, ObjectKey, ObjectName, Spec,
-    model::{Arguments, BackendKind, Delivery, SourceConfig, StartFrom, Subscription, Target},
+    model::{
+        Arguments, BackendKind, DeadLetters, Delivery, EmbeddedArguments, Limit, Retention, SourceConfig, StartFrom,
+        Subscription, Target,
+    },
 };
 
 fn valid(text: &str) -> Spec {
@@ -84,10 +87,10 @@ fn the_defaults_are_those_of_the_documents() {
     let found = subscription("  subscriber: {uri: 'http://h/'}\n");
     let expected = Delivery {
         backoff: backoff::Policy {
-            retry: 10,
+            retry: 24,
             growth: backoff::Growth::Exponential,
             delay: Duration::from_millis(200),
-            max: Duration::from_secs(60),
+            max: Duration::from_secs(600),
             retry_after_max: Duration::from_secs(300),
         },
         timeout: Duration::from_secs(30),
@@ -105,14 +108,17 @@ fn the_defaults_are_those_of_the_documents() {
     let channel = &spec.channels[&ObjectName::new("default", "c")];
     assert_eq!(channel.provisioner.as_ref().unwrap().name, "embedded");
     let day = Duration::from_secs(86_400);
-    let expected = Arguments::Embedded {
-        retention_age: day,
-        retention_bytes: 1 << 30,
-        limit_age: None,
-        limit_bytes: None,
+    let expected = EmbeddedArguments {
+        retention: Retention {
+            age: day,
+            bytes: 1 << 30,
+        },
+        limit: Limit { age: None, bytes: None },
         dedup: None,
+        dead_letters: DeadLetters { bytes: 1 << 30 },
+        max_event_bytes: None,
     };
-    assert_eq!(channel.arguments, expected);
+    assert_eq!(channel.arguments, Arguments::Embedded(expected));
 }
 
 #[test]
@@ -160,7 +166,11 @@ fn a_provisioner_is_known_by_each_of_its_names() {
             .provisioner
             .clone()
             .unwrap();
-        assert_eq!((found.backend, found.name.as_str()), (backend, canonical), "{name}");
+        assert_eq!(
+            (found.config.backend(), found.name.as_str()),
+            (backend, canonical),
+            "{name}"
+        );
     }
 }
 
@@ -235,7 +245,10 @@ fn a_direct_sink_has_an_outbox_that_survives_its_target() {
     );
     let (channel, subscription) = (&spec.channels[&outbox], &spec.subscriptions[&outbox]);
     assert!(channel.implicit && subscription.implicit && subscription.channel == outbox);
-    assert_eq!(channel.provisioner.as_ref().unwrap().backend, BackendKind::Embedded);
+    assert_eq!(
+        channel.provisioner.as_ref().unwrap().config.backend(),
+        BackendKind::Embedded
+    );
     assert_eq!(
         (subscription.start_from, uri(subscription.subscriber.as_ref())),
         (StartFrom::Earliest, "http://web.example:8080/".into())
@@ -269,8 +282,8 @@ fn what_is_missing_is_in_the_model_with_its_reason() {
         .map(|fault| (fault.path.as_str(), fault.reason))
         .collect();
     assert!(
-        reasons.contains(&("spec.channel.name", "NotFound"))
-            && reasons.contains(&("spec.provisioner.name", "NotProvisioned")),
+        reasons.contains(&("spec.channel.name", spec::Reason::NotFound))
+            && reasons.contains(&("spec.provisioner.name", spec::Reason::NotProvisioned)),
         "{reasons:?}"
     );
     let (key, channel) = (ObjectName::new("default", "s"), ObjectName::new("default", "x"));
@@ -353,7 +366,10 @@ fn a_document_is_shown_as_it_was_written_with_its_namespace() {
     });
     assert_eq!(object.document, expected);
     assert!(object.origin.ends_with("documents.yaml:1") && object.faults.is_empty());
-    assert_eq!(spec.channels[&object.key.name].max_event_bytes, Some(5));
+    let Arguments::Embedded(arguments) = &spec.channels[&object.key.name].arguments else {
+        panic!("the default provisioner is the embedded one")
+    };
+    assert_eq!(arguments.max_event_bytes, Some(5));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Objects as kubectl shows them: what was written, with the status of now.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     extract::{Query, State as Extract},
@@ -8,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use spec::{Kind, model::Object};
+use spec::{Kind, Reason, model::Object};
 
 use super::{Refusal, State};
 
@@ -27,8 +29,12 @@ pub(super) async fn list(Extract(state): Extract<State>, Query(which): Query<Whi
         Some(word) => kinds(word),
     };
     let Some(kinds) = kinds else {
-        let message = format!("the kind {:?} is not known", which.kind.unwrap_or_default());
-        return Refusal::new(StatusCode::BAD_REQUEST, "UnknownKind", message).into_response();
+        let message = format!(
+            "the kind {:?} is not known; known are {}, sources and all",
+            which.kind.unwrap_or_default(),
+            known()
+        );
+        return Refusal::new(StatusCode::BAD_REQUEST, Reason::UnknownKind, message).into_response();
     };
     let (spec, observed) = (state.plane().spec(), state.plane().observe());
     let items: Vec<Value> = spec
@@ -60,7 +66,16 @@ const ALL: [Kind; 9] = [
     Kind::Secret,
 ];
 
-/// What a word on the command line means, any case.
+/// The kinds that can be asked for, with their short names.
+fn known() -> String {
+    let named = |kind: Kind| match kind.short() {
+        Some(short) => format!("{} ({short})", kind.as_str().to_lowercase()),
+        None => kind.as_str().to_lowercase(),
+    };
+    ALL.map(named).join(", ")
+}
+
+/// Returns the kinds that a word on the command line means, in any case.
 fn kinds(word: &str) -> Option<Vec<Kind>> {
     let word = word.to_lowercase();
     let is = |test: fn(Kind) -> bool| ALL.into_iter().filter(|kind| test(*kind)).collect::<Vec<_>>();
@@ -73,6 +88,20 @@ fn kinds(word: &str) -> Option<Vec<Kind>> {
             };
             ALL.into_iter().find(named).map(|kind| vec![kind])
         }
+    }
+}
+
+/// Passwords in URIs, wherever they are written: in fields, annotations, messages.
+fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(hidden) = spec::without_userinfo(text) {
+                *text = hidden;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Object(members) => members.values_mut().for_each(hide),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -96,5 +125,6 @@ fn shown(object: &Object, status: Option<&spec::Status>) -> Value {
     if let Some(status) = status {
         document["status"] = serde_json::to_value(status).unwrap_or_default();
     }
+    hide(&mut document);
     document
 }

@@ -1,8 +1,8 @@
 //! `headgate replay`: past events to one subscription, and how far it is, one JSON document a line.
 //!
-//! The answer is the replay: it goes on as long as somebody reads, and ends when the connection does.
+//! The answer is the replay: it goes on while the client reads, and ends when the connection does.
 
-use std::{collections::BTreeMap, convert::Infallible, time::SystemTime};
+use std::{convert::Infallible, time::SystemTime};
 
 use axum::{
     Json,
@@ -14,102 +14,120 @@ use axum::{
 use bytes::Bytes;
 use cesql::Filter;
 use channel::{Offset, Start};
-use dataplane::{Progress, Replay, ReplayError, Replayed, Until};
+use dataplane::{Progress, Replay, ReplayError, Until};
 use futures_util::StreamExt;
-use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use spec::ObjectName;
+use spec::{ObjectName, Reason};
 
-use super::{Refusal, State};
-
-/// A place, or a time in RFC 3339.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum Place {
-    Offset(u64),
-    Time(Timestamp),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Request {
-    from: Place,
-    to: Option<Place>,
-    /// Attributes and the values they must have.
-    #[serde(default)]
-    filter: BTreeMap<String, String>,
-    rate: Option<f64>,
-    #[serde(default)]
-    dry_run: bool,
-}
+use super::{Changed, Refusal, State};
+use crate::api::{Counts, Position, ReplayRequest, Word};
 
 /// `POST /api/v1/subscriptions/NAMESPACE/NAME/replay`: 200 and lines, the last of which says `done` or `stopped`.
 pub(super) async fn replay(
     Extract(state): Extract<State>,
     Path((namespace, name)): Path<(String, String)>,
-    Json(request): Json<Request>,
+    Json(request): Json<ReplayRequest>,
 ) -> Response {
-    if request.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-        let message = "rate is events a second: a number above 0";
-        return Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message).into_response();
+    if let Err(refusal) = super::check_rate(request.rate) {
+        return refusal.into_response();
     }
-    let wanted = request.filter.iter().map(|(name, value)| (&**name, &**value));
+    let expected = request.filter.iter().map(|(name, value)| (&**name, &**value));
+    let to = match request.to {
+        None => None,
+        Some(Position::Offset(offset)) => Some(Until::Offset(Offset(offset))),
+        Some(Position::Time(time)) => Some(Until::Time(SystemTime::from(time))),
+        Some(Position::Word(Word::Earliest)) => {
+            let message = "`to` is an offset or a time: a replay to the earliest event would hold nothing";
+            return Refusal::bad_request(message).into_response();
+        }
+    };
     let what = Replay {
         from: match request.from {
-            Place::Offset(place) => Start::Offset(Offset(place)),
-            Place::Time(time) => Start::Time(SystemTime::from(time)),
+            Position::Offset(offset) => Start::Offset(Offset(offset)),
+            Position::Time(time) => Start::Time(SystemTime::from(time)),
+            Position::Word(Word::Earliest) => Start::Earliest,
         },
-        to: request.to.map(|to| match to {
-            Place::Offset(place) => Until::Place(Offset(place)),
-            Place::Time(time) => Until::Time(SystemTime::from(time)),
-        }),
-        filter: (!request.filter.is_empty()).then(|| Filter::exact(wanted)),
+        to,
+        filter: (!request.filter.is_empty()).then(|| Filter::exact(expected)),
         rate: request.rate,
         dry_run: request.dry_run,
     };
-    match state.plane().replay(&ObjectName::new(namespace, name), what).await {
+    let subscription = ObjectName::new(namespace, name);
+    match state.plane().replay(&subscription, what).await {
         Err(error) => Refusal::from(error).into_response(),
         Ok(progress) => {
-            let lines = progress.map(|progress| Ok::<_, Infallible>(line(&progress)));
+            let mut log = (!request.dry_run).then(|| ReplayLog {
+                subscription,
+                delivered: 0,
+                dead_lettered: 0,
+            });
+            let lines = progress.map(move |progress| {
+                if let Some(log) = &mut log {
+                    log.reached(&progress);
+                }
+                Ok::<_, Infallible>(line(progress))
+            });
             let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-            (kind, Body::from_stream(lines)).into_response()
+            let mut answer = (kind, Body::from_stream(lines)).into_response();
+            if !request.dry_run {
+                // How many there are is known when it ends.
+                answer.extensions_mut().insert(Changed { count: 0 });
+            }
+            answer
         }
     }
 }
 
-fn line(progress: &Progress) -> Bytes {
-    let mut shown = match progress {
-        Progress::Going(counted) | Progress::Done(counted) | Progress::Stopped(counted, _) => shown(counted),
-    };
-    match progress {
-        Progress::Going(_) => {}
-        Progress::Done(_) => shown["done"] = true.into(),
-        Progress::Stopped(_, why) => shown["stopped"] = (&**why).into(),
-    }
-    format!("{shown}\n").into()
+/// Logs what a replay did when it ends, however it does.
+struct ReplayLog {
+    subscription: ObjectName,
+    delivered: u64,
+    dead_lettered: u64,
 }
 
-fn shown(counted: &Replayed) -> Value {
-    json!({
-        "read": counted.read,
-        "matched": counted.matched,
-        "delivered": counted.delivered,
-        "deadLettered": counted.dead_lettered,
-        "unfit": counted.unfit,
-        "left": counted.left,
-    })
+impl ReplayLog {
+    fn reached(&mut self, progress: &Progress) {
+        let (Progress::Going(counted) | Progress::Done(counted) | Progress::Stopped(counted, _)) = progress;
+        (self.delivered, self.dead_lettered) = (counted.delivered, counted.dead_lettered);
+    }
+}
+
+impl Drop for ReplayLog {
+    fn drop(&mut self) {
+        tracing::info!(
+            subscription = %self.subscription, delivered = self.delivered, dead_lettered = self.dead_lettered,
+            "a replay has ended"
+        );
+    }
+}
+
+fn line(progress: Progress) -> Bytes {
+    let (counted, is_last, stopped) = match progress {
+        Progress::Going(counted) => (counted, false, None),
+        Progress::Done(counted) => (counted, true, None),
+        Progress::Stopped(counted, why) => (counted, true, Some(why)),
+    };
+    let counts = Counts {
+        read: Some(counted.read),
+        matched: counted.matched,
+        delivered: counted.delivered,
+        dead_lettered: counted.dead_lettered,
+        left_out: Some(counted.left_out),
+        unfit: Some(counted.unfit),
+        left: counted.left,
+        ..Counts::default()
+    };
+    super::line(counts, is_last, stopped)
 }
 
 impl From<ReplayError> for Refusal {
     fn from(error: ReplayError) -> Self {
         let (status, reason) = match &error {
-            ReplayError::NoSubscription(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            ReplayError::NotRunning(_) => (StatusCode::CONFLICT, "NotRunning"),
-            ReplayError::Paused(_) => (StatusCode::CONFLICT, "Paused"),
-            ReplayError::NothingKept(_) => (StatusCode::CONFLICT, "NothingKept"),
-            ReplayError::Busy(_) => (StatusCode::CONFLICT, "ReplayRunning"),
-            ReplayError::Read(_) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
+            ReplayError::NoSubscription(_) => (StatusCode::NOT_FOUND, Reason::NotFound),
+            ReplayError::NotRunning(_) => (StatusCode::CONFLICT, Reason::NotRunning),
+            ReplayError::Paused(_) => (StatusCode::CONFLICT, Reason::Paused),
+            ReplayError::NothingKept(_) => (StatusCode::CONFLICT, Reason::NothingKept),
+            ReplayError::Busy(_) => (StatusCode::CONFLICT, Reason::ReplayRunning),
+            ReplayError::Read(_) => (StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable),
         };
         Self::new(status, reason, dataplane::chain(&error))
     }

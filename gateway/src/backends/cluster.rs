@@ -1,46 +1,98 @@
-//! Sources of a gateway in a cluster: where their state is kept, what of them runs in pods, and who may act for them.
+//! A gateway whose documents are objects of a Kubernetes cluster: the controller, this replica's membership, and the
+//! sources' state, pods and leases.
 
-use std::{sync::Arc, time::Duration};
+mod adapters;
+mod checkpoint;
+mod membership;
+mod pod_status;
+mod replicas;
+mod report;
 
-use adapter::{Accepted, Adapter, AdapterError, Checkpoint, StateError};
-use adapter_containers::{ContainerHook, HookConfig, overrides, with_sink};
-use async_trait::async_trait;
-use dataplane::{Built, Identity, Way};
+use std::{net::SocketAddr, sync::Arc};
+
+use adapter::Adapter;
+use adapter_sink_binding::{ContainerHook, HookConfig, overrides, with_sink};
+use dataplane::{Identity, RouteKind, SourceParts};
 use kubernetes::{
-    Cluster, Fence, Guarded, Requests, State,
-    workloads::{AdapterWorkload, Deployed, Mounted, Owner, Wanted, Workload, Workloads, adapter_objects, deployment},
+    Cluster, FinalizerGate, Kubernetes, State,
+    workloads::{AdapterWorkload, DesiredWorkload, Mounted, Owner, Workload, Workloads, adapter_objects, deployment},
 };
+use kubernetes_requests::Requests;
 use serde_json::{Value, json};
-use spec::{Kind, ObjectKey, ObjectName, model, observed::Truth};
+use spec::{Cause, Kind, ObjectKey, ObjectName, Reason, Spec, model};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::told;
-use crate::{Failure, replicas::Turns};
+use crate::{Failure, args};
+use adapters::{InPods, InProcess};
+use checkpoint::InConfigMap;
+pub(crate) use membership::Membership;
+use replicas::Turns;
 
-/// The condition that says how what runs for a source is.
-const DEPLOYED: &str = "Deployed";
+/// The part of the gateway that uses the API server. A handle: clones share their state.
+#[derive(Clone)]
+pub(crate) struct Controller(Arc<Kubernetes>);
 
-/// A Deployment that has to go first and does not is looked at again after this.
-const REMOVE_AGAIN: Duration = Duration::from_secs(5);
+impl Controller {
+    /// Opens the API server of the kubeconfig or of the pod. Sends no request.
+    pub(crate) async fn open(args: &args::Run, requests: &Requests) -> Result<Self, Failure> {
+        let cluster = kubernetes::connect(args.kube_context.as_deref(), requests).await;
+        let cluster = cluster.map_err(|error| Failure::Wrong(error.to_string()))?;
+        tracing::info!(
+            server = cluster.server,
+            namespace = args.cluster.namespace,
+            "documents come from the API server"
+        );
+        let settings = kubernetes::Settings {
+            namespace: args.cluster.namespace.clone(),
+            cluster_domain: args.cluster.cluster_domain.clone(),
+            service: args.cluster.service.clone(),
+            default_provisioner: args.default_provisioner.clone(),
+            home: replicas::home(&cluster, args.cluster.namespace.as_deref()),
+        };
+        Ok(Self(Arc::new(Kubernetes::new(cluster, settings))))
+    }
 
-/// What all sources of a cluster share.
-pub(crate) struct InCluster {
-    pub(crate) cluster: Cluster,
-    pub(crate) workloads: Workloads,
-    pub(crate) turns: Turns,
-    /// What is made upstream must not be there before the source's finalizer.
-    pub(crate) guarded: Guarded,
-    /// `HEADGATE_IMAGE`: what adapters with an account of their own run.
-    pub(crate) image: Option<String>,
-    /// By which pods reach the ingress: `http://HOST[:PORT]`, no trailing slash.
-    pub(crate) url: String,
-    /// By which the ingress is reached from outside.
-    pub(crate) public_url: Option<String>,
-    pub(crate) max_body_bytes: usize,
+    /// Returns what fails at the API server and how to fix it.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        self.0.troubles()
+    }
+
+    /// Returns whether the documents could be listed. Until then the gateway accepts no events.
+    pub(crate) fn is_served(&self) -> bool {
+        self.0.is_served()
+    }
+
+    /// Publishes a spec whenever a document changes, until `stop`.
+    pub(crate) async fn watch(&self, publish: watch::Sender<Arc<Spec>>, stop: CancellationToken) {
+        self.0.watch(publish, stop).await;
+    }
+
+    /// Joins the replicas of the cluster. Returns this replica's membership, and what sources need to run pods. `listen`
+    /// is the address of the ingress.
+    pub(crate) fn join(&self, args: &args::Run, listen: SocketAddr) -> (Membership, InCluster) {
+        membership::join(&self.0, args, listen)
+    }
 }
 
-/// What a source's objects belong to; `None` for a source that is no object.
-pub(crate) fn owner(source: &model::Source) -> Option<Owner> {
+/// The parts that all sources of a cluster share.
+pub(crate) struct InCluster {
+    cluster: Cluster,
+    workloads: Workloads,
+    turns: Turns,
+    /// Keeps a source from creating something upstream before it has its finalizer.
+    finalizer_gate: FinalizerGate,
+    /// `HEADGATE_IMAGE`: the image of adapters with an account of their own.
+    image: Option<String>,
+    /// The ingress as pods reach it: `http://HOST[:PORT]`, no trailing slash.
+    url: String,
+    /// The ingress as clients outside the cluster reach it.
+    public_url: Option<String>,
+    max_body_bytes: usize,
+}
+
+/// Returns the owner of a source's objects; `None` for a source that is no object.
+fn owner(source: &model::Source) -> Option<Owner> {
     Some(Owner {
         api_version: source.key.kind.api_version().to_owned(),
         kind: source.key.kind.as_str().to_owned(),
@@ -50,8 +102,8 @@ pub(crate) fn owner(source: &model::Source) -> Option<Owner> {
     })
 }
 
-/// The state of the one source that runs in this pod, for a gateway of the cluster.
-pub(crate) async fn kept_in(
+/// Returns the identity of the only source in this pod, whose state is a ConfigMap of the cluster.
+pub(crate) async fn identity_in_cluster(
     state: &ObjectName,
     uid: &str,
     context: Option<&str>,
@@ -68,7 +120,8 @@ pub(crate) async fn kept_in(
 }
 
 impl InCluster {
-    /// The object's own uid stands for the gateway, too: what a source made upstream is its own, whichever replica looks after it.
+    /// Returns the source's identity. The uid of its object also stands for the gateway: resources created upstream
+    /// belong to the source, whichever replica runs it.
     pub(crate) fn identity(&self, source: &model::Source) -> Option<Identity> {
         let owner = owner(source)?;
         let state = State::of(self.cluster.client.clone(), &owner, self.turns.of(&source.key));
@@ -79,25 +132,31 @@ impl InCluster {
         })
     }
 
-    /// What of a source runs in pods; `None`: it runs in this process.
+    /// Returns whether a Subscription is deleted at the API server, or was recreated with another uid.
+    pub(crate) async fn is_gone(&self, subscription: &ObjectName, uid: Option<&str>) -> bool {
+        let key = ObjectKey::new(Kind::Subscription, subscription.clone());
+        self.cluster.is_gone(&key, uid).await
+    }
+
+    /// Builds a source that runs in pods. Returns `None` for one that runs in this process.
     pub(crate) fn in_pods(
         &self,
         source: &model::Source,
         given: &adapter::Source,
-    ) -> Result<Option<Built>, model::Unresolved> {
+    ) -> Result<Option<SourceParts>, Cause> {
         let Some(owner) = owner(source) else {
             return Ok(None);
         };
-        let (wanted, extensions) = match (&source.config, &source.service_account) {
+        let (desired, extensions) = match (&source.config, &source.service_account) {
             (model::SourceConfig::Container(config), _) => {
-                let wanted = Wanted {
+                let desired = DesiredWorkload {
                     deployment: deployment(&self.container(source, config, owner.clone())),
                     owner,
                     companions: Vec::new(),
                 };
-                (wanted, source.extensions.clone())
+                (desired, source.extensions.clone())
             }
-            // The adapter has laid the overrides over its events already.
+            // The adapter has applied the overrides to its events.
             (_, Some(account)) => (self.adapter(source, account, owner)?, Default::default()),
             (_, None) => return Ok(None),
         };
@@ -111,24 +170,24 @@ impl InCluster {
         };
         let pods = InPods {
             workloads: self.workloads.clone(),
-            wanted,
+            desired,
             turn: self.turns.of(&source.key),
             source: source.key.clone(),
-            guarded: self.guarded.clone(),
+            finalizer_gate: self.finalizer_gate.clone(),
             given: given.clone(),
             restarts,
-            is_ours: source.key.kind != Kind::ContainerSource,
+            runs_adapter: source.key.kind != Kind::ContainerSource,
         };
-        Ok(Some(Built {
+        Ok(Some(SourceParts {
             hook: Some(Arc::new(ContainerHook::new(hook, given.clone()))),
-            way: Way::Sources,
+            route_kind: RouteKind::Sources,
             adapter: Some(Arc::new(pods)),
         }))
     }
 
-    /// An adapter that runs in this process: as long as it is this replica's turn, once the source has its finalizer and nothing
-    /// of it is left that ran in a pod.
-    pub(crate) fn guarded(
+    /// Wraps an adapter that runs in this process: it runs while this replica holds the lease, once the source has its
+    /// finalizer and none of its pods is left.
+    pub(crate) fn in_this_process(
         &self,
         source: &model::Source,
         adapter: Arc<dyn Adapter>,
@@ -139,7 +198,7 @@ impl InCluster {
             Some(owner) => Arc::new(InProcess {
                 adapter,
                 source: source.key.clone(),
-                guarded: self.guarded.clone(),
+                finalizer_gate: self.finalizer_gate.clone(),
                 report,
                 owner,
                 workloads: self.workloads.clone(),
@@ -160,18 +219,18 @@ impl InCluster {
             image: config.image.clone(),
             args: with_sink(&config.args, &sink),
             env: config.env.iter().map(variable).collect(),
-            given: given.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            fixed_env: given.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             template: config.template.clone(),
             service_account: source.service_account.clone(),
         }
     }
 
-    fn adapter(&self, source: &model::Source, account: &str, owner: Owner) -> Result<Wanted, model::Unresolved> {
+    fn adapter(&self, source: &model::Source, account: &str, owner: Owner) -> Result<DesiredWorkload, Cause> {
         let spec = self.turns.spec();
         let object = spec.objects.get(&source.key);
         let (Some(image), Some(object)) = (&self.image, object) else {
-            return Err(model::Unresolved {
-                reason: "ImageUnknown",
+            return Err(Cause {
+                reason: Reason::ImageUnknown,
                 message: "the source names a service account, and the gateway does not know its own image: set HEADGATE_IMAGE in its pod".into(),
             });
         };
@@ -185,17 +244,18 @@ impl InCluster {
             document,
             sink: self.sink(source),
             public_url: self.public_url.clone(),
+            egress: connect::Egress::current().flags(),
             is_called: source.key.kind == Kind::GitHubSource,
         }))
     }
 
-    /// A source's own address, as pods reach it.
+    /// Returns the URL of a source's ingress path, as pods reach it.
     fn sink(&self, source: &model::Source) -> String {
         format!("{}/sources/{}", self.url, source.key.name)
     }
 }
 
-/// As a pod has it. A secret's value is not passed on: documents of a cluster keep their references.
+/// Returns the variable as a pod has it. A secret's value is not copied: documents of a cluster keep their references.
 fn variable(variable: &model::Variable) -> Value {
     match &variable.value {
         model::VariableValue::Text(text) => json!({ "name": variable.name, "value": text }),
@@ -204,7 +264,7 @@ fn variable(variable: &model::Variable) -> Value {
     }
 }
 
-/// The keys of secrets that a source's document names, wherever it does.
+/// Returns the keys of Secrets that a source's document names anywhere.
 fn secrets(document: &Value) -> Vec<Mounted> {
     let mut found = Vec::new();
     collect(&document["spec"], &mut found);
@@ -231,163 +291,6 @@ fn mounted(secret: &str, key: &str) -> Mounted {
     Mounted {
         secret: secret.to_owned(),
         key: key.to_owned(),
-    }
-}
-
-/// A source's state in a ConfigMap.
-struct InConfigMap(Arc<State>);
-
-impl InConfigMap {
-    fn error(&self, act: &'static str, error: kubernetes::StateError) -> StateError {
-        StateError::new(act, self.0.place(), std::io::Error::other(error))
-    }
-}
-
-#[async_trait]
-impl Checkpoint for InConfigMap {
-    async fn mark(&self) -> Result<Option<Vec<u8>>, StateError> {
-        self.0.mark().await.map_err(|error| self.error("read", error))
-    }
-
-    fn mark_max_bytes(&self) -> usize {
-        kubernetes::MARK_MAX_BYTES
-    }
-
-    async fn save_mark(&self, _: &Accepted, mark: Vec<u8>) -> Result<(), StateError> {
-        self.0.save_mark(mark).await.map_err(|error| self.error("write", error))
-    }
-
-    async fn flush(&self) -> Result<(), StateError> {
-        self.0.flush().await.map_err(|error| self.error("write", error))
-    }
-
-    async fn notes(&self) -> Result<Option<Vec<u8>>, StateError> {
-        self.0.notes().await.map_err(|error| self.error("read", error))
-    }
-
-    async fn save_notes(&self, notes: Vec<u8>) -> Result<(), StateError> {
-        self.0
-            .save_notes(notes)
-            .await
-            .map_err(|error| self.error("write", error))
-    }
-}
-
-/// Returns when the source's finalizer is there. Meanwhile its condition says what is in the way.
-async fn kept(guarded: &Guarded, source: &ObjectKey, owner: &Owner, report: &adapter::Report) {
-    let mut was_refused = false;
-    let refused = |trouble: &str| {
-        was_refused = true;
-        report.unmet(DEPLOYED, "FinalizerRefused", trouble);
-    };
-    guarded.kept(source, &owner.uid, refused).await;
-    if was_refused {
-        report.withdraw(DEPLOYED);
-    }
-}
-
-/// Keeps a source's Deployment, and tells how it is. A stop leaves it as it is: a gateway that restarts is none of its pods'
-/// business, and a source that is deleted takes it along.
-struct InPods {
-    workloads: Workloads,
-    wanted: Wanted,
-    turn: Fence,
-    source: ObjectKey,
-    guarded: Guarded,
-    given: adapter::Source,
-    restarts: model::RestartPolicy,
-    /// What runs there is one of our adapters, which can be asked.
-    is_ours: bool,
-}
-
-impl InPods {
-    fn say(&self, deployed: &Deployed, shown: Option<Value>) {
-        let report = &self.given.report;
-        report.field("deployment", shown.unwrap_or(Value::Null));
-        match deployed.truth {
-            Truth::True => report.met(DEPLOYED),
-            Truth::False => report.unmet(DEPLOYED, deployed.reason, deployed.message.clone()),
-            Truth::Unknown => report.unknown(DEPLOYED, deployed.reason, deployed.message.clone()),
-        }
-    }
-}
-
-#[async_trait]
-impl Adapter for InPods {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
-        if self.restarts != model::RestartPolicy::Always {
-            self.given.report.note(
-                "RestartPolicyKept",
-                (adapter::Truth::False, adapter::Weight::Warning),
-                "AlwaysRestarted",
-                "pods of a Deployment are always started again, whatever restartPolicy says: let the program wait when it is done",
-            );
-        }
-        let kept = kept(&self.guarded, &self.source, &self.wanted.owner, &self.given.report);
-        if stop.run_until_cancelled(kept).await.is_none() {
-            return Ok(());
-        }
-        let may_write = || self.turn.is_mine();
-        let say = |deployed: &Deployed, shown| self.say(deployed, shown);
-        let keeping = self.workloads.keep(&self.wanted, may_write, say, stop.clone());
-        match self.is_ours {
-            true => {
-                let asking = told::follow(&self.workloads, &self.wanted.owner, &self.given.report);
-                let _ = tokio::join!(keeping, stop.run_until_cancelled(asking));
-            }
-            false => keeping.await,
-        }
-        Ok(())
-    }
-}
-
-/// An adapter in this process, ended by the clock when its turn is: the data plane may be busy with something else.
-struct InProcess {
-    adapter: Arc<dyn Adapter>,
-    source: ObjectKey,
-    guarded: Guarded,
-    report: adapter::Report,
-    owner: Owner,
-    workloads: Workloads,
-    turn: Fence,
-}
-
-#[async_trait]
-impl Adapter for InProcess {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
-        let kept = kept(&self.guarded, &self.source, &self.owner, &self.report);
-        if stop.run_until_cancelled(kept).await.is_none() {
-            return Ok(());
-        }
-        // From when the source still named an account: two would send everything twice.
-        while let Err(trouble) = stop
-            .run_until_cancelled(self.workloads.remove(&self.owner))
-            .await
-            .unwrap_or(Ok(()))
-        {
-            tracing::warn!(
-                source = %self.source.name,
-                reason = trouble.reason,
-                detail = trouble.message,
-                "a source's pod has to go before the source runs in the gateway"
-            );
-            if stop
-                .run_until_cancelled(tokio::time::sleep(REMOVE_AGAIN))
-                .await
-                .is_none()
-            {
-                break;
-            }
-        }
-        if stop.is_cancelled() {
-            return Ok(());
-        }
-        let run = |end| self.adapter.run(end);
-        self.turn.during(&stop, run).await.unwrap_or(Ok(()))
-    }
-
-    async fn delete(&self) -> Result<(), AdapterError> {
-        self.adapter.delete().await
     }
 }
 
@@ -425,8 +328,8 @@ mod tests {
             json!({"name": "A", "value": "1"})
         );
         let from = json!({"secretKeyRef": {"name": "s", "key": "k"}});
-        let kept = of(model::VariableValue::Reference(from.clone()));
-        assert_eq!(kept, json!({"name": "A", "valueFrom": from}));
+        let wait_for_finalizer = of(model::VariableValue::Reference(from.clone()));
+        assert_eq!(wait_for_finalizer, json!({"name": "A", "valueFrom": from}));
         let secret = model::VariableValue::Secret(Ok(model::SecretText::new(*b"s3cret")));
         assert!(!of(secret).to_string().contains("s3cret"));
     }

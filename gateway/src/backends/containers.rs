@@ -1,4 +1,4 @@
-//! What a ContainerSource says becomes its container, and the way in for its events.
+//! Builds the container and the endpoint of a ContainerSource.
 
 use std::{
     collections::BTreeSet,
@@ -9,59 +9,83 @@ use std::{
 };
 
 use adapter_containers::{
-    Config, ContainerAdapter, ContainerHook, EngineAddress, HOST, HookConfig, Metrics, Reach, Restart, Value, Variable,
-    remove_orphans,
+    Config, ContainerAdapter, EngineAddress, HOST, Metrics, Reach, Restart, Value, Variable, remove_orphans,
 };
+use adapter_sink_binding::{ContainerHook, HookConfig};
 use async_trait::async_trait;
-use dataplane::{Built, Way, server::Listeners};
+use dataplane::{RouteKind, SourceParts, server::Listeners};
 use prometheus_client::registry::Registry;
-use spec::{Kind, ObjectKey, Spec, model};
+use spec::{Cause, Kind, ObjectKey, Reason, Spec, model};
 use tokio::sync::watch;
 use url::Url;
 
-/// Where Docker's own tools find their engine.
+use super::SourceBuilder;
+
+/// The variable by which Docker's own tools find their engine.
 const DOCKER_HOST: &str = "DOCKER_HOST";
 
-/// An engine that is away, or not there at all, is asked again for what deleted sources left behind.
-const ORPHANS_AGAIN: Duration = Duration::from_secs(60);
+/// Delay before the engine is asked again for containers of deleted sources.
+const ORPHANS_RETRY: Duration = Duration::from_secs(60);
 
-/// `NAMESPACE/NAME` of the sources that are wanted; `None` when some document cannot be read.
+/// `NAMESPACE/NAME` of the desired sources; `None` while some document is unreadable.
 type Sources = Option<BTreeSet<String>>;
 
-/// What all container sources share.
-pub(crate) struct Containers {
+/// Returns the builder of container sources. Containers reach the ingress by `listeners`, or by `public_url` where their
+/// engine is on another machine.
+pub(crate) fn sources(
+    listeners: Listeners,
+    public_url: Option<Url>,
+    max_body_bytes: usize,
+    registry: &mut Registry,
+) -> super::Containers {
+    Box::new(Containers {
+        engine: EngineAddress::new(std::env::var(DOCKER_HOST).ok()),
+        listeners,
+        public_url,
+        max_body_bytes,
+        metrics: Metrics::registered(registry),
+        desired: OnceLock::new(),
+    })
+}
+
+/// The parts that all container sources share.
+struct Containers {
     engine: EngineAddress,
     listeners: Listeners,
     public_url: Option<Url>,
     max_body_bytes: usize,
     metrics: Metrics,
-    /// For the task that removes what deleted sources left behind; made with the first spec.
-    wanted: OnceLock<watch::Sender<Sources>>,
+    /// The desired sources, for the task that removes orphaned containers; set by the first spec.
+    desired: OnceLock<watch::Sender<Sources>>,
 }
 
 impl Containers {
-    pub(crate) fn new(
-        listeners: Listeners,
-        public_url: Option<Url>,
-        max_body_bytes: usize,
-        registry: &mut Registry,
-    ) -> Self {
-        Self {
-            engine: EngineAddress::new(std::env::var(DOCKER_HOST).ok()),
-            listeners,
-            public_url,
-            max_body_bytes,
-            metrics: Metrics::registered(registry),
-            wanted: OnceLock::new(),
-        }
+    /// Returns the URL of this source's ingress path, as its container reaches it.
+    fn sink(&self, key: &ObjectKey) -> Result<String, Cause> {
+        let base = match (self.engine.is_remote(), &self.public_url) {
+            (false, _) => format!("http://{HOST}:{}", self.listeners.port()),
+            (true, Some(url)) => url.as_str().trim_end_matches('/').to_owned(),
+            (true, None) => {
+                let message = format!(
+                    "{DOCKER_HOST} names an engine on another machine, whose containers cannot reach this gateway directly: set --public-url to an address that they can reach"
+                );
+                return Err(Cause {
+                    reason: Reason::IngressUnreachable,
+                    message,
+                });
+            }
+        };
+        Ok(format!("{base}/sources/{}", key.name))
     }
+}
 
-    pub(super) fn build(
+impl SourceBuilder<model::ContainerSource> for Containers {
+    fn build(
         &self,
         source: &model::Source,
         config: &model::ContainerSource,
         given: adapter::Source,
-    ) -> Result<Built, model::Unresolved> {
+    ) -> Result<SourceParts, Cause> {
         let hook = HookConfig {
             extensions: source.extensions.clone(),
             max_body_bytes: self.max_body_bytes,
@@ -80,48 +104,30 @@ impl Containers {
         };
         let reach = Arc::new(Bridges(self.listeners.clone()));
         let adapter = ContainerAdapter::new(config, given.clone(), self.engine.clone(), reach, &self.metrics);
-        Ok(Built {
+        Ok(SourceParts {
             hook: Some(Arc::new(ContainerHook::new(hook, given))),
-            way: Way::Sources,
+            route_kind: RouteKind::Sources,
             adapter: Some(Arc::new(adapter)),
         })
     }
 
-    /// This source's own address, as its container reaches it.
-    fn sink(&self, key: &ObjectKey) -> Result<String, model::Unresolved> {
-        let base = match (self.engine.is_remote(), &self.public_url) {
-            (false, _) => format!("http://{HOST}:{}", self.listeners.port()),
-            (true, Some(url)) => url.as_str().trim_end_matches('/').to_owned(),
-            (true, None) => {
-                let message = format!(
-                    "{DOCKER_HOST} names an engine on another machine, whose containers cannot reach this gateway by themselves: give --public-url the address by which they can"
-                );
-                return Err(model::Unresolved {
-                    reason: "IngressUnreachable",
-                    message,
-                });
-            }
-        };
-        Ok(format!("{base}/sources/{}", key.name))
-    }
-
-    /// Containers of sources that this spec has not are left over.
-    pub(super) fn wanted(&self, gateway: &str, spec: &Spec) {
-        let sources = sources(spec);
-        match self.wanted.get() {
-            Some(wanted) => drop(wanted.send_replace(sources)),
+    /// Publishes the desired sources of a spec; containers of others are orphans.
+    fn before_apply(&self, gateway: &str, spec: &Spec) {
+        let sources = desired_sources(spec);
+        match self.desired.get() {
+            Some(desired) => drop(desired.send_replace(sources)),
             None => {
                 let (sender, receiver) = watch::channel(sources);
-                tokio::spawn(remove_left_over(self.engine.clone(), gateway.to_owned(), receiver));
-                // One task applies specs, so nobody was faster.
-                let _ = self.wanted.set(sender);
+                tokio::spawn(remove_orphans_of(self.engine.clone(), gateway.to_owned(), receiver));
+                // One task applies specs, so no other call has set it.
+                let _ = self.desired.set(sender);
             }
         }
     }
 }
 
-/// A document that is invalid still names its source, and one that cannot be read may name any.
-fn sources(spec: &Spec) -> Sources {
+/// An invalid document still names its source; an unreadable one may name any.
+fn desired_sources(spec: &Spec) -> Sources {
     if spec.incomplete || spec.unread.contains(&Kind::ContainerSource) {
         return None;
     }
@@ -130,28 +136,29 @@ fn sources(spec: &Spec) -> Sources {
     Some(containers.map(|key| key.name.to_string()).collect())
 }
 
-/// Runs as long as the gateway. Looks with each spec, and again later when the engine did not answer.
-async fn remove_left_over(engine: EngineAddress, gateway: String, mut wanted: watch::Receiver<Sources>) {
+/// Removes orphaned containers after each spec, and later again if the engine did not answer. Runs as long as the
+/// gateway.
+async fn remove_orphans_of(engine: EngineAddress, gateway: String, mut desired: watch::Receiver<Sources>) {
     loop {
-        wanted.mark_unchanged();
-        let removed = remove_orphans(&engine, &gateway, || wanted.borrow().clone()).await;
+        desired.mark_unchanged();
+        let removed = remove_orphans(&engine, &gateway, || desired.borrow().clone()).await;
         if let Err(trouble) = &removed {
-            tracing::debug!(%trouble, "containers of deleted sources are looked for later");
+            tracing::debug!(%trouble, "cannot search for containers of deleted sources, trying again");
         }
         let later = async {
             match removed {
                 Ok(_) => std::future::pending().await,
-                Err(_) => tokio::time::sleep(ORPHANS_AGAIN).await,
+                Err(_) => tokio::time::sleep(ORPHANS_RETRY).await,
             }
         };
         tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
+            changed = desired.changed() => if changed.is_err() { return },
             () = later => {}
         }
     }
 }
 
-fn environment(variables: &[model::Variable]) -> Result<Vec<Variable>, model::Unresolved> {
+fn environment(variables: &[model::Variable]) -> Result<Vec<Variable>, Cause> {
     let of = |variable: &model::Variable| {
         let value = match &variable.value {
             model::VariableValue::Text(text) => Value::Text(text.clone()),
@@ -179,9 +186,9 @@ fn environment(variables: &[model::Variable]) -> Result<Vec<Variable>, model::Un
     variables.iter().map(of).collect()
 }
 
-fn unusable(variable: &model::Variable, what: &str) -> model::Unresolved {
-    model::Unresolved {
-        reason: "VariableUnresolved",
+fn unusable(variable: &model::Variable, what: &str) -> Cause {
+    Cause {
+        reason: Reason::VariableUnresolved,
         message: format!(
             "the value of the variable {} {what}: give a value, or a secretKeyRef to a text",
             variable.name
@@ -189,17 +196,17 @@ fn unusable(variable: &model::Variable, what: &str) -> model::Unresolved {
     }
 }
 
-/// Lets the ingress listen where containers can reach it.
+/// Makes the ingress listen where containers reach it.
 struct Bridges(Listeners);
 
 #[async_trait]
 impl Reach for Bridges {
     async fn reach(&self, address: IpAddr) -> Result<(), String> {
         match self.0.listen_at(address) {
-            // The engine runs in a machine of its own (Docker Desktop) or a network of its own (without root), and forwards
-            // what its containers send.
+            // The engine runs in a machine of its own (Docker Desktop) or a network of its own (without root), and
+            // forwards the requests of its containers.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                tracing::debug!(%address, "the containers' network is not of this machine: its engine has to forward to it");
+                tracing::debug!(%address, "the containers' network is not on this machine: its engine must forward requests");
                 Ok(())
             }
             listens => listens.map_err(|error| error.to_string()),
@@ -225,8 +232,8 @@ mod tests {
         let why = environment(&[variable(model::VariableValue::Reference(from))]).unwrap_err();
         assert_eq!(why.reason, "VariableUnresolved");
         assert!(why.message.contains("WHERE comes from a fieldRef"), "{}", why.message);
-        let missing = model::Unresolved {
-            reason: "SecretNotFound",
+        let missing = Cause {
+            reason: Reason::SecretNotFound,
             message: "there is no secret".into(),
         };
         let found = model::VariableValue::Secret(Err(missing.clone()));
@@ -249,8 +256,8 @@ mod tests {
             objects: [(key, Arc::new(object))].into(),
             ..Spec::default()
         };
-        assert_eq!(sources(&spec), Some(["default/beats".to_owned()].into()));
+        assert_eq!(desired_sources(&spec), Some(["default/beats".to_owned()].into()));
         spec.incomplete = true;
-        assert_eq!(sources(&spec), None);
+        assert_eq!(desired_sources(&spec), None);
     }
 }

@@ -1,25 +1,25 @@
-//! What a GitHubSource says becomes its receiver and what looks after GitHub.
+//! Builds the webhook receiver and the adapter of a GitHubSource.
 
 use std::sync::Arc;
 
 use adapter::{Adapter, Hook};
 use adapter_github::{Config, Credentials, Secret, Sources, Transport};
-use dataplane::{Built, Way};
-use spec::model;
+use dataplane::{RouteKind, SourceParts};
+use spec::{Cause, Reason, model};
 use url::Url;
 
-/// Where GitHub's own API is.
+/// The URL of GitHub's own API.
 const API: &str = "https://api.github.com";
 
-/// A host that is never found (RFC 6761): in poll mode GitHub is to list deliveries, not to make them.
+/// A host that is never found (RFC 6761): in poll mode GitHub lists deliveries and must not make them.
 const NOWHERE: &str = "https://headgate.invalid";
 
-/// Where the gateway is called.
+/// The URL of the gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     /// `http://HOST:PORT`, no trailing slash.
     pub(crate) url: String,
-    /// Somebody said that this is where others find the gateway.
+    /// The user has set the URL as the public one.
     pub(crate) is_public: bool,
 }
 
@@ -29,12 +29,12 @@ pub(super) fn build(
     given: adapter::Source,
     sources: &Sources,
     address: &Address,
-) -> Result<Built, model::Unresolved> {
+) -> Result<SourceParts, Cause> {
     let config = settings(source, config, &given, address)?;
     let (hook, adapter) = sources.source(config, given);
-    Ok(Built {
+    Ok(SourceParts {
         hook: hook.map(|hook| Arc::new(hook) as Arc<dyn Hook>),
-        way: Way::Hooks,
+        route_kind: RouteKind::Hooks,
         adapter: Some(Arc::new(adapter) as Arc<dyn Adapter>),
     })
 }
@@ -44,11 +44,11 @@ fn settings(
     config: &model::GitHubSource,
     given: &adapter::Source,
     address: &Address,
-) -> Result<Config, model::Unresolved> {
+) -> Result<Config, Cause> {
     let api = match &config.api_url {
         Some(url) => url.clone(),
-        None => Url::parse(API).map_err(|error| model::Unresolved {
-            reason: "ConfigInvalid",
+        None => Url::parse(API).map_err(|error| Cause {
+            reason: Reason::ConfigInvalid,
             message: format!("{API}: {error}"),
         })?,
     };
@@ -66,21 +66,36 @@ fn settings(
             marker: format!("{NOWHERE}/{}/{name}", given.gateway),
         },
     };
+    let credentials = credentials(config);
+    let secrets = match (&config.secret_token, &credentials, &transport) {
+        // Only GitHub may send to a webhook that the gateway registers itself.
+        (None, Some(credentials), Transport::Webhook { is_public: true, .. }) if !config.allow_unsigned => {
+            let derived = match credentials {
+                Credentials::Missing(cause) => Err(cause.clone()),
+                known => Ok(known.webhook_secret(&name.to_string(), &config.owner_and_repository)),
+            };
+            let mut secrets = secrets(config)?;
+            secrets.splice(0..0, derived?);
+            secrets
+        }
+        _ => secrets(config)?,
+    };
     Ok(Config {
         repository: config.owner_and_repository.clone(),
         source: format!("https://{host}/{}", config.owner_and_repository),
         event_types: config.event_types.clone(),
-        secrets: secrets(config)?,
+        secrets,
+        allow_unsigned: config.allow_unsigned,
         extensions: source.extensions.clone(),
-        credentials: credentials(config),
+        credentials,
         api,
         transport,
         sweep_interval: config.sweep_interval,
     })
 }
 
-/// A secret that is named and not there stops the source: taking unsigned deliveries instead would be worse.
-fn secrets(config: &model::GitHubSource) -> Result<Vec<Secret>, model::Unresolved> {
+/// A missing secret stops the source: accepting unsigned deliveries would be worse.
+fn secrets(config: &model::GitHubSource) -> Result<Vec<Secret>, Cause> {
     let named = [&config.secret_token, &config.previous_secret_token];
     let found = named.into_iter().flatten().map(|token| match token {
         Ok(token) => Ok(Secret::new(token.expose())),
@@ -89,13 +104,10 @@ fn secrets(config: &model::GitHubSource) -> Result<Vec<Secret>, model::Unresolve
     found.collect()
 }
 
-/// An App goes before a token: it has rights of its own and ends with nobody's account. What is named and not there keeps no
-/// delivery out.
+/// An App takes precedence over a token: it has rights of its own and outlives a person's account. A missing secret
+/// does not stop deliveries.
 fn credentials(config: &model::GitHubSource) -> Option<Credentials> {
-    let missing = |why: &model::Unresolved| Credentials::Missing {
-        reason: why.reason,
-        message: why.message.clone(),
-    };
+    let missing = |cause: &Cause| Credentials::Missing(cause.clone());
     match (&config.app, &config.access_token) {
         (Some(app), _) => Some(match &app.private_key {
             Ok(key) => Credentials::App {

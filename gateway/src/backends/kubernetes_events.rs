@@ -1,35 +1,52 @@
-//! What a KubernetesEventSource says becomes its adapter.
+//! Builds the adapters of KubernetesEventSources.
 
 use std::sync::Arc;
 
-use adapter_kubernetes_events::{Config, Identity, KubernetesEvents, Seen};
-use dataplane::Built;
-use kubernetes::Requests;
-use spec::model;
+use adapter_kubernetes_events::{Config, Identity, KubernetesEvents, RequestObserver};
+use dataplane::SourceParts;
+use kubernetes_requests::Requests;
+use spec::{Cause, model};
 
-pub(super) fn build(
-    source: &model::Source,
-    config: &model::KubernetesEventSource,
-    given: adapter::Source,
-    context: Option<&str>,
-    requests: &Requests,
-) -> Built {
-    let requests = requests.clone();
-    let config = Config {
-        namespace: config.namespace.clone(),
-        types: config.types.clone(),
-        reasons: config.reasons.clone(),
-        kinds: config.kinds.clone(),
-        coalesce: config.coalesce,
-        extensions: source.extensions.clone(),
-        identity: Identity {
-            kubeconfig: None,
-            context: context.map(str::to_owned),
-            seen: Seen::by(move |client| requests.count(client)),
-        },
-    };
-    Built {
-        adapter: Some(Arc::new(KubernetesEvents::new(config, given))),
-        ..Built::default()
+use super::SourceBuilder;
+
+/// Returns the builder of sources that watch a cluster. `context` is a context of the kubeconfig (`None`: its current
+/// one); `requests` counts the requests to the API server.
+pub(super) fn sources(
+    context: Option<String>,
+    requests: Requests,
+) -> Box<dyn SourceBuilder<model::KubernetesEventSource>> {
+    Box::new(EventSources { context, requests })
+}
+
+struct EventSources {
+    context: Option<String>,
+    requests: Requests,
+}
+
+impl SourceBuilder<model::KubernetesEventSource> for EventSources {
+    fn build(
+        &self,
+        source: &model::Source,
+        config: &model::KubernetesEventSource,
+        given: adapter::Source,
+    ) -> Result<SourceParts, Cause> {
+        let requests = self.requests.clone();
+        let config = Config {
+            namespace: config.namespace.clone(),
+            types: config.types.clone(),
+            reasons: config.reasons.clone(),
+            kinds: config.kinds.clone(),
+            coalesce: config.coalesce,
+            extensions: source.extensions.clone(),
+            identity: Identity {
+                kubeconfig: None,
+                context: self.context.clone(),
+                observer: RequestObserver::by(move |client| requests.count(client)),
+            },
+        };
+        Ok(SourceParts {
+            adapter: Some(Arc::new(KubernetesEvents::new(config, given))),
+            ..SourceParts::default()
+        })
     }
 }

@@ -1,16 +1,21 @@
 //! `headgate adapter`: the sources of one kind alone, what an adapter's own Deployment runs.
 
 use crate::{
-    Failure, args,
+    Failure,
+    admin::access::Secret,
+    args, features,
     run::{self, Alone},
 };
 
-pub(super) async fn adapter(args: args::Adapter, admin_token: Option<String>) -> Result<(), Failure> {
+pub(super) async fn adapter(args: args::Adapter, operate: Option<Secret>) -> Result<(), Failure> {
     if !matches!(args.sink.scheme(), "http" | "https") {
         return Err(Failure::Usage(format!(
             "--sink {}: expected an http or https URL",
             args.sink
         )));
+    }
+    if let Some(lack) = features::lacks_source(args.kind) {
+        return Err(Failure::Usage(format!("{}: {lack}", args.kind)));
     }
     let alone = Alone {
         kind: args.kind,
@@ -21,16 +26,19 @@ pub(super) async fn adapter(args: args::Adapter, admin_token: Option<String>) ->
         paths: args.paths,
         listen: args.listen,
         admin: args.admin,
+        access: args.access,
         data: args.data,
         secrets: args.secrets,
         public_url: args.public_url,
         grace: args.grace,
-        // Of channels, which it has none of.
+        // The default provisioner of channels, which it has none of.
         max_body_bytes: 1 << 20,
         max_hops: 32,
+        memory_budget: channel_memory::Budget::DEFAULT_BYTES,
         default_provisioner: spec::DEFAULT_PROVISIONER.to_owned(),
+        egress: args.egress,
         cluster: args::Cluster::none(),
         kube_context: args.kube_context,
     };
-    run::run(run, Some(alone), admin_token).await
+    run::run(run, Some(alone), operate).await
 }

@@ -3,5 +3,5 @@
 use crate::output;
 
 pub(super) fn crds() {
-    output::text(&spec::crds());
+    output::exact(spec::crds().trim_end());
 }

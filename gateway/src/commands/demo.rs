@@ -25,7 +25,7 @@ const LAST: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn demo() -> Result<(), Failure> {
-    let folder = tempfile::Builder::new().prefix("headgate-demo-").tempdir()?;
+    let folder = temporary_folder()?;
     let audit = Recorder::start("audit", |_| 202).await?;
     // The first answers are failures: every event reaches it all the same.
     let billing = Recorder::start("billing", |count| if count < 15 { 503 } else { 202 }).await?;
@@ -77,42 +77,10 @@ pub(super) async fn demo() -> Result<(), Failure> {
     accepted.extend(sent.accepted);
     let all = |recorder: &Recorder| accepted.iter().all(|id| recorder.taken().contains(id));
     eventually("audit and billing have every event", || all(&audit) && all(&billing)).await?;
-    let deadline = Instant::now() + PATIENCE;
-    let letters = loop {
-        let letters = gateway.dead_letters().await?;
-        if accepted.iter().all(|id| letters.contains(id)) {
-            break letters;
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::Wrong(
-                "not every event of `broken` became a dead letter in time".into(),
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let dead_letters = all_dead_letters(&gateway, &accepted).await?;
     let code = gateway.terminate().await?;
 
-    step("What happened");
-    say(&format!("accepted (202)         {:>4}", accepted.len()));
-    for recorder in [&audit, &billing] {
-        let (taken, requests) = (recorder.taken(), recorder.requests());
-        let repeated = recorder.taken_requests() - taken.len();
-        say(&format!(
-            "{:<22} {:>4}   in {requests} requests, {repeated} taken twice",
-            format!("delivered to {}", recorder.name),
-            taken.len()
-        ));
-    }
-    say(&format!(
-        "dead letters of broken {:>4}   after {} requests",
-        letters.len(),
-        broken.requests()
-    ));
-    let lost = accepted
-        .iter()
-        .filter(|id| !audit.taken().contains(*id) || !billing.taken().contains(*id) || !letters.contains(*id))
-        .count();
-    say(&format!("lost                   {lost:>4}"));
+    let lost = report([&audit, &billing], &broken, &accepted, &dead_letters);
     say(&format!("the gateway ended with exit code {code} on SIGTERM"));
     if lost > 0 || code != 0 {
         return Err(Failure::Wrong(format!(
@@ -122,10 +90,72 @@ pub(super) async fn demo() -> Result<(), Failure> {
     Ok(())
 }
 
+fn temporary_folder() -> Result<tempfile::TempDir, Failure> {
+    let folder = tempfile::Builder::new().prefix("headgate-demo-").tempdir();
+    folder.map_err(|error| {
+        let temporary = std::env::temp_dir();
+        Failure::Wrong(format!(
+            "no temporary folder can be made in {}: {error}; name a folder that you may write to: TMPDIR=FOLDER headgate demo",
+            temporary.display()
+        ))
+    })
+}
+
+/// Prints what became of the accepted events, and returns how many were lost.
+fn report(
+    takers: [&Recorder; 2],
+    broken: &Recorder,
+    accepted: &BTreeSet<String>,
+    dead_letters: &BTreeSet<String>,
+) -> usize {
+    let lost = accepted
+        .iter()
+        .filter(|id| takers.iter().any(|taker| !taker.taken().contains(*id)) || !dead_letters.contains(*id))
+        .count();
+    step("What happened");
+    say(&format!("accepted (202)         {:>4}", accepted.len()));
+    takers.into_iter().for_each(say_taken);
+    say(&format!(
+        "dead letters of broken {:>4}   after {} requests",
+        dead_letters.len(),
+        broken.requests()
+    ));
+    say(&format!("lost                   {lost:>4}"));
+    lost
+}
+
+/// Waits until every one of these events is a dead letter.
+async fn all_dead_letters(gateway: &Process, ids: &BTreeSet<String>) -> Result<BTreeSet<String>, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let dead_letters = gateway.dead_letters().await?;
+        if ids.is_subset(&dead_letters) {
+            return Ok(dead_letters);
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::Wrong(
+                "not every event of `broken` became a dead letter in time".into(),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn say_taken(recorder: &Recorder) {
+    let (taken, requests) = (recorder.taken(), recorder.requests());
+    let repeated = recorder.taken_requests() - taken.len();
+    say(&format!(
+        "{:<22} {:>4}   in {requests} requests, {repeated} taken twice",
+        format!("delivered to {}", recorder.name),
+        taken.len()
+    ));
+}
+
 fn step(title: &str) {
-    match output::in_colour() {
-        true => output::line(&format!("\n\x1b[1m{title}\x1b[0m")),
-        false => output::line(&format!("\n{title}")),
+    if output::in_colour() {
+        output::exact(&format!("\n\x1b[1m{title}\x1b[0m"));
+    } else {
+        output::line(&format!("\n{title}"));
     }
 }
 

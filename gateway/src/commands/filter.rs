@@ -1,26 +1,38 @@
 //! `headgate filter`: an expression tried on one event, or on the last events of a channel of a running gateway.
 
-use cesql::{Explanation, Expression, Value, explain};
+use cesql::{Explanation, Filter as Predicate, Value, explain};
 use event::Event;
 use serde_json::{Value as Json, json};
 
 use super::{name, send::read};
 use crate::{
     Failure,
+    api::Trial,
     args::{Filter, TextOrJson},
     client::Gateway,
     output,
 };
 
 pub(super) async fn filter(gateway: impl FnOnce() -> Result<Gateway, Failure>, args: Filter) -> Result<(), Failure> {
-    let expression = args.expression.parse::<Expression>().map_err(|error| {
-        let caret = error.caret(&args.expression);
-        Failure::Wrong(format!("{error} (kind: parse)\n{caret}"))
-    })?;
+    let filter = checked(&args.expression)?;
     match &args.against {
         Some(channel) => against(&gateway()?, &args, channel).await,
-        None => once(&expression, &event(&args)?, args.output),
+        None => once(&filter, &event(&args)?, args.output),
     }
+}
+
+/// The expression as a subscription has it. What `validate` refuses is refused here.
+fn checked(text: &str) -> Result<Predicate, Failure> {
+    let checked = spec::expression::read(text).map_err(|faults| {
+        let shown = faults
+            .iter()
+            .map(|fault| format!("no filter: {fault}\n{}", fault.caret(text)));
+        Failure::Wrong(shown.collect::<Vec<_>>().join("\n"))
+    })?;
+    for doubt in &checked.doubts {
+        output::note(&format!("warning: {doubt}\n{}", doubt.caret(text)));
+    }
+    Predicate::cesql(checked.expression).map_err(|error| Failure::Wrong(format!("no filter: {error}")))
 }
 
 /// The one given, or one with nothing but what every event has.
@@ -35,8 +47,8 @@ fn event(args: &Filter) -> Result<Event, Failure> {
 }
 
 /// The value in any case; after an error it is the one that the specification says, and the exit code is 1.
-fn once(expression: &Expression, event: &Event, format: TextOrJson) -> Result<(), Failure> {
-    let Explanation { evaluation, clause } = explain(expression, event);
+fn once(filter: &Predicate, event: &Event, format: TextOrJson) -> Result<(), Failure> {
+    let Explanation { evaluation, clause, .. } = explain(filter.expression(), event);
     let error = evaluation.error;
     match format {
         TextOrJson::Text => {
@@ -52,10 +64,10 @@ fn once(expression: &Expression, event: &Event, format: TextOrJson) -> Result<()
                 Value::Integer(value) => value.into(),
                 Value::String(text) => Json::String(text.into_owned()),
             };
-            let told = error
+            let failure = error
                 .as_ref()
                 .map(|error| json!({ "kind": error.kind.as_str(), "message": error.message }));
-            output::line(&json!({ "value": value, "error": told, "clause": clause.to_string() }).to_string());
+            output::exact(&json!({ "value": value, "error": failure, "clause": clause.to_string() }).to_string());
         }
     }
     match error {
@@ -69,35 +81,27 @@ async fn against(gateway: &Gateway, args: &Filter, channel: &str) -> Result<(), 
     let last = args.last.to_string();
     let query = [("expression", &*args.expression), ("last", &*last)];
     let path = format!("/api/v1/channels/{namespace}/{channel}/filter");
-    let answer = gateway.get(&path, &query).await?;
+    let answer: Json = gateway.get(&path, &query).await?;
     if args.output == TextOrJson::Json {
-        output::text(&format!("{answer:#}"));
+        output::exact(&format!("{answer:#}"));
         return Ok(());
     }
-    let count = |part: &Json| part.as_u64().unwrap_or_default();
-    let text = |part: &Json| part.as_str().unwrap_or_default().to_owned();
-    let list = |part: &'static str| answer[part].as_array().map(Vec::as_slice).unwrap_or_default();
-    output::line(&format!(
-        "matched  {} of {} events",
-        count(&answer["matched"]),
-        count(&answer["events"])
-    ));
-    output::line(&format!("failed   {}", count(&answer["failed"])));
-    for failure in list("failures") {
-        output::line(&format!("  {}  {}", text(&failure["event"]), text(&failure["message"])));
+    let trial: Trial = serde_json::from_value(answer).map_err(|error| Failure::Internal(error.into()))?;
+    output::line(&format!("matched  {} of {} events", trial.matched, trial.events));
+    output::line(&format!("failed   {}", trial.failed));
+    for failure in &trial.failures {
+        output::line(&format!("  {}  {}", failure.event, failure.message));
     }
-    let left_out = list("leftOut");
-    if !left_out.is_empty() {
+    if !trial.complete {
+        output::line("stopped  the expression is too costly to try it on more events");
+    }
+    if !trial.left_out.is_empty() {
         output::line("left out by");
     }
-    let width = left_out.iter().map(|one| text(&one["clause"]).chars().count()).max();
-    for one in left_out {
-        let width = width.unwrap_or_default();
-        output::line(&format!(
-            "  {:width$}  {:>4}",
-            text(&one["clause"]),
-            count(&one["events"])
-        ));
+    let widths = trial.left_out.iter().map(|one| one.clause.chars().count());
+    let width = widths.max().unwrap_or_default();
+    for one in &trial.left_out {
+        output::line(&format!("  {:width$}  {:>4}", one.clause, one.events));
     }
     Ok(())
 }

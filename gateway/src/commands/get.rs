@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use spec::Kind;
 
 use crate::{
     Failure,
@@ -23,21 +24,19 @@ pub(super) async fn get(gateway: &Gateway, args: Get) -> Result<(), Failure> {
     let mut query = vec![("kind", args.kind.as_str())];
     query.extend(namespace.as_deref().map(|namespace| ("namespace", namespace)));
     query.extend(name.as_deref().map(|name| ("name", name)));
-    let mut list = gateway.get("/api/v1/objects", &query).await?;
+    let mut list: Value = gateway.get("/api/v1/objects", &query).await?;
     let items = list["items"].as_array().cloned().unwrap_or_default();
     if let (Some(name), true) = (&name, items.is_empty()) {
-        return Err(Failure::Wrong(format!(
-            "{} {:?} not found",
-            args.kind,
-            format!("{}/{name}", namespace.unwrap_or_default())
-        )));
+        let asked = format!("{}/{name}", namespace.as_deref().unwrap_or_default());
+        let known = names(gateway, &args.kind, namespace.as_deref()).await?;
+        return Err(Failure::Wrong(format!("{} {asked:?} not found; {known}", args.kind)));
     }
     // One that was named is shown as itself, many as a list.
     if name.is_some() && items.len() == 1 {
         list = items[0].clone();
     }
     match args.output {
-        Format::Json => output::text(&format!("{list:#}")),
+        Format::Json => output::exact(&format!("{list:#}")),
         Format::Yaml => output::text(
             &serde_saphyr::to_string(&list).map_err(|error| Failure::Internal(anyhow::anyhow!(error.to_string())))?,
         ),
@@ -48,6 +47,30 @@ pub(super) async fn get(gateway: &Gateway, args: Get) -> Result<(), Failure> {
         Format::Table | Format::Wide => tables(&items, args.output == Format::Wide),
     }
     Ok(())
+}
+
+/// How many names of a kind are listed for a caller who asked for another.
+const NAMES_SHOWN: usize = 10;
+
+/// Lists the names of a kind, for the message that one does not exist.
+pub(super) async fn names(gateway: &Gateway, kind: &str, namespace: Option<&str>) -> Result<String, Failure> {
+    let mut query = vec![("kind", kind)];
+    query.extend(namespace.map(|namespace| ("namespace", namespace)));
+    let list: Value = gateway.get("/api/v1/objects", &query).await?;
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let name = |item: &Value| cell(&item["metadata"]["name"]);
+    let names: Vec<String> = items.iter().take(NAMES_SHOWN).map(name).collect();
+    let within = namespace
+        .map(|namespace| format!(" in namespace {namespace}"))
+        .unwrap_or_default();
+    let more = match items.len().saturating_sub(names.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(match names.is_empty() {
+        true => format!("there is none{within}"),
+        false => format!("there is{within}: {}{more}", names.join(", ")),
+    })
 }
 
 /// One table a kind, in the order of the list.
@@ -66,52 +89,46 @@ fn tables(items: &[Value], wide: bool) {
     }
 }
 
-type Column = (&'static str, &'static [&'static str]);
-
-/// The columns that tell most about a kind, by the path of their value.
-fn columns(kind: &str, wide: bool) -> Vec<Column> {
-    let mut columns: Vec<Column> = match kind {
-        "Channel" => vec![
-            ("PROVISIONER", &["status", "provisioner", "name"]),
-            ("ADDRESS", &["status", "address", "url"]),
+/// The columns of a kind's table, by the path of their value.
+fn columns(kind: &str, wide: bool) -> Vec<(&'static str, &'static str)> {
+    let known = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
+    let mut columns = known.map(spec::columns).unwrap_or_default().to_vec();
+    let more: &[(&str, &str)] = match kind {
+        "Channel" => &[
+            ("Unsettled", ".status.unsettledEvents"),
+            ("Dead-Letters", ".status.deadLetters"),
         ],
-        "Subscription" => vec![
-            ("CHANNEL", &["spec", "channel", "name"]),
-            ("SUBSCRIBER", &["status", "physicalSubscription", "subscriberURI"]),
+        "Subscription" => &[
+            ("Reply", ".status.physicalSubscription.replyURI"),
+            ("Redrive-Left", ".status.redrive.left"),
+            ("Unsettled", ".status.unsettledEvents"),
+            ("Until-Dead-Letter", ".status.untilDeadLetter"),
         ],
-        "ClusterChannelProvisioner" => vec![
-            ("BACKEND", &["spec", "backend"]),
-            ("DURABILITY", &["status", "durability"]),
-        ],
-        "Service" => vec![("EXTERNAL-NAME", &["spec", "externalName"])],
-        "Secret" => vec![],
-        _ => vec![("SINK", &["status", "sinkUri"])],
+        _ if kind.ends_with("Source") => &[("Unsettled", ".status.unsettledEvents")],
+        _ => &[],
     };
     if wide {
-        match kind {
-            "Channel" => columns.extend([
-                ("UNSETTLED", &["status", "unsettledEvents"] as &[&str]),
-                ("DEAD-LETTERS", &["status", "deadLetters"]),
-            ]),
-            "Subscription" => columns.extend([
-                ("REPLY", &["status", "physicalSubscription", "replyURI"] as &[&str]),
-                ("UNSETTLED", &["status", "unsettledEvents"]),
-            ]),
-            _ if kind.ends_with("Source") => columns.push(("UNSETTLED", &["status", "unsettledEvents"])),
-            _ => {}
-        }
+        columns.extend(more);
     }
     columns
 }
 
-/// Why it is not ready; of what is ready, what else is wrong with it: paused, a sink that fails, a full channel.
+/// Why it is not ready; of what is ready, what else is wrong with it: paused, a sink that fails, a full channel, and then what
+/// could be better: brokers that promise less than they could.
 fn reason(conditions: &[Value], ready: Option<&Value>) -> String {
     let why = ready.map(|ready| cell(&ready["reason"])).unwrap_or_default();
     if !why.is_empty() {
         return why;
     }
-    let wrong = conditions.iter().find(|condition| condition["status"] == "False");
-    wrong.map_or_else(String::new, |wrong| cell(&wrong["reason"]))
+    let is_wrong = |condition: &&Value| condition["status"] == "False" && !cell(&condition["reason"]).is_empty();
+    // The one kind of condition that is bad when it is true.
+    let is_degraded = |condition: &&Value| {
+        let kind = condition["type"].as_str().unwrap_or_default();
+        condition["status"] == "True" && kind.ends_with("Degraded")
+    };
+    let found = conditions.iter().find(is_wrong);
+    let found = found.or_else(|| conditions.iter().find(is_degraded));
+    found.map_or_else(String::new, |found| cell(&found["reason"]))
 }
 
 fn table(items: &[Value], kind: &str, many: bool, wide: bool) -> Table {
@@ -128,7 +145,7 @@ fn table(items: &[Value], kind: &str, many: bool, wide: bool) -> Table {
     header.extend(["NAME", "READY", "REASON"]);
     header.extend(columns.iter().map(|(name, _)| *name));
     header.push("AGE");
-    let mut table = Table::new(&header);
+    let mut table = Table::new(&header).numbers(&["Unsettled", "Dead-Letters", "Redrive-Left"]);
     for item in items {
         let mut cells = Vec::new();
         if spaces {
@@ -150,7 +167,7 @@ fn table(items: &[Value], kind: &str, many: bool, wide: bool) -> Table {
         cells.extend(
             columns
                 .iter()
-                .map(|(_, path)| cell(path.iter().fold(item, |value, key| &value[*key]))),
+                .map(|(_, path)| cell(path.split('.').skip(1).fold(item, |value, key| &value[key]))),
         );
         let created = item["metadata"]["creationTimestamp"]
             .as_str()

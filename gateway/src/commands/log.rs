@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::Path, time::SystemTime};
 
-use channel_embedded::inspect::{self, Channel, Fault, Log as Which, Seen, Summary};
+use channel_embedded::inspect::{self, Channel, Fault, Finding, LogKind as Which, Summary};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     Failure,
     args::{Log, TextOrJson},
     output,
-    table::Table,
+    table::{Table, bytes},
 };
 
 /// Faults printed one by one. A ruined disk has one for every few bytes, and the first of them say as much as all.
@@ -26,12 +26,13 @@ pub(super) fn log(args: Log) -> Result<(), Failure> {
 fn check(dir: &Path, format: TextOrJson) -> Result<(), Failure> {
     let (mut faults, mut more) = (Vec::new(), 0_usize);
     let mut damaged = 0_usize;
-    let channels = look(dir, |channel, seen| {
-        if let Seen::Fault(fault) = seen {
+    let channels = inspect_channels(dir, |channel, seen| {
+        if let Finding::Fault(fault) = seen {
             damaged += usize::from(!fault.is_harmless);
-            match faults.len() < FAULTS_MAX {
-                true => faults.push((channel.to_owned(), fault)),
-                false => more += 1,
+            if faults.len() < FAULTS_MAX {
+                faults.push((channel.to_owned(), fault));
+            } else {
+                more += 1;
             }
         }
     })?;
@@ -46,7 +47,7 @@ fn check(dir: &Path, format: TextOrJson) -> Result<(), Failure> {
             }
             output::line(&match damaged {
                 0 => format!("{} channels, no damage", channels.len()),
-                _ => format!("{} channels, {damaged} damaged places", channels.len()),
+                _ => format!("{} channels, {damaged} damaged ranges", channels.len()),
             });
         }
         TextOrJson::Json => {
@@ -56,10 +57,10 @@ fn check(dir: &Path, format: TextOrJson) -> Result<(), Failure> {
                 .map(|(channel, fault)| fault_json(channel, dir, fault))
                 .collect();
             let body = json!({ "channels": channels, "faults": faults, "faultsLeftOff": more, "damaged": damaged });
-            output::text(&format!("{body:#}"));
+            output::exact(&format!("{body:#}"));
         }
     }
-    // What is wrong was said; the exit code says that something is.
+    // The faults were printed; the exit code says that there are some.
     if damaged == 0 {
         Ok(())
     } else {
@@ -68,28 +69,32 @@ fn check(dir: &Path, format: TextOrJson) -> Result<(), Failure> {
 }
 
 fn dump(dir: &Path, format: TextOrJson) -> Result<(), Failure> {
-    look(dir, |channel, seen| match format {
+    inspect_channels(dir, |channel, seen| match format {
         TextOrJson::Text => output::line(&line(channel, dir, &seen)),
-        TextOrJson::Json => output::line(&object(channel, dir, &seen)),
+        TextOrJson::Json => output::exact(&object(channel, dir, &seen)),
     })?;
     Ok(())
 }
 
-fn look(dir: &Path, seen: impl FnMut(&str, Seen)) -> Result<Vec<Channel>, Failure> {
+fn inspect_channels(dir: &Path, seen: impl FnMut(&str, Finding)) -> Result<Vec<Channel>, Failure> {
     inspect::inspect(dir, seen).map_err(|error| Failure::Wrong(dataplane::chain(&error)))
 }
 
 fn table(channels: &[Channel]) -> String {
-    let mut table = Table::new(&["CHANNEL", "LOG", "SEGMENTS", "RECORDS", "PLACES", "BYTES"]);
+    let header = ["CHANNEL", "LOG", "SEGMENTS", "RECORDS", "OFFSETS", "BYTES"];
+    let mut table = Table::new(&header).numbers(&header[2..]);
     for channel in channels {
-        for (which, summary) in [(Which::Events, &channel.events), (Which::Letters, &channel.letters)] {
+        for (which, summary) in [
+            (Which::Events, &channel.events),
+            (Which::DeadLetters, &channel.dead_letters),
+        ] {
             table.row(vec![
                 channel.name.clone(),
                 which.as_str().to_owned(),
                 summary.segments.to_string(),
                 summary.records.to_string(),
-                places(&(summary.first..summary.next)),
-                summary.bytes.to_string(),
+                offsets(&(summary.first..summary.next)),
+                bytes(summary.bytes),
             ]);
         }
     }
@@ -97,7 +102,7 @@ fn table(channels: &[Channel]) -> String {
 }
 
 /// `5`, `5-9`, or nothing.
-fn places(range: &Range<u64>) -> String {
+fn offsets(range: &Range<u64>) -> String {
     match range.end.saturating_sub(range.start) {
         0 => "-".to_owned(),
         1 => range.start.to_string(),
@@ -112,9 +117,10 @@ fn file<'a>(dir: &Path, fault: &'a Fault) -> std::path::Display<'a> {
 
 fn sentence(dir: &Path, fault: &Fault) -> String {
     let word = if fault.is_harmless { "note" } else { "damage" };
-    let gone = match fault.places.is_empty() {
-        true => String::new(),
-        false => format!(", places {} are gone", places(&fault.places)),
+    let gone = if fault.offsets.is_empty() {
+        String::new()
+    } else {
+        format!(", offsets {} are gone", offsets(&fault.offsets))
     };
     format!(
         "{word}  {} at {}, {} bytes: {}{gone}",
@@ -132,13 +138,13 @@ fn as_json(channel: &Channel) -> Value {
             "first": summary.first, "next": summary.next
         })
     };
-    json!({ "name": channel.name, "events": summary(&channel.events), "letters": summary(&channel.letters) })
+    json!({ "name": channel.name, "events": summary(&channel.events), "deadLetters": summary(&channel.dead_letters) })
 }
 
 fn fault_json(channel: &str, dir: &Path, fault: &Fault) -> Value {
     json!({
         "channel": channel, "file": file(dir, fault).to_string(), "offset": fault.at, "bytes": fault.bytes,
-        "from": fault.places.start, "to": fault.places.end, "problem": fault.what, "harmless": fault.is_harmless
+        "from": fault.offsets.start, "to": fault.offsets.end, "problem": fault.what, "harmless": fault.is_harmless
     })
 }
 
@@ -146,42 +152,43 @@ fn time(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "?".to_owned(), |time| time.to_string())
 }
 
-fn line(channel: &str, dir: &Path, seen: &Seen) -> String {
+fn line(channel: &str, dir: &Path, seen: &Finding) -> String {
     match seen {
-        Seen::Cursor {
+        Finding::Cursor {
             name,
             settled_below,
             settled_above,
             tried,
         } => format!("{channel}  cursor  {name}  settled below {settled_below}, {settled_above} above, {tried} tried"),
-        Seen::Gap(gap) => {
-            let places = places(&(gap.from.0..gap.to.0));
+        Finding::Gap(gap) => {
+            let offsets = offsets(&(gap.from.0..gap.to.0));
             format!(
-                "{channel}  gap  {places}  {}  {}",
+                "{channel}  gap  {offsets}  {}  {}",
                 gap.reason.as_str(),
                 time(gap.found_at)
             )
         }
-        Seen::Record {
+        Finding::Record {
             log,
-            place,
+            offset,
             stored_at,
             event,
+            ..
         } => {
             let (id, source, kind) = (event.id(), event.source(), event.kind());
-            let (log, bytes) = (log.as_str(), event.data().len());
+            let (log, size) = (log.as_str(), event.data().len());
             format!(
-                "{channel}  {log}  {place}  {}  {kind}  {source}  {id}  {bytes} bytes",
+                "{channel}  {log}  {offset}  {}  {kind}  {source}  {id}  {size} bytes",
                 time(*stored_at)
             )
         }
-        Seen::Fault(fault) => format!("{channel}  {}", sentence(dir, fault)),
+        Finding::Fault(fault) => format!("{channel}  {}", sentence(dir, fault)),
     }
 }
 
-fn object(channel: &str, dir: &Path, seen: &Seen) -> String {
+fn object(channel: &str, dir: &Path, seen: &Finding) -> String {
     match seen {
-        Seen::Cursor {
+        Finding::Cursor {
             name,
             settled_below,
             settled_above,
@@ -191,28 +198,32 @@ fn object(channel: &str, dir: &Path, seen: &Seen) -> String {
             "settledAbove": settled_above, "tried": tried
         })
         .to_string(),
-        Seen::Gap(gap) => json!({
+        Finding::Gap(gap) => json!({
             "kind": "gap", "channel": channel, "from": gap.from.0, "to": gap.to.0,
             "reason": gap.reason.as_str(), "foundAt": time(gap.found_at)
         })
         .to_string(),
-        Seen::Record {
+        Finding::Record {
             log,
-            place,
+            offset,
             stored_at,
             event,
+            facts,
         } => {
             // The event's own bytes: numbers and keys stay as they came.
             let kind = match log {
                 Which::Events => "event",
-                Which::Letters => "letter",
+                Which::DeadLetters => "deadLetter",
             };
-            let body = String::from_utf8(event.to_json()).unwrap_or_default();
-            let head =
-                json!({ "kind": kind, "channel": channel, "place": place, "storedAt": time(*stored_at) }).to_string();
-            format!("{},\"event\":{body}}}", head.trim_end_matches('}'))
+            let body = String::from_utf8(event.to_json_line()).unwrap_or_default();
+            let mut head = json!({ "kind": kind, "channel": channel, "offset": offset, "storedAt": time(*stored_at) });
+            if *log == Which::DeadLetters {
+                head["facts"] = json!(channel::DeadLetterFacts::decode(facts).ok());
+            }
+            let head = head.to_string();
+            format!("{},\"event\":{body}}}", head.strip_suffix('}').unwrap_or(&head))
         }
-        Seen::Fault(fault) => {
+        Finding::Fault(fault) => {
             let mut fault = fault_json(channel, dir, fault);
             fault["kind"] = "fault".into();
             fault.to_string()

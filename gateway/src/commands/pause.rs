@@ -7,9 +7,8 @@ use crate::{Failure, client::Gateway, output};
 
 pub(super) async fn switch(gateway: &Gateway, subscription: &str, verb: &str) -> Result<(), Failure> {
     let (namespace, name) = name(subscription);
-    gateway
-        .post(&format!("/api/v1/subscriptions/{namespace}/{name}/{verb}"), &json!({}))
-        .await?;
+    let path = format!("/api/v1/subscriptions/{namespace}/{name}/{verb}");
+    let _: serde_json::Value = gateway.post(&path, &json!({})).await?;
     output::line(&format!("subscription {namespace}/{name} {verb}d"));
     Ok(())
 }

@@ -10,22 +10,28 @@ use url::Url;
 use uuid::Uuid;
 
 use super::name;
-use crate::{Failure, args::Send, client, client::Gateway, output};
+use crate::{Failure, api::Info, args::Send, client, client::Gateway, output};
 
 pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
     let (namespace, channel) = name(&args.channel);
+    let mut url = match &args.ingress {
+        Some(url) if url.scheme() == "http" && url.has_host() => url.clone(),
+        Some(url) => return Err(Failure::Usage(format!("--ingress {url} is no http:// URL"))),
+        None => ingress(gateway).await?,
+    };
     let (mut headers, body, id) = message(args)?;
-    let info = gateway.get("/api/v1/info", &[]).await?;
-    let ingress = info["ingress"].as_str().and_then(|url| Url::parse(url).ok());
-    let mut url =
-        ingress.ok_or_else(|| Failure::Internal(anyhow::anyhow!("the gateway does not say where its ingress is")))?;
-    url.set_path(&format!("/{namespace}/{channel}"));
+    // A proxy may serve it below a path of its own.
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}/{namespace}/{channel}"));
     let mut request = Request::builder().method(Method::POST);
     if let Some(all) = request.headers_mut() {
         std::mem::swap(all, &mut headers);
     }
     let sent = client::send(&url, request, body).await;
-    let response = sent.map_err(|error| Failure::Unreachable(format!("cannot send to {url}: {error}")))?;
+    let response = sent.map_err(|error| {
+        let hint = "--ingress names another address, such as that of a port-forward";
+        Failure::Unreachable(format!("cannot send to {url}: {error}; {hint}"))
+    })?;
     let status = response.status();
     let durability = response
         .headers()
@@ -45,6 +51,13 @@ pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
     }
     output::line(&format!("stored  id={id}  durability={durability}"));
     Ok(())
+}
+
+/// As the gateway tells it.
+async fn ingress(gateway: &Gateway) -> Result<Url, Failure> {
+    let info: Info = gateway.get("/api/v1/info", &[]).await?;
+    Url::parse(&info.ingress)
+        .map_err(|_| Failure::Internal(anyhow::anyhow!("the gateway does not say where its ingress is")))
 }
 
 /// Headers and body, and the id for the result line.

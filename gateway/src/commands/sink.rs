@@ -14,7 +14,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::tail::summary;
 use crate::{
@@ -34,10 +37,13 @@ pub(super) async fn sink(args: Sink) -> Result<(), Failure> {
         listener.local_addr()?
     ));
     let (args, seen) = (Arc::new(args), Arc::new(AtomicU64::new(0)));
+    // The first process of a container has no default for signals: without this `docker stop` waits in vain.
+    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted?,
             _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
         };
         let (args, seen) = (args.clone(), seen.clone());
         tokio::spawn(async move {
@@ -59,7 +65,7 @@ async fn answer(request: Request<Incoming>, args: &Sink, seen: &AtomicU64) -> Re
     };
     let count = seen.fetch_add(1, Ordering::Relaxed);
     let answer = match StatusCode::from_u16(args.status) {
-        Ok(wanted) if count >= args.fail_first => wanted,
+        Ok(status) if count >= args.fail_first => status,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let events = match http_form::decode(&head.headers, body.to_bytes()) {
@@ -71,10 +77,10 @@ async fn answer(request: Request<Incoming>, args: &Sink, seen: &AtomicU64) -> Re
         }
     };
     for event in &events {
-        output::line(&match args.output {
-            TextOrJson::Text => format!("{}  {}", answer.as_u16(), summary(event)),
-            TextOrJson::Json => String::from_utf8_lossy(&event.to_json()).into_owned(),
-        });
+        match args.output {
+            TextOrJson::Text => output::line(&format!("{}  {}", answer.as_u16(), summary(event))),
+            TextOrJson::Json => output::exact(&String::from_utf8_lossy(&event.to_json_line())),
+        }
     }
     tokio::time::sleep(args.delay).await;
     status(answer)

@@ -1,40 +1,62 @@
 //! `headgate validate`: every fault of a set of documents at once, with its place.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 use crate::{
     Failure,
     args::{TextOrJson, Validate},
-    output,
+    features, output,
 };
 
 pub(super) fn validate(args: &Validate) -> Result<(), Failure> {
-    let settings = settings(args);
-    let loaded = spec::load(&settings).map_err(|error| Failure::Wrong(dataplane::chain(&error)))?;
+    let loaded = load(&args.paths, args.secrets.as_deref())?;
     let (faults, warnings) = (loaded.faults.len(), loaded.warnings.len());
     match args.output {
         TextOrJson::Text => {
-            loaded.faults.iter().for_each(|fault| output::text(&fault.to_string()));
-            loaded
-                .warnings
-                .iter()
-                .for_each(|warning| output::text(&warning.to_string()));
-            let documents = loaded.spec.objects.len();
-            output::line(&format!("{documents} documents, {faults} faults, {warnings} warnings"));
+            let in_color = output::in_colour();
+            for fault in &loaded.faults {
+                match in_color {
+                    true => output::exact(&fault.styled()),
+                    false => output::text(&fault.to_string()),
+                }
+            }
+            for warning in &loaded.warnings {
+                match in_color {
+                    true => output::exact(&warning.styled()),
+                    false => output::text(&warning.to_string()),
+                }
+            }
+            output::line(&format!(
+                "{}, {}, {}",
+                counted(loaded.spec.objects.len(), "document"),
+                counted(faults, "fault"),
+                counted(warnings, "warning")
+            ));
         }
         TextOrJson::Json => {
             let body = json!({ "faults": loaded.faults, "warnings": loaded.warnings });
-            output::text(&format!("{body:#}"));
+            output::exact(&format!("{body:#}"));
         }
     }
-    // What is wrong was said; the exit code says that something is.
-    if faults == 0 {
+    // The faults were printed; the exit code says that there are some.
+    if faults == 0 && (warnings == 0 || !args.strict) {
         Ok(())
     } else {
         Err(Failure::Wrong(String::new()))
     }
 }
 
-fn settings(args: &Validate) -> spec::FilesSettings {
-    spec::FilesSettings::new(args.paths.clone(), args.secrets.clone())
+/// `1 fault`, `2 faults`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Reads documents as `run` would, with warnings about parts that this build lacks.
+pub(super) fn load(paths: &[PathBuf], secrets: Option<&Path>) -> Result<spec::Loaded, Failure> {
+    let mut settings = spec::FilesSettings::new(paths, secrets.map(Path::to_owned));
+    settings.unsupported = features::unsupported();
+    spec::load(&settings).map_err(|error| Failure::Wrong(dataplane::chain(&error)))
 }

@@ -38,7 +38,7 @@ struct Image {
 }
 
 impl Registry {
-    /// Of an image whose root folder is `layer`, an archive, and that runs `/bin/sh -c SCRIPT`.
+    /// Starts a registry with one image, whose root folder is the archive `layer` and which runs `/bin/sh -c SCRIPT`.
     pub(super) async fn start(layer: Vec<u8>, script: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,8 +104,8 @@ fn answer(path: &str, image: &Image, visible: bool) -> Response<Full<Bytes>> {
     let (status, kind, body) = match path.rsplit_once('/') {
         Some(("/v2", "")) => (200, "application/json", Bytes::from_static(b"{}")),
         Some(("/v2/team/beats/manifests", _)) if visible => (200, MANIFEST, image.manifest.clone()),
-        Some(("/v2/team/beats/blobs", wanted)) => {
-            let blob = image.blobs.iter().find(|(digest, _)| digest == wanted);
+        Some(("/v2/team/beats/blobs", requested)) => {
+            let blob = image.blobs.iter().find(|(digest, _)| digest == requested);
             let blob = blob.map(|(_, blob)| blob.clone());
             (
                 if blob.is_some() { 200 } else { 404 },

@@ -14,7 +14,7 @@ use super::{Running, config, texts, until};
 use crate::{Config, PubSubSource, names::topic, reader::SUBSCRIBED};
 
 /// A topic's id in a project of the test's own.
-fn wanted(host: &str, project: &str) -> Config {
+fn desired(host: &str, project: &str) -> Config {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = config(host);
     config.project = project.to_owned();
@@ -54,7 +54,7 @@ async fn subscriptions(host: &str, project: &str) -> Vec<String> {
 #[tokio::test]
 async fn messages_of_a_topic_that_comes_later_become_events() {
     let Some(host) = PubSub::shared().await else { return };
-    let config = wanted(host, "comes-later");
+    let config = desired(host, "comes-later");
     let outlet = Scripted::storing();
     let running = Running::start(config.clone(), outlet.clone());
     running.until_reason(SUBSCRIBED, "TopicNotFound").await;
@@ -117,7 +117,7 @@ async fn messages_of_a_key_are_stored_in_the_order_they_were_published() {
     const KEYS: usize = 5;
     const EACH: usize = 100;
     let Some(host) = PubSub::shared().await else { return };
-    let mut config = wanted(host, "in-order");
+    let mut config = desired(host, "in-order");
     config.ordering = true;
     create_topic(host, &config).await;
     let outlet = Scripted::storing();
@@ -157,7 +157,7 @@ async fn an_emulator_that_goes_away_and_comes_back_is_used_again() {
         return;
     };
     let host = emulator.host();
-    let config = wanted(&host, "comes-back");
+    let config = desired(&host, "comes-back");
     create_topic(&host, &config).await;
     let outlet = Scripted::storing();
     let running = Running::start(config.clone(), outlet.clone());

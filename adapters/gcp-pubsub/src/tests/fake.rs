@@ -41,9 +41,9 @@ use super::wire::{
 const TICK: Duration = Duration::from_millis(20);
 const BODY_MAX: usize = 1024 * 1024;
 
-/// A message with what became of it.
+/// A message and its state at Google.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SentMessage {
     pub(super) message: PubsubMessage,
     /// How often it was sent.
     pub(super) sent: u32,
@@ -51,13 +51,13 @@ pub(super) struct Told {
     lease: Option<(String, Instant)>,
 }
 
-/// What happens, and what happened.
+/// The state of the fake, and the faults that a test asks for.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) topics: BTreeSet<String>,
     /// By full name, as they were made.
     pub(super) subscriptions: BTreeMap<String, Value>,
-    pub(super) messages: Vec<Told>,
+    pub(super) messages: Vec<SentMessage>,
     /// Admin calls are answered so.
     pub(super) admin_fault: Option<(u16, &'static str)>,
     /// New streams are ended so.
@@ -122,9 +122,9 @@ impl Fake {
                     ordering_key: key.to_owned(),
                     ..PubsubMessage::default()
                 };
-                script.messages.push(Told {
+                script.messages.push(SentMessage {
                     message,
-                    ..Told::default()
+                    ..SentMessage::default()
                 });
             });
         }
@@ -143,7 +143,7 @@ impl Fake {
     }
 }
 
-/// While the clock is paused it jumps to the next timer whenever nobody has anything to do, and a socket that was just written
+/// While the clock is paused it jumps to the next timer whenever no task has anything to do, and a socket that was just written
 /// to does not count as something to do: a request would time out before it is read. With a timer each few milliseconds no jump
 /// is longer than that.
 async fn metronome() {
@@ -201,7 +201,7 @@ fn admin(script: &mut Script, method: &Method, name: &str, mut body: Value) -> (
         Some((_, "modifyAckDeadline")) => {
             let ids = body["ackIds"].as_array().cloned().unwrap_or_default();
             let ids: Vec<String> = ids.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            of(script, &ids).for_each(|told| told.lease = None);
+            of(script, &ids).for_each(|sent_message| sent_message.lease = None);
             return (200, json!({}));
         }
         _ => {}
@@ -314,8 +314,12 @@ impl Opened {
 /// Leases what waits, as far as the client lets us.
 fn lease(script: &mut Script, asked: &StreamingPullRequest, sent: usize) -> Vec<ReceivedMessage> {
     let now = Instant::now();
-    let leased = |told: &Told| told.lease.as_ref().is_some_and(|(_, until)| *until > now);
-    let outstanding = script.messages.iter().filter(|told| leased(told)).count();
+    let leased = |sent_message: &SentMessage| sent_message.lease.as_ref().is_some_and(|(_, until)| *until > now);
+    let outstanding = script
+        .messages
+        .iter()
+        .filter(|sent_message| leased(sent_message))
+        .count();
     let room = usize::try_from(asked.max_outstanding_messages).unwrap_or(usize::MAX);
     let mut room = room.saturating_sub(outstanding);
     if let Some(limit) = script.reset_after {
@@ -323,20 +327,20 @@ fn lease(script: &mut Script, asked: &StreamingPullRequest, sent: usize) -> Vec<
     }
     let deadline = Duration::from_secs(asked.stream_ack_deadline_seconds.unsigned_abs().into());
     let mut messages = Vec::new();
-    for told in script
+    for sent_message in script
         .messages
         .iter_mut()
-        .filter(|told| !told.acknowledged && !leased(told))
+        .filter(|sent_message| !sent_message.acknowledged && !leased(sent_message))
     {
         if messages.len() == room {
             break;
         }
-        told.sent += 1;
-        let ack_id = format!("{}.{}", told.message.message_id, told.sent);
-        told.lease = Some((ack_id.clone(), now + deadline));
+        sent_message.sent += 1;
+        let ack_id = format!("{}.{}", sent_message.message.message_id, sent_message.sent);
+        sent_message.lease = Some((ack_id.clone(), now + deadline));
         messages.push(ReceivedMessage {
             ack_id,
-            message: Some(told.message.clone()),
+            message: Some(sent_message.message.clone()),
             delivery_attempt: 0,
         });
     }
@@ -356,9 +360,9 @@ impl UnaryService<AcknowledgeRequest> for Acknowledge {
             let ids = request.into_inner().ack_ids;
             let refused = script.unconfirmed > 0;
             script.unconfirmed = script.unconfirmed.saturating_sub(1);
-            for told in of(&mut script, &ids) {
-                told.acknowledged = !refused;
-                told.lease = None;
+            for sent_message in of(&mut script, &ids) {
+                sent_message.acknowledged = !refused;
+                sent_message.lease = None;
             }
             if refused {
                 return Err(Status::failed_precondition("scripted: no acknowledgement is taken"));
@@ -380,8 +384,8 @@ impl UnaryService<ModifyAckDeadlineRequest> for Modify {
             let mut script = script.lock();
             let request = request.into_inner();
             let more = Duration::from_secs(request.ack_deadline_seconds.unsigned_abs().into());
-            for told in of(&mut script, &request.ack_ids) {
-                if let Some((_, until)) = &mut told.lease {
+            for sent_message in of(&mut script, &request.ack_ids) {
+                if let Some((_, until)) = &mut sent_message.lease {
                     *until = Instant::now() + more;
                 }
             }
@@ -392,10 +396,11 @@ impl UnaryService<ModifyAckDeadlineRequest> for Modify {
 }
 
 /// The messages that these leases are for; a lease that ran out is none.
-fn of<'a>(script: &'a mut Script, ids: &'a [String]) -> impl Iterator<Item = &'a mut Told> {
+fn of<'a>(script: &'a mut Script, ids: &'a [String]) -> impl Iterator<Item = &'a mut SentMessage> {
     let now = Instant::now();
-    let is_for = move |told: &&mut Told| {
-        told.lease
+    let is_for = move |sent_message: &&mut SentMessage| {
+        sent_message
+            .lease
             .as_ref()
             .is_some_and(|(id, until)| *until > now && ids.contains(id))
     };

@@ -1,4 +1,4 @@
-//! What is made, adopted, replaced and deleted at Google.
+//! Subscriptions at Google: created, adopted, replaced and deleted.
 
 use adapter::{Adapter, suite::Scripted};
 use serde_json::json;
@@ -16,7 +16,7 @@ fn has(fake: &Fake, name: &str) -> bool {
     fake.script(|script| script.subscriptions.contains_key(name))
 }
 
-/// A subscription of somebody's.
+/// Another owner's subscription.
 fn theirs(fake: &Fake, name: &str, topic: &str) {
     let subscription = json!({"name": name, "topic": topic, "ackDeadlineSeconds": 10});
     fake.script(|script| {
@@ -56,7 +56,7 @@ async fn our_own_subscription_is_made_as_it_should_be() {
         "headgate-name": "test",
     });
     assert_eq!(made["labels"], labels);
-    assert_eq!(running.source.report.said().fields["subscription"], OURS);
+    assert_eq!(running.source.report.state().fields["subscription"], OURS);
     running.stop().await;
 }
 
@@ -74,12 +74,12 @@ async fn our_own_subscription_is_adopted_by_the_next_run() {
 
 #[tokio::test(start_paused = true)]
 async fn our_own_subscription_is_deleted_with_its_source_unless_it_is_to_stay() {
-    for stays in [false, true] {
-        let (fake, running) = subscribed(|config| config.delete = !stays, Scripted::storing()).await;
+    for retained in [false, true] {
+        let (fake, running) = subscribed(|config| config.delete = !retained, Scripted::storing()).await;
         let mut config = config(&fake.host);
-        config.delete = !stays;
+        config.delete = !retained;
         delete(config, running).await;
-        assert_eq!(has(&fake, OURS), stays);
+        assert_eq!(has(&fake, OURS), retained);
     }
 }
 
@@ -96,10 +96,10 @@ async fn what_is_not_ours_is_neither_used_nor_deleted() {
 #[tokio::test(start_paused = true)]
 async fn an_existing_subscription_is_used_and_stays() {
     let fake = Fake::start().await;
-    let mut wanted = config(&fake.host);
-    wanted.subscription = Some("billing".into());
+    let mut desired = config(&fake.host);
+    desired.subscription = Some("billing".into());
     let outlet = Scripted::storing();
-    let running = Running::start(wanted.clone(), outlet.clone());
+    let running = Running::start(desired.clone(), outlet.clone());
     running.until_reason(SUBSCRIBED, "SubscriptionNotFound").await;
     let billing = "projects/shop/subscriptions/billing";
     theirs(&fake, billing, "projects/shop/topics/others");
@@ -110,7 +110,7 @@ async fn an_existing_subscription_is_used_and_stays() {
     fake.until("acknowledged", |script| script.messages[0].acknowledged)
         .await;
     assert_eq!(outlet.stored().len(), 1);
-    delete(wanted, running).await;
+    delete(desired, running).await;
     assert!(has(&fake, billing) && !has(&fake, OURS));
 }
 
@@ -118,9 +118,9 @@ async fn an_existing_subscription_is_used_and_stays() {
 async fn an_existing_subscription_is_read_by_an_account_that_may_only_read() {
     let fake = Fake::start().await;
     fake.script(|script| script.admin_fault = Some((403, "PERMISSION_DENIED")));
-    let mut wanted = config(&fake.host);
-    wanted.subscription = Some("billing".into());
-    let running = Running::start(wanted, Scripted::storing());
+    let mut desired = config(&fake.host);
+    desired.subscription = Some("billing".into());
+    let running = Running::start(desired, Scripted::storing());
     running.until_reason(SUBSCRIBED, "").await;
     fake.publish("", &["a"]);
     fake.until("acknowledged", |script| script.messages[0].acknowledged)
@@ -133,9 +133,9 @@ async fn ordering_that_a_subscription_does_not_have_is_said() {
     let fake = Fake::start().await;
     let billing = "projects/shop/subscriptions/billing";
     theirs(&fake, billing, TOPIC);
-    let mut wanted = config(&fake.host);
-    (wanted.subscription, wanted.ordering) = (Some(billing.into()), true);
-    let running = Running::start(wanted, Scripted::storing());
+    let mut desired = config(&fake.host);
+    (desired.subscription, desired.ordering) = (Some(billing.into()), true);
+    let running = Running::start(desired, Scripted::storing());
     running.until_reason("Ordered", "OrderingOff").await;
     assert_eq!(running.reason(SUBSCRIBED), "", "messages come all the same");
     running.stop().await;
@@ -149,9 +149,9 @@ async fn a_source_that_moves_takes_its_subscription_along() {
     // To another topic: the same name, another subscription.
     let others = "projects/shop/topics/others";
     fake.script(|script| script.topics.insert(others.to_owned()));
-    let mut wanted = config(&fake.host);
-    wanted.topic = "others".into();
-    let running = Running::again(wanted.clone(), source.clone());
+    let mut desired = config(&fake.host);
+    desired.topic = "others".into();
+    let running = Running::again(desired.clone(), source.clone());
     running.until_reason(SUBSCRIBED, "").await;
     assert_eq!(
         fake.script(|script| script.subscriptions[OURS]["topic"].clone()),
@@ -160,8 +160,8 @@ async fn a_source_that_moves_takes_its_subscription_along() {
     running.stop().await;
     // To a subscription that is there: our own goes.
     theirs(&fake, "projects/shop/subscriptions/billing", others);
-    wanted.subscription = Some("billing".into());
-    let running = Running::again(wanted, source);
+    desired.subscription = Some("billing".into());
+    let running = Running::again(desired, source);
     running.until_reason(SUBSCRIBED, "").await;
     assert!(!has(&fake, OURS));
     running.stop().await;

@@ -1,8 +1,8 @@
 //! One run of an adapter: the webhook and the list of deliveries, each when it is due.
 //!
-//! What goes wrong is a condition and tried again; only a state that cannot be written ends the run (CONTRACT OP-3).
+//! A failure becomes a condition and is retried; only a state that cannot be saved ends the run (CONTRACT OP-3).
 
-use adapter::{AdapterError, Truth};
+use adapter::{Cause, Reason, Truth};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,15 +37,17 @@ impl Run<'_> {
             source.report.field("webhookIDKey", hook.to_string());
             let weight = (Truth::Unknown, self.adapter.weight(notes));
             let message = "GitHub is being asked for the webhook, which was in place before";
-            source.report.note(WEBHOOK, weight, "Deploying", message);
+            source
+                .report
+                .note(WEBHOOK, weight, Cause::new(Reason::Deploying, message));
         }
     }
 
     /// Does what is due until it is stopped.
-    pub(super) async fn work(&mut self) -> Result<(), AdapterError> {
+    pub(super) async fn work(&mut self) -> Result<(), Cause> {
         loop {
             if self.webhook.is_due() {
-                self.look_after_webhook().await?;
+                self.reconcile_webhook().await?;
             }
             if self.sweeps.is_due() {
                 self.sweep().await?;
@@ -59,7 +61,7 @@ impl Run<'_> {
         }
     }
 
-    async fn look_after_webhook(&mut self) -> Result<(), AdapterError> {
+    async fn reconcile_webhook(&mut self) -> Result<(), Cause> {
         let adapter = self.adapter;
         let registration = Registration {
             config: &adapter.config,
@@ -97,7 +99,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn sweep(&mut self) -> Result<(), AdapterError> {
+    async fn sweep(&mut self) -> Result<(), Cause> {
         let adapter = self.adapter;
         let here = self.notes.repository == adapter.config.repository;
         let Some(hook) = self.notes.hook.filter(|_| here) else {
@@ -108,7 +110,7 @@ impl Run<'_> {
         let sweep = Sweep {
             config: &adapter.config,
             source: &adapter.source,
-            kept: &adapter.kept,
+            memory: &adapter.memory,
             api: &self.api,
             hook,
             stop: self.stop,
@@ -122,7 +124,7 @@ impl Run<'_> {
         match swept {
             Ok(is_done) => {
                 let weight = adapter.weight(&self.notes);
-                adapter.source.report.note(SWEPT, (Truth::True, weight), "", "");
+                adapter.source.report.note(SWEPT, (Truth::True, weight), None);
                 self.sweeps.succeeded();
                 if !is_done {
                     self.sweeps.at_once();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::api::ApiError;
 
-/// What failed is tried again after a second, later after up to a minute: a person who restored a token wants to see it
+/// Waits after failures, from a second to a minute: a person who restored a token wants to see it
 /// work, and one request a minute costs nothing.
 const RETRY: Policy = Policy {
     retry: u32::MAX,

@@ -25,7 +25,7 @@ const WAIT_MAX: Duration = Duration::from_secs(65 * 60);
 /// Nothing was said about the limit yet.
 const UNKNOWN: i64 = -1;
 
-/// What is left of one source's limit. Outlives a rebuild of its source.
+/// The rest of one source's rate limit. Outlives a rebuild of its source.
 #[derive(Debug)]
 pub(crate) struct Budget {
     remaining: AtomicI64,
@@ -43,7 +43,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Requests left until the limit is renewed, as GitHub said last.
+    /// Requests left until the limit is renewed, as GitHub reported last.
     pub(crate) fn remaining(&self) -> Option<i64> {
         Some(self.remaining.load(Ordering::Relaxed)).filter(|remaining| *remaining != UNKNOWN)
     }
@@ -117,10 +117,10 @@ mod tests {
     const DATE_TEXT: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
     const DATE_SECOND: i64 = 1_767_225_600;
 
-    fn headers(said: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(entries: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(DATE, DATE_TEXT.parse().unwrap());
-        for (name, value) in said {
+        for (name, value) in entries {
             headers.insert(*name, value.parse().unwrap());
         }
         headers
@@ -148,10 +148,10 @@ mod tests {
                 None,
             ),
         ];
-        for (status, said, words, expected) in cases {
+        for (status, entries, words, expected) in cases {
             let status = StatusCode::from_u16(status).unwrap();
-            let found = wait(status, &headers(&said), words).map(|wait| wait.as_secs());
-            assert_eq!(found, expected, "{status} {said:?} {words}");
+            let found = wait(status, &headers(&entries), words).map(|wait| wait.as_secs());
+            assert_eq!(found, expected, "{status} {entries:?} {words}");
         }
     }
 

@@ -1,16 +1,17 @@
-//! Why GitHub did not do what it was asked, as one table: what it answered, what that means, what a person can do.
+//! Failures of GitHub's API in one table: the answer, its meaning, and the remedy.
 
 use std::{fmt, time::Duration};
 
+use adapter::Reason;
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Answer, budget};
 
-/// Of an answer's own words this much is passed on.
+/// The most bytes of an answer's own message that are passed on.
 const WORDS_MAX_BYTES: usize = 300;
 
-/// What stands between us and GitHub.
+/// Why a request to GitHub failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// No whole answer, or one that says that GitHub itself has trouble. A request may have been acted on.
@@ -27,28 +28,31 @@ pub(crate) enum Trouble {
     HookLimit,
     /// The request is understood and refused.
     Refused,
-    /// What this source was told cannot be right; only an edit helps.
+    /// The configuration is invalid; only an edit helps.
     Setting,
+    /// The gateway does not connect to the API's address.
+    Egress,
     /// An App's private key cannot be used.
     Key,
-    /// The source is to end: nobody waits for an answer any more.
+    /// The source stops and does not wait for an answer.
     Stopped,
 }
 
 impl Trouble {
     /// Its name in conditions and docs/reasons.
-    pub(crate) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> Reason {
         match self {
-            Self::Unreachable => "GitHubUnreachable",
-            Self::Unauthorized => "AccessTokenRejected",
-            Self::Forbidden => "AccessTokenForbidden",
-            Self::NotFound => "RepositoryNotFound",
-            Self::RateLimited => "RateLimited",
-            Self::HookLimit => "HookLimit",
-            Self::Refused => "HookRefused",
-            Self::Setting => "ConfigInvalid",
-            Self::Key => "AppKeyInvalid",
-            Self::Stopped => "Draining",
+            Self::Unreachable => Reason::GitHubUnreachable,
+            Self::Unauthorized => Reason::AccessTokenRejected,
+            Self::Forbidden => Reason::AccessTokenForbidden,
+            Self::NotFound => Reason::RepositoryNotFound,
+            Self::RateLimited => Reason::RateLimited,
+            Self::HookLimit => Reason::HookLimit,
+            Self::Refused => Reason::HookRefused,
+            Self::Setting => Reason::ConfigInvalid,
+            Self::Egress => Reason::EgressRefused,
+            Self::Key => Reason::AppKeyInvalid,
+            Self::Stopped => Reason::Draining,
         }
     }
 
@@ -68,6 +72,7 @@ impl Trouble {
             Self::HookLimit => "GitHub allows 20 webhooks for an event: remove one that is not needed",
             Self::Refused => "GitHub says what it does not accept",
             Self::Setting => "correct the document",
+            Self::Egress => "correct githubAPIURL, or permit the address",
             Self::Stopped => "the gateway is ending",
             Self::Key => "put the App's private key into its secret, in PEM as GitHub gives it",
         }
@@ -78,7 +83,7 @@ impl Trouble {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) trouble: Trouble,
-    /// What was asked and what came back.
+    /// The request and its result.
     pub(crate) detail: String,
     /// When asking again may help, where GitHub said so.
     pub(crate) retry_after: Option<Duration>,
@@ -99,6 +104,14 @@ impl ApiError {
 
     pub(crate) fn setting(why: &dyn fmt::Display) -> Self {
         Self::new(Trouble::Setting, why.to_string())
+    }
+
+    pub(super) fn egress(url: &url::Url, refused: &connect::EgressRefused) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        Self::new(
+            Trouble::Egress,
+            format!("not connected to {host}: its address {refused}"),
+        )
     }
 
     /// An answer that is not what GitHub documents.
@@ -135,12 +148,12 @@ impl Words {
         let words: Self = serde_json::from_slice(&answer.body).unwrap_or_default();
         let mut text = words.message;
         for word in words.errors {
-            let said = match word {
+            let detail = match word {
                 Word::Text(text) => Some(text),
                 Word::Object { message, code } => message.or(code),
             };
-            if let Some(said) = said {
-                text = format!("{text}; {said}");
+            if let Some(detail) = detail {
+                text = format!("{text}; {detail}");
             }
         }
         let end = (0..=WORDS_MAX_BYTES.min(text.len()))

@@ -36,14 +36,14 @@ pub(crate) struct HookConfig {
     pub(crate) insecure_ssl: Value,
 }
 
-/// A webhook as it is to be.
-pub(crate) struct WantedHook<'a> {
+/// The desired webhook.
+pub(crate) struct HookSpec<'a> {
     pub(crate) url: &'a str,
     pub(crate) events: Vec<&'a str>,
     pub(crate) secret: Option<&'a Secret>,
 }
 
-impl WantedHook<'_> {
+impl HookSpec<'_> {
     /// The whole of it, at creation and at a change alike: of a `config` that lacks its secret GitHub removes the one that
     /// was set.
     fn document(&self) -> Result<Value, ApiError> {
@@ -79,7 +79,7 @@ impl Attempt {
         self.status_code.is_some_and(|code| (200..300).contains(&code))
     }
 
-    /// GitHub is still at it.
+    /// Whether GitHub has not finished the attempt.
     pub(crate) fn is_pending(&self) -> bool {
         self.status_code.is_none_or(|code| code == 0)
             && self
@@ -97,25 +97,25 @@ pub(crate) struct Page {
     pub(crate) at: Timestamp,
 }
 
-/// What was delivered, as GitHub's answer carries it.
+/// The payload of a delivery, as GitHub's answer carries it.
 #[derive(Debug)]
 pub(crate) struct Payload(pub(crate) Bytes);
 
 impl Api {
-    /// The webhook of this id.
+    /// Reads the webhook of this id.
     pub(crate) async fn hook(&self, id: u64) -> Result<Hook, ApiError> {
         let url = self.below(&["hooks", &id.to_string()])?;
         read(&self.call(&Method::GET, &url, None).await?, url.path())
     }
 
-    /// The first webhook, in order of its page, that is wanted: over all pages, since GitHub cannot be asked for a URL.
-    pub(crate) async fn find_hook(&self, wanted: impl Fn(&Hook) -> bool) -> Result<Option<Hook>, ApiError> {
+    /// Finds the first webhook that `matches`, over all pages: GitHub cannot search by URL.
+    pub(crate) async fn find_hook(&self, matches: impl Fn(&Hook) -> bool) -> Result<Option<Hook>, ApiError> {
         let mut url = self.below(&["hooks"])?;
         url.set_query(Some(PER_PAGE));
         for _ in 0..HOOK_PAGES_MAX {
             let answer = self.call(&Method::GET, &url, None).await?;
             let hooks: Vec<Hook> = read(&answer, url.path())?;
-            if let Some(found) = hooks.into_iter().find(&wanted) {
+            if let Some(found) = hooks.into_iter().find(&matches) {
                 return Ok(Some(found));
             }
             match Cursor::next(&answer.headers) {
@@ -126,21 +126,22 @@ impl Api {
         Err(ApiError::unreadable(url.path(), &"the list of webhooks does not end"))
     }
 
-    /// Not to be repeated unseen: when the answer is lost the webhook may be there.
-    pub(crate) async fn create_hook(&self, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
+    /// Creates a webhook. Not repeated blindly: when the answer is lost, the webhook may exist.
+    pub(crate) async fn create_hook(&self, spec: &HookSpec<'_>) -> Result<Hook, ApiError> {
         let url = self.below(&["hooks"])?;
-        let mut document = wanted.document()?;
+        let mut document = spec.document()?;
         document["name"] = "web".into();
         read(&self.call(&Method::POST, &url, Some(&document)).await?, url.path())
     }
 
-    pub(crate) async fn update_hook(&self, id: u64, wanted: &WantedHook<'_>) -> Result<Hook, ApiError> {
+    /// Changes a webhook to the desired one.
+    pub(crate) async fn update_hook(&self, id: u64, spec: &HookSpec<'_>) -> Result<Hook, ApiError> {
         let url = self.below(&["hooks", &id.to_string()])?;
-        let document = wanted.document()?;
+        let document = spec.document()?;
         read(&self.call(&Method::PATCH, &url, Some(&document)).await?, url.path())
     }
 
-    /// A webhook that is not there any more is as good as deleted.
+    /// Deletes a webhook; succeeds if it does not exist.
     pub(crate) async fn delete_hook(&self, id: u64) -> Result<(), ApiError> {
         let url = self.below(&["hooks", &id.to_string()])?;
         match self.call(&Method::DELETE, &url, None).await {
@@ -149,7 +150,7 @@ impl Api {
         }
     }
 
-    /// The newest deliveries of a webhook, or the page at `cursor`.
+    /// Lists the newest deliveries of a webhook, or the page at `cursor`.
     pub(crate) async fn deliveries(&self, hook: u64, cursor: Option<&Cursor>) -> Result<Page, ApiError> {
         let mut url = self.below(&["hooks", &hook.to_string(), "deliveries"])?;
         match cursor {
@@ -164,7 +165,7 @@ impl Api {
         })
     }
 
-    /// What an attempt carried; `None` when GitHub does not have it any more.
+    /// Reads the payload of an attempt; `None` when GitHub does not have it any more.
     pub(crate) async fn payload(&self, hook: u64, attempt: u64) -> Result<Option<Payload>, ApiError> {
         let url = self.below(&["hooks", &hook.to_string(), "deliveries", &attempt.to_string()])?;
         match self.call(&Method::GET, &url, None).await {

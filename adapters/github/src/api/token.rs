@@ -21,7 +21,7 @@ const BACKDATED: i64 = 60;
 /// GitHub takes ten minutes at most, counted from its own clock.
 const VALID: i64 = 9 * 60;
 
-/// Fetched anew this long before the end, so that no request carries a token that ends on the way.
+/// A token is replaced this long before its end, so that no request carries a token that ends on the way.
 const RENEWED_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 /// Where an answer does not say when its token ends; an hour is documented.
@@ -51,7 +51,7 @@ impl Tokens {
                     )),
                 }
             }
-            Credentials::Missing { message, .. } => Err(ApiError::new(Trouble::Unauthorized, message)),
+            Credentials::Missing(cause) => Err(ApiError::new(Trouble::Unauthorized, &cause.message)),
             Credentials::App {
                 id,
                 installation_id,
@@ -97,7 +97,7 @@ impl Tokens {
     }
 
     /// Whether another token than this one, which was refused, can be had.
-    pub(super) async fn forget(&self, refused: &HeaderValue) -> bool {
+    pub(super) async fn delete(&self, refused: &HeaderValue) -> bool {
         let Self::Installation { current, .. } = self else {
             return false;
         };
@@ -109,7 +109,7 @@ impl Tokens {
     }
 }
 
-/// What an installation's token is answered with.
+/// The answer to a request for an installation's token.
 #[derive(Deserialize)]
 struct Fetched {
     token: String,

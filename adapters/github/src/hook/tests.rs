@@ -71,7 +71,7 @@ async fn the_checks_come_in_their_order_and_only_a_good_delivery_is_stored() {
             0,
         ),
         (request("ping", b"[]", Some("now")), 200, Outcome::Ping, 0),
-        (request("issues", b"[]", Some("now")), 202, Outcome::NotWanted, 0),
+        (request("issues", b"[]", Some("now")), 202, Outcome::Filtered, 0),
         (
             typed(request("push", b"[]", Some("now")), "text/xml"),
             415,
@@ -167,17 +167,6 @@ async fn a_large_delivery_is_checked_and_stored_like_a_small_one() {
 fn a_secret_is_never_printed() {
     let hook = hook(config(&["hunter2"], &[]), Scripted::storing());
     assert!(!format!("{hook:?}").contains("hunter2"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_warned_about_once_a_minute() {
-    let warnings = Warnings::new();
-    assert!(warnings.is_due(Outcome::Full));
-    assert!(!warnings.is_due(Outcome::Full));
-    assert!(warnings.is_due(Outcome::DiskFull));
-    tokio::time::advance(WARNING_INTERVAL).await;
-    assert!(warnings.is_due(Outcome::Full));
-    assert!(!warnings.is_due(Outcome::Full));
 }
 
 struct Push;

@@ -30,7 +30,7 @@ const PUSH: &[u8] = br#"{ "ref":"refs/heads/main", "big": 12345678901234567890, 
 /// Long enough for a busy machine; what passes waits for less.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Door = Arc<Mutex<Option<Arc<GitHubHook>>>>;
+type Endpoint = Arc<Mutex<Option<Arc<GitHubHook>>>>;
 
 /// One source over its lives.
 struct World {
@@ -39,7 +39,7 @@ struct World {
     given: Source,
     config: Config,
     sources: Sources,
-    door: Door,
+    endpoint: Endpoint,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -48,8 +48,8 @@ impl World {
     async fn new() -> Self {
         let github = GitHub::start().await;
         let outlet = Scripted::storing();
-        let door = Door::default();
-        let address = listen(door.clone()).await;
+        let endpoint = Endpoint::default();
+        let address = listen(endpoint.clone()).await;
         let config = Config {
             credentials: Some(Credentials::Token(Secret::new(github::TOKEN.as_bytes()))),
             api: github.url().parse().unwrap(),
@@ -66,7 +66,7 @@ impl World {
             outlet,
             config,
             sources: Sources::default(),
-            door,
+            endpoint,
             running: None,
         }
     }
@@ -74,7 +74,7 @@ impl World {
     /// Starts it, or applies a changed configuration as the gateway does: built before the one before has ended.
     async fn start(&mut self) {
         let (hook, adapter) = self.sources.source(self.config.clone(), self.given.clone());
-        *self.door.lock() = hook.map(Arc::new);
+        *self.endpoint.lock() = hook.map(Arc::new);
         self.end().await;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -91,7 +91,7 @@ impl World {
 
     /// Ends it, and what was in memory is gone.
     async fn stop(&mut self) {
-        *self.door.lock() = None;
+        *self.endpoint.lock() = None;
         self.end().await;
         self.sources = Sources::default();
     }
@@ -99,7 +99,7 @@ impl World {
     /// Starts it and waits until its webhook is in place.
     async fn registered(&mut self) -> github::Hook {
         self.start().await;
-        self.until("WebhookConfigured", |condition| condition.reason.is_empty())
+        self.until("WebhookConfigured", |condition| condition.reason().is_empty())
             .await;
         self.ours().pop().unwrap()
     }
@@ -112,17 +112,17 @@ impl World {
     }
 
     /// Waits until a condition is as it should be.
-    async fn until(&self, kind: &str, wanted: impl Fn(&Condition) -> bool) -> Condition {
-        let found = || self.given.report.said().conditions.get(kind).cloned();
+    async fn until(&self, kind: &str, desired: impl Fn(&Condition) -> bool) -> Condition {
+        let found = || self.given.report.state().conditions.get(kind).cloned();
         let what = format!("condition {kind}");
-        eventually(&what, || found().filter(&wanted), || format!("{:?}", found())).await
+        eventually(&what, || found().filter(&desired), || format!("{:?}", found())).await
     }
 
     /// Waits until so many events are stored, and gives all.
     async fn stored(&self, count: usize) -> Vec<event::Event> {
         let stored = || Some(self.outlet.stored()).filter(|stored| stored.len() >= count);
         eventually("stored events", stored, || {
-            format!("{} events, {:?}", self.outlet.stored().len(), self.given.report.said())
+            format!("{} events, {:?}", self.outlet.stored().len(), self.given.report.state())
         })
         .await
     }
@@ -132,7 +132,7 @@ impl World {
         for _ in 0..2 {
             let before = self.listed();
             let listed = || (self.listed() > before).then_some(());
-            eventually("another sweep", listed, || format!("{:?}", self.given.report.said())).await;
+            eventually("another sweep", listed, || format!("{:?}", self.given.report.state())).await;
         }
     }
 
@@ -166,16 +166,16 @@ async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>, state: 
 }
 
 /// The gateway's listener: calls the hook that is published, 503 when there is none.
-async fn listen(door: Door) -> String {
+async fn listen(endpoint: Endpoint) -> String {
     let listener = ports::listener();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
     let listener = TcpListener::from_std(listener).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let door = door.clone();
+            let endpoint = endpoint.clone();
             tokio::spawn(async move {
-                let service = service_fn(move |request| call(door.clone(), request));
+                let service = service_fn(move |request| call(endpoint.clone(), request));
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -185,10 +185,10 @@ async fn listen(door: Door) -> String {
     format!("http://{address}")
 }
 
-async fn call(door: Door, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn call(endpoint: Endpoint, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let hook = door.lock().clone();
+    let hook = endpoint.lock().clone();
     let status = match hook {
         Some(hook) => {
             let headers = head.headers;

@@ -1,5 +1,5 @@
 //! Objects as a real API server sent them (golden/NAME.json) and the attributes they become (golden/NAME.attributes, one a
-//! line). `HEADGATE_BLESS=1` writes the attributes anew.
+//! line). `HEADGATE_BLESS=1` rewrites the attributes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path};
@@ -17,7 +17,7 @@ fn config() -> Config {
 
 fn converted(object: &str) -> Event {
     let data = Bytes::copy_from_slice(object.as_bytes());
-    convert(&config(), &Facts::read(object).unwrap(), data).unwrap()
+    convert(&config(), &EventFields::read(object).unwrap(), data).unwrap()
 }
 
 fn attributes(event: &Event) -> String {

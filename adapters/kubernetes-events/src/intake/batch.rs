@@ -1,9 +1,9 @@
-//! What was read and is not stored yet.
+//! Objects that were read and are not stored yet.
 
 use event::Event;
 use jiff::Timestamp;
 
-use crate::coalesce::Seen;
+use crate::coalesce::ObjectVersion;
 
 /// Enough for one append to be worth its sync; more would only make a refused one costlier.
 const EVENTS_MAX: usize = 256;
@@ -18,7 +18,7 @@ const SEEN_MAX: usize = 4096;
 pub(super) struct Batch {
     pub(super) events: Vec<Event>,
     /// Versions that are stored when the events are, or that are not wanted.
-    pub(super) seen: Vec<Seen>,
+    pub(super) object_versions: Vec<ObjectVersion>,
     /// Objects that are deleted.
     pub(super) gone: Vec<Box<str>>,
     /// The newest version of the watch, 0 when there is none.
@@ -31,10 +31,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, event: Event, seen: impl IntoIterator<Item = Seen>) {
+    pub(super) fn push(&mut self, event: Event, object_versions: impl IntoIterator<Item = ObjectVersion>) {
         self.bytes += event.size();
         self.events.push(event);
-        self.seen.extend(seen);
+        self.object_versions.extend(object_versions);
     }
 
     pub(super) fn read(&mut self, time: Option<(Timestamp, &str)>) {
@@ -46,11 +46,13 @@ impl Batch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.events.len() >= EVENTS_MAX || self.bytes >= BYTES_MAX || self.seen.len() + self.gone.len() >= SEEN_MAX
+        self.events.len() >= EVENTS_MAX
+            || self.bytes >= BYTES_MAX
+            || self.object_versions.len() + self.gone.len() >= SEEN_MAX
     }
 
     /// Whether it changes nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.seen.is_empty() && self.gone.is_empty() && self.version == 0
+        self.events.is_empty() && self.object_versions.is_empty() && self.gone.is_empty() && self.version == 0
     }
 }

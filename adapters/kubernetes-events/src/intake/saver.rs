@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use adapter::{Accepted, Source, Truth, Weight};
+use adapter::{Accepted, Cause, Reason, Severity, Source, Truth};
 use tokio::time::Instant;
 
 use crate::mark::Mark;
@@ -74,7 +74,7 @@ impl Saver {
         match saved {
             Ok(()) => {
                 self.changed = false;
-                source.report.note(SAVED, (Truth::True, Weight::Warning), "", "");
+                source.report.note(SAVED, (Truth::True, Severity::Warning), None);
                 self.tell_whole(source, is_shortened);
             }
             Err(error) => {
@@ -83,14 +83,16 @@ impl Saver {
                     "{}: after a restart the events since the last save are repeated; see that it can be written",
                     adapter::chain(&error)
                 );
-                source
-                    .report
-                    .note(SAVED, (Truth::False, Weight::Warning), "CheckpointNotSaved", message);
+                source.report.note(
+                    SAVED,
+                    (Truth::False, Severity::Warning),
+                    Cause::new(Reason::CheckpointNotSaved, message),
+                );
             }
         }
     }
 
-    /// Said while it is so and not otherwise: few sources ever come near.
+    /// Reports the condition only while the mark is shortened: few sources ever come near.
     fn tell_whole(&self, source: &Source, is_shortened: bool) {
         if !is_shortened {
             source.report.withdraw(WHOLE);
@@ -101,7 +103,9 @@ impl Saver {
              watch fewer of them in one source (namespace, kinds, reasons)",
             source.checkpoint.mark_max_bytes()
         );
-        let truth = (Truth::False, Weight::Warning);
-        source.report.note(WHOLE, truth, "CheckpointShortened", message);
+        let truth = (Truth::False, Severity::Warning);
+        source
+            .report
+            .note(WHOLE, truth, Cause::new(Reason::CheckpointShortened, message));
     }
 }

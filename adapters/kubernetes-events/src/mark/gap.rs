@@ -1,19 +1,20 @@
 //! A time in which Event objects may have come and expired unseen (CONTRACT SR-4), as a value and as an event.
 //!
 //! Why there is one: away longer than Event objects live (`EXCEEDED`), or everything that was known is gone although it was younger
-//! than that, so that they live shorter here or somebody deletes them (`VANISHED`). That the second may be somebody's cleaning
-//! up is the price for not missing a short `--event-ttl`, which no API tells.
+//! than that, so that they live shorter here or were deleted (`VANISHED`). That the second may be an operator's cleanup
+//! is the price for not missing a short `--event-ttl`, which no API tells.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use adapter::Reason;
 use event::{Event, InvalidAttribute};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 const TYPE: &str = "dev.headgate.gap";
 
-pub(super) const EXCEEDED: &str = "RetentionExceeded";
-pub(super) const VANISHED: &str = "EventsVanished";
+pub(super) const EXCEEDED: &str = Reason::RetentionExceeded.as_str();
+pub(super) const VANISHED: &str = Reason::EventsVanished.as_str();
 
 /// From the last look that saw everything to the first that saw anything again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use super::{Gap, Mark};
 /// Another form gets another number; of a text with a number we do not know nothing is read.
 const FORM: u32 = 1;
 
-/// What an object takes besides its uid: the longest number, quotes, a colon and a comma.
+/// Bytes of an entry besides its uid: the longest number, quotes, a colon and a comma.
 const ENTRY_BYTES: usize = 24;
 
 #[derive(Serialize, Deserialize)]

@@ -12,10 +12,10 @@ async fn cluster() -> Option<Kubernetes> {
     Kubernetes::start(setup).await
 }
 
-fn as_reader(cluster: &Kubernetes, place: &Place) -> Config {
+fn as_reader(cluster: &Kubernetes, namespace: &TestNamespace) -> Config {
     Config {
         identity: identity(cluster, READER),
-        ..place.config()
+        ..namespace.config()
     }
 }
 
@@ -41,7 +41,7 @@ async fn forbid(cluster: &Kubernetes, namespace: &str) {
 }
 
 fn message(source: &Source) -> String {
-    source.report.said().conditions["Watching"].message.clone()
+    source.report.state().conditions["Watching"].message().to_owned()
 }
 
 async fn until_reason(source: &Source, expected: &str) {
@@ -51,26 +51,26 @@ async fn until_reason(source: &Source, expected: &str) {
 #[tokio::test]
 async fn a_missing_right_is_named_and_used_as_soon_as_it_is_given() {
     let Some(mut cluster) = cluster().await else { return };
-    let place = Place::in_cluster(&cluster).await;
+    let namespace = TestNamespace::in_cluster(&cluster).await;
     let (outlet, source) = sink();
-    let running = Running::start(as_reader(&cluster, &place), &source);
-    let mut all = vec![place.create("first", "web-0", "BackOff").await];
+    let running = Running::start(as_reader(&cluster, &namespace), &source);
+    let mut all = vec![namespace.create("first", "web-0", "BackOff").await];
     until_reason(&source, "Forbidden").await;
-    for part in ["list", "events", &place.namespace, "reader"] {
+    for part in ["list", "events", &namespace.namespace, "reader"] {
         assert!(message(&source).contains(part), "{}", message(&source));
     }
-    allow(&cluster, &place.namespace, "--verb=list").await;
+    allow(&cluster, &namespace.namespace, "--verb=list").await;
     until("the other verb is named", || message(&source).contains("may not watch")).await;
-    forbid(&cluster, &place.namespace).await;
-    allow(&cluster, &place.namespace, "--verb=list,watch").await;
+    forbid(&cluster, &namespace.namespace).await;
+    allow(&cluster, &namespace.namespace, "--verb=list,watch").await;
     until_stored(&outlet, &all).await;
     until_watching(&source).await;
     // Rights are checked when a watch begins: a server that starts again ends the one there is.
-    forbid(&cluster, &place.namespace).await;
+    forbid(&cluster, &namespace.namespace).await;
     cluster = cluster.restart().await;
     until_reason(&source, "Forbidden").await;
-    all.push(place.create("meanwhile", "web-0", "BackOff").await);
-    allow(&cluster, &place.namespace, "--verb=list,watch").await;
+    all.push(namespace.create("meanwhile", "web-0", "BackOff").await);
+    allow(&cluster, &namespace.namespace, "--verb=list,watch").await;
     until_stored(&outlet, &all).await;
     until_watching(&source).await;
     running.stop().await;
@@ -80,10 +80,10 @@ async fn a_missing_right_is_named_and_used_as_soon_as_it_is_given() {
 #[tokio::test]
 async fn credentials_that_were_rotated_are_read_again() {
     let Some(mut cluster) = cluster().await else { return };
-    let place = Place::in_cluster(&cluster).await;
+    let namespace = TestNamespace::in_cluster(&cluster).await;
     let (outlet, source) = sink();
-    allow(&cluster, &place.namespace, "--verb=list,watch").await;
-    let running = Running::start(as_reader(&cluster, &place), &source);
+    allow(&cluster, &namespace.namespace, "--verb=list,watch").await;
+    let running = Running::start(as_reader(&cluster, &namespace), &source);
     until_watching(&source).await;
     cluster.change_token(READER, "another-token");
     cluster = cluster.restart().await;
@@ -93,7 +93,7 @@ async fn credentials_that_were_rotated_are_read_again() {
         "{}",
         message(&source)
     );
-    let meanwhile = place.create("meanwhile", "web-0", "BackOff").await;
+    let meanwhile = namespace.create("meanwhile", "web-0", "BackOff").await;
     cluster.write_kubeconfig(READER, "another-token");
     until_stored(&outlet, &[meanwhile]).await;
     until_watching(&source).await;
@@ -106,7 +106,7 @@ async fn without_a_cluster_to_talk_to_the_condition_says_what_to_give() {
     let identity = |context: Option<&str>| Identity {
         kubeconfig: Some("no/such/kubeconfig".into()),
         context: context.map(str::to_owned),
-        seen: Seen::default(),
+        observer: RequestObserver::default(),
     };
     let config = Config {
         identity: identity(None),

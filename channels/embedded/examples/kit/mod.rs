@@ -1,4 +1,4 @@
-//! What the measuring programs share: events, a subscriber, and what the process costs.
+//! Helpers of the measuring programs: events, a subscriber, and what the process costs.
 #![allow(dead_code, reason = "each program uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "programs for people measuring")]
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use channel::{Channel, CursorName, Delivered, Disposition, Start};
 use event::Event;
 
-/// An event of so many bytes of data, its number in `id`.
+/// Builds an event with `bytes` bytes of data and its number as `id`.
 pub(crate) fn event(number: u64, bytes: usize) -> Event {
     Event::builder(&number.to_string(), "/bench", "dev.headgate.bench")
         .data("application/json", Bytes::from(vec![b'x'; bytes]))
@@ -20,7 +20,7 @@ pub(crate) fn accepted() -> Disposition {
     Disposition::Accepted(Delivered::by_status(200).unwrap())
 }
 
-/// Takes and settles until so many came.
+/// Takes and settles events until `count` of them have come.
 pub(crate) async fn settle(channel: &Arc<dyn Channel>, name: &str, start: Start, count: u64) {
     let mut cursor = channel.subscribe(&CursorName::new(name), None, start).await.unwrap();
     let mut taken = 0;
@@ -40,7 +40,7 @@ pub(crate) fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Resident memory that is this process's own: without the pages of files.
+/// Resident memory of this process in MiB, without the pages of files.
 pub(crate) fn anonymous_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -48,17 +48,17 @@ pub(crate) fn anonymous_mib() -> f64 {
     kib / 1024.0
 }
 
-/// Open files of this process.
+/// Number of open files of this process.
 pub(crate) fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Makes the system read files from the disk again; needs root, and is left out without.
+/// Drops the system's page cache; returns `false` where this process may not (it needs root).
 pub(crate) fn drop_caches() -> bool {
     fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
 }
 
-/// The time that so many in a thousand did not exceed.
+/// The duration that `permille` of 1000 measurements did not exceed.
 pub(crate) fn percentile(times: &mut [Duration], per_mille: usize) -> Duration {
     times.sort_unstable();
     let at = times.len() * per_mille / 1000;
@@ -79,7 +79,7 @@ pub(crate) fn batches(count: u64, batch: usize, bytes: usize) -> impl Iterator<I
     })
 }
 
-/// The folder to work in: named on the command line, or the system's for temporary files.
+/// The folder to work in: the one named on the command line, else the system's folder for temporary files.
 pub(crate) fn parent(argument: Option<String>) -> PathBuf {
     argument.map_or_else(std::env::temp_dir, PathBuf::from)
 }

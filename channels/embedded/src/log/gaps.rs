@@ -1,4 +1,4 @@
-//! Places of a log that hold nothing readable any more: known once, saved once, visible.
+//! Gaps of a log: offsets that hold nothing readable. Each is recorded once and saved once.
 
 use std::{ops::Range, time::SystemTime};
 
@@ -6,7 +6,7 @@ use channel::{Gap, GapReason, Offset};
 
 use super::Log;
 
-/// Gaps remembered one by one; beyond it neighbours are joined, so that a ruined disk does not fill the memory too.
+/// Gaps kept one by one. Beyond it neighbors are joined, so that a ruined disk does not fill the memory too.
 const GAPS_MAX: usize = 1000;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Log {
         self.gaps.lock().known.clone()
     }
 
-    /// Gaps found since the last call, to be saved.
+    /// Returns the gaps found since the last call, to be saved.
     pub(crate) fn unsaved_gaps(&self) -> Vec<Gap> {
         std::mem::take(&mut self.gaps.lock().unsaved)
     }
@@ -30,18 +30,18 @@ impl Log {
         !self.gaps.lock().unsaved.is_empty()
     }
 
-    /// Records places as missing, once, and says so.
-    pub(crate) fn add_gap(&self, places: Range<u64>, reason: GapReason) {
-        if self.note_gap(places.clone(), reason) > 0 {
-            tracing::warn!(path = %self.dir.display(), from = places.start, to = places.end, reason = reason.as_str(), "events are missing");
+    /// Records offsets as missing, and logs it the first time.
+    pub(crate) fn add_gap(&self, offsets: Range<u64>, reason: GapReason) {
+        if self.note_gap(offsets.clone(), reason) > 0 {
+            tracing::warn!(path = %self.dir.display(), from = offsets.start, to = offsets.end, reason = reason.as_str(), "events are missing");
         }
     }
 
-    /// As [`Self::add_gap`] without a word; returns how many places, 0 when they were known to be missing.
-    pub(crate) fn note_gap(&self, places: Range<u64>, reason: GapReason) -> u64 {
+    /// Like [`Self::add_gap`], but silent; returns how many offsets are newly missing.
+    pub(crate) fn note_gap(&self, offsets: Range<u64>, reason: GapReason) -> u64 {
         let gap = Gap {
-            from: Offset(places.start),
-            to: Offset(places.end),
+            from: Offset(offsets.start),
+            to: Offset(offsets.end),
             found_at: SystemTime::now(),
             reason,
         };
@@ -55,7 +55,7 @@ impl Log {
         }
         gaps.insert(gap);
         gaps.unsaved.push(gap);
-        places.end - places.start
+        offsets.end - offsets.start
     }
 }
 

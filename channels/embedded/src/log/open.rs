@@ -1,11 +1,11 @@
-//! Opening a log: what is there, how far it is good, and where the next event goes.
+//! Opens a log: lists its segments, recovers the last one, and determines the next offset.
 
 use std::{
     hash::{BuildHasher, RandomState},
     io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -14,54 +14,52 @@ use channel::{Gap, GapReason};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::{Batch, Gaps, Gathering, Log, Purpose, writer::Writer};
+use super::{AppendState, Batch, Committers, Gaps, Log, Purpose, writer::Writer};
 use crate::{
-    committers::Committers,
-    format::{BadHeader, SEGMENT_HEADER, SegmentHeader},
+    format::{BadHeader, SEGMENT_HEADER, SegmentHeader, VERSION},
     frames::Frames,
-    headroom::Headroom,
     recovery::{Recovered, recover},
+    reserved_space::ReservedSpace,
     segment::{Mark, Segment},
     state::Checkpoint,
     stats::Counters,
-    storage::{File, Storage, is_read_only, write_again},
+    storage::{File, Storage, is_blank, is_read_only, rewrite},
     tail::{Budget, Tail},
 };
 
-/// How much is read at once: recovery is bound by the checksums, not by the reads.
+/// Bytes read at once. Checksums limit a recovery, not reads.
 const RECOVERY_CHUNK: usize = 1 << 20;
 
-/// How much of the room behind the records is read at once; there is little of it.
-const BLANK_CHUNK: usize = 64 << 10;
-
-/// What a log is opened with.
+/// The arguments of opening a log.
 pub(crate) struct Opening {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) dir: PathBuf,
     pub(crate) segment_bytes: u64,
     pub(crate) budget: Budget,
     pub(crate) committers: Arc<Committers>,
-    pub(crate) headroom: Arc<Headroom>,
+    pub(crate) reserved_space: Arc<ReservedSpace>,
     pub(crate) purpose: Purpose,
     /// How far the log was known to be durable.
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// No place below this one is given away again: something was settled there.
+    /// No offset below this one is used again: a cursor has settled there.
     pub(crate) floor: u64,
     pub(crate) gaps: Vec<Gap>,
-    /// The salt of a log that has none yet; and of one whose every header is damaged, as far as anybody can tell.
+    /// The salt of a log that has none yet, or whose headers are all damaged.
     pub(crate) salt: Option<u32>,
 }
 
-/// What opening a log found, for the one line that is said of it.
+/// The result of opening a log, for one log line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Records read, and bytes behind the last of them that were cut off.
+pub(crate) struct OpenReport {
+    /// Records read, and bytes cut off behind the last of them.
     pub(crate) records: u64,
     pub(crate) cut_bytes: u64,
-    /// Events found missing now.
+    /// Events newly found missing.
     pub(crate) missing: u64,
     /// Headers that never reached the disk, or are damaged.
     pub(crate) bad_headers: u64,
+    /// Records with sound checksums and an impossible offset.
+    pub(crate) misplaced: u64,
 }
 
 /// Why a log cannot be opened.
@@ -70,7 +68,7 @@ pub(crate) enum LogError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(
-        "segment {path} has format version {version}, this program reads {}",
+        "segment {path} has format version {version}, this program reads up to {}",
         crate::format::VERSION
     )]
     Version { path: PathBuf, version: u16 },
@@ -79,18 +77,19 @@ pub(crate) enum LogError {
 }
 
 impl Opening {
-    /// Opens the log; blocks. A log that was closed cleanly costs one listing and one header, an empty one the listing.
-    pub(crate) fn open(self) -> Result<(Log, Found), LogError> {
+    /// Opens the log. Blocks. A log that was closed cleanly costs one listing and one header, an empty one the
+    /// listing.
+    pub(crate) fn open(self) -> Result<(Log, OpenReport), LogError> {
         let mut segments = self.segments()?;
         let salt = self.salt(&segments)?;
         let counters = Counters::default();
-        let (mut poisoned, mut roll) = (false, false);
+        let (mut is_broken, mut roll) = (false, false);
         let mut found = Recovered {
-            // What was in the segments before the last known one was deleted with them, or is missed by whoever reads on there.
+            // Earlier segments were deleted; if not, the next read there finds them missing.
             next: self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.segment),
             ..Recovered::default()
         };
-        let mut report = Found::default();
+        let mut report = OpenReport::default();
         let mut known = self
             .checkpoint
             .as_ref()
@@ -99,11 +98,14 @@ impl Opening {
         while let Some((segment, length)) = segments.last().cloned() {
             let sound;
             (found, sound) = self.recover(&segment, length, salt)?;
-            report.bad_headers += u64::from(!sound);
+            report.bad_headers += u64::from(sound.is_none());
+            report.misplaced += found.misplaced;
+            // The active segment must not mix versions: readers of an older header do not know the records of this
+            // version.
+            roll |= sound.is_some_and(|header| header.version < VERSION);
             counters.recovered_records.fetch_add(found.records, Ordering::Relaxed);
             if found.length < SEGMENT_HEADER as u64 {
-                // Its header never reached the disk, so it held nothing: its name is all there is to it, and the one
-                // before it is the last.
+                // The header never reached the disk, so the segment held nothing: the one before it is the last.
                 segments.pop();
                 roll = true;
                 known = known.max(segment.base);
@@ -112,15 +114,16 @@ impl Opening {
             }
             segment.set_length(found.length);
             segment.saw(found.last_ms);
-            // Zeros are room for the next records; anything else is a write that was never finished.
-            let cut = match self.is_blank(&segment, found.length, length)? {
-                true => 0,
-                false => length - found.length,
+            // Zeros are preallocated. Anything else is an unfinished write.
+            let cut = if self.is_blank(&segment, found.length, length)? {
+                0
+            } else {
+                length - found.length
             };
             (report.records, report.cut_bytes) = (found.records, cut);
             if cut > 0 {
                 counters.cut_bytes.store(cut, Ordering::Relaxed);
-                poisoned = !self.cut(&segment, found.length)?;
+                is_broken = !self.cut(&segment, found.length)?;
             }
             break;
         }
@@ -129,18 +132,18 @@ impl Opening {
             segments,
             known.max(found.next),
             found.last_ms,
-            Writer::new(poisoned),
+            Writer::new(is_broken),
             counters,
         );
-        for places in found.missing {
-            report.missing += log.note_gap(places, GapReason::Damage);
+        for offsets in found.missing {
+            report.missing += log.note_gap(offsets, GapReason::Damage);
         }
         if known > found.next {
             roll = true;
             report.missing += log.note_gap(found.next..known, GapReason::Damage);
         }
         if roll {
-            log.writer.lock().roll_with_next_write();
+            log.writer.lock().start_segment_with_next_write();
         }
         Ok((log, report))
     }
@@ -153,6 +156,10 @@ impl Opening {
             .map(|(base, length)| (Arc::new(Segment::new(&self.dir, base, length)), length))
             .collect();
         segments.sort_by_key(|(segment, _)| segment.base);
+        for (name, _) in listed.iter().filter(|(name, _)| Segment::is_impossible(name)) {
+            let path = self.dir.join(name);
+            tracing::error!(path = %path.display(), "segment has an impossible offset in its name and is ignored");
+        }
         for (name, _) in &listed {
             let is_kept = |base| {
                 segments
@@ -160,14 +167,14 @@ impl Opening {
                     .is_ok()
             };
             if Segment::parse_index_name(name).is_some_and(|base| !is_kept(base)) {
-                // Its segment was deleted and the process ended in between.
+                // The process ended between deleting the segment and its index.
                 let _ = self.storage.remove(&self.dir.join(name));
             }
         }
         Ok(segments)
     }
 
-    /// The log's salt: in the checkpoint and in every segment. A new log makes one.
+    /// The log's salt: from the checkpoint or any segment. A new log creates one.
     fn salt(&self, segments: &[(Arc<Segment>, u64)]) -> Result<u32, LogError> {
         if let Some(checkpoint) = &self.checkpoint {
             return Ok(checkpoint.salt);
@@ -187,11 +194,11 @@ impl Opening {
         if let Some(salt) = self.salt {
             return Ok(salt);
         }
-        // Half of a random number is one too.
+        // Half of a random number is random, too.
         Ok(u32::try_from(RandomState::new().hash_one(&self.dir) >> 32).unwrap_or(u32::MAX))
     }
 
-    /// `None`: damaged, or never finished.
+    /// Returns `None` if the header is damaged, or was never finished.
     fn header(&self, segment: &Segment) -> Result<Option<SegmentHeader>, LogError> {
         let mut bytes = [0; SEGMENT_HEADER];
         let read = segment.file(&*self.storage)?.read_at(&mut bytes, 0)?;
@@ -209,10 +216,15 @@ impl Opening {
         }
     }
 
-    /// Scans the last segment from the checkpoint on; `false` when its header is not sound. A found length below the
-    /// header's means: there is nothing in it.
-    fn recover(&self, segment: &Segment, length: u64, salt: u32) -> Result<(Recovered, bool), LogError> {
-        let sound = self.header(segment)?.is_some();
+    /// Scans the last segment from the checkpoint on; returns no header if it is not sound. A length below the
+    /// header's means that the segment holds nothing.
+    fn recover(
+        &self,
+        segment: &Segment,
+        length: u64,
+        salt: u32,
+    ) -> Result<(Recovered, Option<SegmentHeader>), LogError> {
+        let sound = self.header(segment)?;
         let start = SEGMENT_HEADER as u64;
         let (mut position, mut next, mut last_ms) = (start, segment.base, 0);
         if let Some(checkpoint) = &self.checkpoint
@@ -231,27 +243,25 @@ impl Opening {
             return Ok((nothing_new, sound));
         }
         let file: Arc<dyn File> = segment.file(&*self.storage)?;
-        let mut frames = Frames::new(file, salt, position, length, RECOVERY_CHUNK);
-        let mut found = recover(&mut frames, next, |frame| {
-            let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
-            segment.mark(Mark {
-                offset,
-                position: frame.position,
-                stored_ms,
-            });
-        })?;
+        let from = Mark {
+            offset: next,
+            position,
+            stored_ms: last_ms,
+        };
+        let mut frames = Frames::new(file, salt, from, length, RECOVERY_CHUNK);
+        let mut found = recover(&mut frames, next, |frame| segment.mark(frame.mark()))?;
         found.last_ms = found.last_ms.max(last_ms);
-        if !sound && found.length <= start {
+        if sound.is_none() && found.length <= start {
             found.length = 0;
         }
-        // The header, too, where nothing behind it is known to be durable.
+        // Includes the header if nothing behind it is known to be durable.
         let from = if position == start { 0 } else { position };
-        self.write_again(segment, from, found.length);
+        self.rewrite(segment, from, found.length);
         Ok((found, sound))
     }
 
-    /// Takes a file out of the log that holds no record and whose header never reached the disk. What is not empty is
-    /// renamed, not deleted: it may be more than this version can read.
+    /// Removes a segment that holds no record and whose header never reached the disk. If it is not blank, it is
+    /// renamed instead: it may be more than this version can read.
     fn set_aside(&self, segment: &Segment, length: u64) -> io::Result<()> {
         let done = match self.is_blank(segment, SEGMENT_HEADER as u64, length) {
             Ok(false)
@@ -261,7 +271,7 @@ impl Opening {
                     .is_none_or(|known| known.segment == segment.base) =>
             {
                 let aside = segment.path.with_extension("damaged");
-                tracing::error!(path = %aside.display(), "a segment holds nothing readable and is set aside");
+                tracing::error!(path = %aside.display(), "segment holds nothing readable and was renamed");
                 self.storage.rename(&segment.path, &aside)
             }
             _ => self.storage.remove(&segment.path),
@@ -272,47 +282,37 @@ impl Opening {
         }
     }
 
-    /// Writes what a scan found once more, and syncs it: it could be read, but only a sync that succeeds now is proof that a
-    /// later power cut does not lose it.
-    fn write_again(&self, segment: &Segment, position: u64, end: u64) {
+    /// Rewrites and syncs what a scan found. It could be read, but only a sync that succeeds now proves that it
+    /// survives a power cut.
+    fn rewrite(&self, segment: &Segment, position: u64, end: u64) {
         let again = || -> io::Result<()> {
             let file = segment.file(&*self.storage)?;
             if position >= end {
                 return Ok(());
             }
-            write_again(&*file, position..end)?;
+            rewrite(&*file, position..end)?;
             file.sync()?;
-            // Whoever was killed may not have come as far as making its name durable.
+            // A killed process may not have made the file's name durable.
             self.storage.sync_dir(&self.dir)
         };
         if let Err(error) = again() {
-            tracing::warn!(path = %segment.path.display(), %error, "what was recovered cannot be synced again");
-            segment.distrust();
+            tracing::warn!(path = %segment.path.display(), %error, "recovered segment cannot be synced");
+            segment.invalidate();
         }
     }
 
     fn is_blank(&self, segment: &Segment, from: u64, to: u64) -> io::Result<bool> {
-        let file = segment.file(&*self.storage)?;
-        let (mut at, mut bytes) = (from, vec![0; BLANK_CHUNK]);
-        while at < to {
-            let wanted = usize::try_from(to - at).unwrap_or(usize::MAX).min(bytes.len());
-            let read = file.read_at(&mut bytes[..wanted], at)?;
-            if read == 0 || bytes[..read].iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            at += read as u64;
-        }
-        Ok(true)
+        is_blank(&*segment.file(&*self.storage)?, from..to)
     }
 
-    /// Cuts off what was never finished; `false` when the disk is read-only, and the segment must not be written again.
+    /// Cuts off an unfinished write; `false` if the disk is read-only, and the segment must not be written again.
     fn cut(&self, segment: &Segment, length: u64) -> io::Result<bool> {
         let file = segment.file(&*self.storage)?;
         match file.truncate(length).and_then(|()| file.sync()) {
             Ok(()) => Ok(true),
             Err(error) => {
-                tracing::warn!(path = %segment.path.display(), %error, "unfinished end of a log cannot be cut off");
-                segment.distrust();
+                tracing::warn!(path = %segment.path.display(), %error, "unfinished write at the end of the log cannot be cut off");
+                segment.invalidate();
                 Ok(false)
             }
         }
@@ -332,23 +332,24 @@ impl Opening {
             dir: self.dir,
             salt,
             segment_bytes: AtomicU64::new(self.segment_bytes),
-            gathering: Mutex::new(Gathering {
+            append_state: Mutex::new(AppendState {
                 batch: Batch::default(),
                 next,
                 last_ms,
                 submitted: false,
-                crowd: usize::MAX,
+                expected_appends: usize::MAX,
                 closed: false,
                 window: None,
             }),
-            crowded: Condvar::new(),
-            room: Notify::new(),
+            batch_ready: Condvar::new(),
+            batch_taken: Notify::new(),
             writer: Mutex::new(writer),
             unlinked: AtomicBool::new(true),
             segments: Mutex::new(segments.into_iter().map(|(segment, _)| segment).collect()),
             committed: AtomicU64::new(next),
             tail: Mutex::new(Tail::new(next, self.budget)),
             cursors: Mutex::new(Arc::new([])),
+            on_commit: OnceLock::new(),
             grown: Notify::new(),
             watching: AtomicUsize::new(0),
             gaps: Mutex::new(Gaps {
@@ -356,7 +357,7 @@ impl Opening {
                 unsaved: Vec::new(),
             }),
             committers: self.committers,
-            headroom: self.headroom,
+            reserved_space: self.reserved_space,
             purpose: self.purpose,
             counters,
             refusing: Mutex::new(None),

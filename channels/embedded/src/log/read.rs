@@ -1,4 +1,4 @@
-//! Reading a log: a stretch from a place on, the place of a time, and which segments there are.
+//! Reads a log: a range from an offset on, the offset of a time, and the list of segments.
 
 use std::{
     io,
@@ -20,15 +20,17 @@ use crate::{
     storage::File,
 };
 
-/// An event read back, with its place.
+/// An event read back, with its offset.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
-    pub(crate) place: u64,
+    pub(crate) offset: u64,
     pub(crate) stored_ms: u64,
     pub(crate) event: Event,
+    /// Empty except for dead letters.
+    pub(crate) facts: Bytes,
 }
 
-/// A stretch of a log: every place of `covers` is among the records or holds nothing any more.
+/// A range of a log. Every offset in `covers` is among the records, or holds nothing readable.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     pub(crate) covers: Range<u64>,
@@ -36,14 +38,14 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(crate) fn get(&self, place: u64) -> Option<&Read> {
-        let index = self.records.binary_search_by_key(&place, |read| read.place).ok()?;
+    pub(crate) fn get(&self, offset: u64) -> Option<&Read> {
+        let index = self.records.binary_search_by_key(&offset, |read| read.offset).ok()?;
         self.records.get(index)
     }
 }
 
 impl Log {
-    /// The place of the oldest event kept, or of the next one when there is none.
+    /// The offset of the oldest event kept, or of the next one if there is none.
     pub(crate) fn earliest(&self) -> u64 {
         self.segments
             .lock()
@@ -56,67 +58,63 @@ impl Log {
         self.segments.lock().iter().map(|segment| segment.length()).sum()
     }
 
-    /// About when the event at a place was stored: exactly, or a little earlier; `None` when that was never read.
-    pub(crate) fn stored_about(&self, place: u64) -> Option<SystemTime> {
-        if let Some(ms) = self.recent(|tail| tail.get(place).map(|recent| recent.stored_ms)) {
+    /// When the event at `offset` was stored: exactly, or a little too early. `None` if that was never read.
+    pub(crate) fn approximate_stored_at(&self, offset: u64) -> Option<SystemTime> {
+        if let Some(ms) = self.recent(|tail| tail.get(offset).map(|recent| recent.stored_ms)) {
             return Some(clock::from_ms(ms));
         }
-        let mark = self.segment_of(place).map(|(segment, _)| segment.seek(place))?;
+        let mark = self.segment_of(offset).map(|(segment, _)| segment.seek(offset))?;
         (mark.stored_ms > 0).then(|| clock::from_ms(mark.stored_ms))
     }
 
-    /// Reads a stretch from `place` on, about `bytes` long, at least one event. Blocks.
+    /// Reads a range from `offset` on: about `bytes` bytes, at least one event. Blocks.
     ///
-    /// Checks every checksum; what does not hold is recorded as a gap and left out.
-    pub(crate) fn load(&self, place: u64, bytes: usize) -> io::Result<Chunk> {
+    /// Verifies every checksum. Records that fail are recorded as gaps and left out.
+    pub(crate) fn load(&self, offset: u64, bytes: usize) -> io::Result<Chunk> {
         let committed = self.committed();
         let earliest = self.earliest();
-        if place >= committed {
+        if offset >= committed {
             return Ok(Chunk {
-                covers: place..place,
+                covers: offset..offset,
                 records: Vec::new(),
             });
         }
-        if place < earliest {
+        if offset < earliest {
             return Ok(Chunk {
-                covers: place..earliest,
+                covers: offset..earliest,
                 records: Vec::new(),
             });
         }
-        let Some((segment, end)) = self.segment_of(place) else {
+        let Some((segment, end)) = self.segment_of(offset) else {
             return Ok(Chunk {
-                covers: place..committed,
+                covers: offset..committed,
                 records: Vec::new(),
             });
         };
-        let chunk = self.load_from(&segment, end.min(committed), place, bytes);
+        let chunk = self.load_from(&segment, end.min(committed), offset, bytes);
         if chunk.is_err() {
-            segment.distrust();
+            segment.invalidate();
         }
         chunk
     }
 
-    fn load_from(&self, segment: &Segment, end: u64, place: u64, bytes: usize) -> io::Result<Chunk> {
-        let (mark, mut frames) = self.seek(segment, |segment| segment.seek(place), bytes)?;
+    fn load_from(&self, segment: &Segment, end: u64, offset: u64, bytes: usize) -> io::Result<Chunk> {
+        let (mark, mut frames) = self.seek(segment, |segment| segment.seek(offset), bytes)?;
         let mut chunk = Chunk {
-            covers: place..end,
+            covers: offset..end,
             records: Vec::new(),
         };
-        let (mut expected, mut taken) = (place.max(mark.offset), 0);
+        let (mut expected, mut taken) = (offset.max(mark.offset), 0);
         while let Some(frame) = frames.next()? {
             let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
             if offset >= end {
                 break;
             }
-            segment.mark(Mark {
-                offset,
-                position: frame.position,
-                stored_ms,
-            });
+            segment.mark(frame.mark());
             if offset < expected {
                 continue;
             }
-            if let Some(event) = decode(frames.body(&frame)) {
+            if let Some((event, facts)) = frames.event(&frame) {
                 if expected < offset {
                     self.missing(expected..offset);
                 }
@@ -124,9 +122,10 @@ impl Log {
                 taken += frame.header.total();
                 if !self.is_missing(offset) {
                     chunk.records.push(Read {
-                        place: offset,
+                        offset,
                         stored_ms,
                         event,
+                        facts,
                     });
                 }
             }
@@ -141,8 +140,8 @@ impl Log {
         Ok(chunk)
     }
 
-    /// The first place stored at or after a time. Blocks.
-    pub(crate) fn place_of(&self, time: SystemTime) -> io::Result<u64> {
+    /// The first offset stored at or after `time`. Blocks.
+    pub(crate) fn offset_at(&self, time: SystemTime) -> io::Result<u64> {
         let time_ms = clock::to_ms_up(time);
         let segments: Vec<_> = self.segments.lock().iter().cloned().collect();
         let Some(segment) = self.last_before(&segments, time_ms)? else {
@@ -152,11 +151,7 @@ impl Log {
         let end = self.end_of(&segment);
         while let Some(frame) = frames.next()? {
             let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
-            segment.mark(Mark {
-                offset,
-                position: frame.position,
-                stored_ms,
-            });
+            segment.mark(frame.mark());
             if stored_ms >= time_ms && offset < end {
                 return Ok(offset);
             }
@@ -164,12 +159,12 @@ impl Log {
         Ok(end)
     }
 
-    /// The last segment whose first record was stored before a time: the only one that time can lie in.
+    /// The last segment whose first record was stored before `time_ms`: the only one that can contain that time.
     fn last_before(&self, segments: &[Arc<Segment>], time_ms: u64) -> io::Result<Option<Arc<Segment>>> {
         let (mut low, mut high, mut found) = (0, segments.len(), None);
         while low < high {
             let middle = low.midpoint(high);
-            // One without a readable record says nothing: ask the one before it.
+            // A segment without a readable record gives no answer; ask the previous one.
             let mut asked = middle;
             let first = loop {
                 match self.first_ms(&segments[asked])? {
@@ -193,25 +188,16 @@ impl Log {
         if let Some(known) = segment.first_ms() {
             return Ok(Some(known));
         }
-        let start = Mark {
-            offset: segment.base,
-            position: SEGMENT_HEADER as u64,
-            stored_ms: 0,
-        };
+        let start = Mark::first(segment.base);
         let first = self.frames(segment, start, FIRST_CHUNK)?.next()?;
         Ok(first.map(|frame| {
-            let (offset, stored_ms) = (frame.header.offset, frame.header.stored_ms);
-            segment.mark(Mark {
-                offset,
-                position: frame.position,
-                stored_ms,
-            });
-            stored_ms
+            segment.mark(frame.mark());
+            frame.header.stored_ms
         }))
     }
 
-    /// When a segment begins: its first event, or its own making while it has none. Blocks.
-    pub(crate) fn begun_ms(&self, segment: &Segment) -> io::Result<Option<u64>> {
+    /// When a segment begins: the time of its first event, or of its creation if it has none. Blocks.
+    pub(crate) fn start_ms(&self, segment: &Segment) -> io::Result<Option<u64>> {
         if let Some(first) = self.first_ms(segment)? {
             return Ok(Some(first));
         }
@@ -222,10 +208,10 @@ impl Log {
             .map(|header| header.created_ms))
     }
 
-    /// When the segment being written begins. Blocks.
-    pub(crate) fn last_begun_ms(&self) -> io::Result<Option<u64>> {
+    /// When the active segment begins. Blocks.
+    pub(crate) fn active_start_ms(&self) -> io::Result<Option<u64>> {
         let last = self.segments.lock().last().cloned();
-        last.map_or(Ok(None), |segment| self.begun_ms(&segment))
+        last.map_or(Ok(None), |segment| self.start_ms(&segment))
     }
 
     pub(super) fn frames(&self, segment: &Segment, from: Mark, chunk: usize) -> io::Result<Frames> {
@@ -233,13 +219,13 @@ impl Log {
         if segment.is_unread() {
             check_header(segment, &*file)?;
         }
-        Ok(Frames::new(file, self.salt, from.position, segment.length(), chunk))
+        Ok(Frames::new(file, self.salt, from, segment.length(), chunk))
     }
 
-    /// The segment a place lies in, and the place where the next one begins.
-    pub(super) fn segment_of(&self, place: u64) -> Option<(Arc<Segment>, u64)> {
+    /// The segment that contains `offset`, and the offset where the next segment begins.
+    pub(super) fn segment_of(&self, offset: u64) -> Option<(Arc<Segment>, u64)> {
         let segments = self.segments.lock();
-        let after = segments.partition_point(|segment| segment.base <= place);
+        let after = segments.partition_point(|segment| segment.base <= offset);
         let segment = segments.get(after.checked_sub(1)?)?.clone();
         Some((segment, segments.get(after).map_or(u64::MAX, |next| next.base)))
     }
@@ -250,7 +236,7 @@ impl Log {
             .min(self.committed())
     }
 
-    /// Segments that are complete, oldest first, each with the place after its last.
+    /// Sealed segments, oldest first, each with the offset after its last record.
     pub(crate) fn sealed(&self) -> Vec<(Arc<Segment>, u64)> {
         let segments = self.segments.lock();
         segments
@@ -260,7 +246,7 @@ impl Log {
             .collect()
     }
 
-    /// The segment being written, if it holds anything.
+    /// The active segment, if it holds anything.
     pub(crate) fn active(&self) -> Option<Arc<Segment>> {
         self.segments
             .lock()
@@ -269,21 +255,24 @@ impl Log {
             .cloned()
     }
 
-    /// Seals the segment being written. Blocks.
+    /// Seals the active segment. Blocks.
     pub(crate) fn seal(&self) -> io::Result<()> {
         self.writer.lock().roll(self)
     }
 
-    /// Unlinks the oldest segments, the one being written never; stops at the first that stays. Each is gone durably before
-    /// the next one goes: one that is back after a crash while a later one is not would look like a gap. Blocks.
+    /// Deletes the oldest segments, never the active one; stops at the first that cannot be deleted. Each deletion is
+    /// durable before the next one: a segment that comes back after a crash while a later one does not would look like
+    /// a gap. Blocks.
     pub(crate) fn unlink(&self, doomed: &[Arc<Segment>]) -> io::Result<()> {
         for segment in doomed {
             self.unlinked_durably()?;
-            // First out of the list: whoever reads it now has it open, and nobody begins.
+            // Removed from the list first: current readers have it open, and no new one begins.
             self.segments.lock().retain(|kept| kept.base != segment.base);
             let _ = self.storage.remove(&segment.index_path());
-            if let Err(error) = self.storage.remove(&segment.path) {
-                // It is still there, so it is still the oldest: a later one deleted before it would look like a gap.
+            if let Err(error) = self.storage.remove(&segment.path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                // It still exists, so it is still the oldest: deleting a later one first would look like a gap.
                 self.segments.lock().insert(0, segment.clone());
                 return Err(error);
             }
@@ -292,41 +281,46 @@ impl Log {
         self.unlinked_durably()
     }
 
-    /// What this process unlinked, or one before it may have, is gone for good.
+    /// Makes deletions durable, of this process and possibly of an earlier one.
     fn unlinked_durably(&self) -> io::Result<()> {
         if self.unlinked.load(Ordering::Relaxed) {
-            self.storage.sync_dir(&self.dir)?;
+            match self.storage.sync_dir(&self.dir) {
+                // A log that never held anything has no folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.segments.lock().is_empty() => {}
+                synced => synced?,
+            }
             self.unlinked.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Records what of these places is not known to be missing yet.
-    pub(crate) fn missing(&self, places: Range<u64>) {
-        let mut from = places.start;
+    /// Records those of the offsets as missing that are not recorded yet.
+    pub(crate) fn missing(&self, offsets: Range<u64>) {
+        let mut from = offsets.start;
         for gap in self.gaps() {
-            if gap.from.0 > from && from < places.end {
-                self.add_gap(from..gap.from.0.min(places.end), GapReason::Damage);
+            if gap.from.0 > from && from < offsets.end {
+                self.add_gap(from..gap.from.0.min(offsets.end), GapReason::Damage);
             }
             from = from.max(gap.to.0);
         }
-        if from < places.end {
-            self.add_gap(from..places.end, GapReason::Damage);
+        if from < offsets.end {
+            self.add_gap(from..offsets.end, GapReason::Damage);
         }
     }
 
-    fn is_missing(&self, place: u64) -> bool {
+    fn is_missing(&self, offset: u64) -> bool {
         let gaps = self.gaps.lock();
-        gaps.known.iter().any(|gap| gap.from.0 <= place && place < gap.to.0)
+        gaps.known.iter().any(|gap| gap.from.0 <= offset && offset < gap.to.0)
     }
 }
 
-/// Read at once when searching for a time.
+/// Bytes read at once when searching for a time.
 const SCAN_CHUNK: usize = 64 << 10;
-/// Read to see when a segment begins.
+/// Bytes read to find when a segment begins.
 const FIRST_CHUNK: usize = 8 << 10;
 
-/// A later version's segment is not read; a damaged header is said once, the records behind it are good or bad by themselves.
+/// Refuses a segment of a later version. A damaged header is logged once; the records behind it are verified one by
+/// one.
 fn check_header(segment: &Segment, file: &dyn File) -> io::Result<()> {
     let mut bytes = [0; SEGMENT_HEADER];
     let read = file.read_at(&mut bytes, 0)?;
@@ -340,16 +334,11 @@ fn check_header(segment: &Segment, file: &dyn File) -> io::Result<()> {
     match SegmentHeader::decode(&bytes[..read]) {
         Ok(_) => {}
         Err(BadHeader::Damaged) => {
-            tracing::warn!(path = %segment.path.display(), "segment header is damaged, its records are read all the same");
+            tracing::warn!(path = %segment.path.display(), "segment header is damaged, its records are still read");
         }
         Err(BadHeader::Version(version)) => return later(format!("format version {version}")),
         Err(BadHeader::Features(features)) => return later(format!("features {features:#x}")),
     }
     segment.was_read();
     Ok(())
-}
-
-/// Each event gets its own bytes: one that is kept for long must not keep the chunk it was read with.
-fn decode(body: &[u8]) -> Option<Event> {
-    Event::decode(Bytes::copy_from_slice(body)).ok()
 }

@@ -1,40 +1,40 @@
-//! Where reading begins: at the last known place before the one that is wanted.
+//! Positions a read: at the last mark before the requested offset or time.
 //!
-//! Marks are left by whoever writes or reads a segment, kept beside it by index.rs, and made by reading it once where they
-//! are not there. A mark is believed only when the record it names is found where it says.
+//! Marks are made when a segment is written or read, stored beside it by index.rs, and rebuilt by reading the segment
+//! if they are missing. A mark is used only after the record was found where it says.
 
 use std::io;
 
 use super::Log;
 use crate::{
-    format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER},
+    format::{RECORD_HEADER, RecordHeader},
     frames::Frames,
     index::Index,
     segment::{Mark, Segment},
 };
 
-/// How much is read at once when a segment's marks are made.
+/// Bytes read at once when marks are rebuilt.
 const MARK_CHUNK: usize = 1 << 20;
 
 impl Log {
-    /// Frames from the mark that `find` chooses. Blocks; reads the segment once when nothing is known of it.
+    /// Returns frames from the mark that `find` chooses. Blocks; reads the whole segment once if it has no marks.
     pub(super) fn seek(
         &self,
         segment: &Segment,
         find: impl Fn(&Segment) -> Mark,
         chunk: usize,
     ) -> io::Result<(Mark, Frames)> {
-        if !segment.is_marked() && find(segment).is_start() {
-            self.know_marks(segment);
+        if !segment.is_marked() && find(segment).is_first() {
+            self.ensure_marks(segment);
         }
         let mark = find(segment);
-        if mark.is_start() || self.holds(segment, mark)? {
+        if mark.is_first() || self.holds(segment, mark)? {
             return Ok((mark, self.frames(segment, mark, chunk)?));
         }
-        // It is wrong, or its record is damaged: in both cases the segment itself has the word.
-        tracing::debug!(path = %segment.path.display(), offset = mark.offset, "mark does not hold, the segment is read");
-        segment.forget_marks();
-        self.make_marks(segment)?;
+        // The mark is wrong, or its record is damaged. In both cases the segment itself decides.
+        tracing::debug!(path = %segment.path.display(), offset = mark.offset, "mark does not match its record, the segment is scanned");
+        segment.clear_marks();
+        self.scan_marks(segment)?;
         let mark = find(segment);
         Ok((mark, self.frames(segment, mark, chunk)?))
     }
@@ -46,11 +46,11 @@ impl Log {
         Ok(header.is_some_and(|header| header.offset == mark.offset && header.stored_ms == mark.stored_ms))
     }
 
-    fn know_marks(&self, segment: &Segment) {
+    fn ensure_marks(&self, segment: &Segment) {
         if !self.read_index(segment)
-            && let Err(error) = self.make_marks(segment)
+            && let Err(error) = self.scan_marks(segment)
         {
-            tracing::debug!(path = %segment.path.display(), %error, "segment cannot be read for its marks");
+            tracing::debug!(path = %segment.path.display(), %error, "segment cannot be scanned for marks");
         }
     }
 
@@ -64,47 +64,43 @@ impl Log {
         true
     }
 
-    fn make_marks(&self, segment: &Segment) -> io::Result<()> {
-        let mut frames = self.frames(segment, Mark::start(segment), MARK_CHUNK)?;
+    fn scan_marks(&self, segment: &Segment) -> io::Result<()> {
+        let mut frames = self.frames(segment, Mark::first(segment.base), MARK_CHUNK)?;
         while let Some(frame) = frames.next()? {
-            segment.mark(Mark {
-                offset: frame.header.offset,
-                position: frame.position,
-                stored_ms: frame.header.stored_ms,
-            });
+            segment.mark(frame.mark());
         }
         segment.set_marked();
         Ok(())
     }
 
-    /// Learns how old the oldest event is that each cursor has not settled: from indexes alone when the log is opened, else
-    /// also from segments. Blocks.
-    pub(crate) fn date_backlogs(&self, opening: bool) {
+    /// Finds the age of each cursor's oldest unsettled event: from indexes alone when the log is opened, later also
+    /// from segments. Blocks.
+    pub(crate) fn load_backlog_ages(&self, opening: bool) {
         let committed = self.committed();
         for cursor in &*self.cursors() {
-            let place = cursor.settled_below().0;
-            if place >= committed || self.stored_about(place).is_some() {
+            let offset = cursor.settled_below().0;
+            if offset >= committed || self.approximate_stored_at(offset).is_some() {
                 continue;
             }
-            match self.segment_of(place) {
+            match self.segment_of(offset) {
                 Some((segment, _)) if segment.is_marked() => {}
                 Some((segment, _)) if opening => {
                     self.read_index(&segment);
                 }
-                Some((segment, _)) => self.know_marks(&segment),
+                Some((segment, _)) => self.ensure_marks(&segment),
                 None => {}
             }
         }
     }
 
-    /// Writes the indexes of segments that are finished. What fails is made again when somebody searches. Blocks.
+    /// Writes the indexes of sealed segments. A failed one is rebuilt by the next search. Blocks.
     pub(super) fn index_finished(&self) {
         for (segment, _) in self.sealed() {
             self.index(&segment);
         }
     }
 
-    /// As [`Self::index_finished`], and of the one being written, which is as good as finished.
+    /// Like [`Self::index_finished`], including the active segment, which is about to be closed.
     pub(super) fn index_all(&self) {
         self.index_finished();
         if let Some(active) = self.active() {
@@ -130,20 +126,5 @@ impl Log {
                 let _ = self.storage.remove(&path);
             }
         }
-    }
-}
-
-impl Mark {
-    /// Where every segment's records begin, whatever is known of it.
-    fn start(segment: &Segment) -> Self {
-        Self {
-            offset: segment.base,
-            position: SEGMENT_HEADER as u64,
-            stored_ms: 0,
-        }
-    }
-
-    fn is_start(self) -> bool {
-        self.position == SEGMENT_HEADER as u64
     }
 }

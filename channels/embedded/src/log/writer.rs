@@ -1,4 +1,4 @@
-//! The writing end of a log: one file, one write and one sync per batch, and what happens when they fail.
+//! The writer of a log: one file, one write and one sync per batch, and what happens when they fail.
 
 use std::{
     io,
@@ -12,114 +12,115 @@ use tokio::time::Instant;
 use super::{Batch, Log, Purpose};
 use crate::{
     clock,
-    format::{SEGMENT_HEADER, SegmentHeader},
+    format::{SEGMENT_HEADER, SegmentHeader, VERSION},
     frames::Frames,
-    headroom::{self, Need},
+    reserved_space::Need,
     segment::{Mark, Segment},
-    storage::{File, Mode, RestingFile, is_full},
+    storage::{File, IdleFile, Mode, is_full},
 };
 
-/// How much is read at once when a segment is verified.
+/// Bytes read at once when a segment is verified.
 const VERIFY_CHUNK: usize = 1 << 20;
-/// Bytes between the marks offered while writing; the segment keeps those that are far enough apart.
+/// Bytes between the marks offered while writing. The segment keeps those that are far enough apart.
 const MARK_STRIDE: usize = 64 << 10;
 
-/// Zeros written ahead of the records at most. A sync of overwritten bytes is one write to the disk; a sync of a file that
-/// grew is two or three, for its length and its blocks: 35 us of CPU against 69 us, 0.14 ms against 0.25 ms for 13 kB on ext4.
-/// With 1 MiB the one sync that carries the zeros takes back half of that.
-const RESERVE_MAX: u64 = 256 << 10;
-/// Less is not worth a write. A log never reserves more than it holds: there may be hundreds of them.
-const RESERVE_MIN: u64 = 1 << 10;
+/// Zeros preallocated behind the records at most. A sync of overwritten bytes is one disk write; a sync of a file that
+/// grew is two or three, for its length and its blocks: 35 us of CPU against 69 us, 0.14 ms against 0.25 ms for 13 kB
+/// on ext4. With 1 MiB the one sync that carries the zeros takes back half of that.
+const PREALLOCATE_MAX: u64 = 256 << 10;
+/// Less is not worth a write. A log never preallocates more than it holds: there may be hundreds of logs.
+const PREALLOCATE_MIN: u64 = 1 << 10;
 
-/// A write waits for a crowd at most this fraction of what the last sync took: it may gain a whole sync.
+/// A commit waits for expected appends at most this fraction of the last sync's duration: it may save a whole sync.
 const PATIENCE_FRACTION: u32 = 2;
 /// And at most this long, where syncs are slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 pub(super) struct Writer {
     active: Option<Active>,
-    /// A write or sync failed: the file is opened anew and a new segment begun before anything else is written.
-    poisoned: bool,
-    /// The poisoned segment was verified already; only the new one is missing.
+    /// A write or sync failed: the file must be reopened and a new segment begun before the next write.
+    is_broken: bool,
+    /// The broken segment was verified already. Only the new one is missing.
     verified: bool,
     /// Begin a new segment with the next write.
     roll: bool,
-    spare: Batch,
-    /// How many appends were answered or waiting when the last write ended.
-    crowd: usize,
+    spare_batch: Batch,
+    /// How many appends were answered or waiting when the last commit ended.
+    expected_appends: usize,
     last_sync: Duration,
 }
 
 struct Active {
     segment: Arc<Segment>,
-    file: RestingFile,
-    /// Its name in the folder is not durable yet.
+    file: IdleFile,
+    /// The file's name in the folder is not durable yet.
     unsynced_name: bool,
-    /// Length of the file: zeros behind the last record are room for the next.
-    reserved: u64,
+    /// Length of the file. Zeros behind the last record are preallocated.
+    allocated: u64,
     /// The disk was too full for zeros.
-    unreserved: bool,
+    preallocation_failed: bool,
 }
 
 impl Writer {
-    /// `poisoned`: what lies behind the last good record could not be cut off, so that segment is not written again.
-    pub(super) fn new(poisoned: bool) -> Self {
+    /// `is_broken`: an unfinished write could not be cut off, so the last segment is not written again.
+    pub(super) fn new(is_broken: bool) -> Self {
         Self {
             active: None,
-            poisoned,
-            verified: poisoned,
+            is_broken,
+            verified: is_broken,
             roll: false,
-            spare: Batch::default(),
-            crowd: 0,
+            spare_batch: Batch::default(),
+            expected_appends: 0,
             last_sync: Duration::ZERO,
         }
     }
 
-    pub(super) fn spare(&mut self) -> Batch {
-        std::mem::take(&mut self.spare)
+    pub(super) fn take_spare_batch(&mut self) -> Batch {
+        std::mem::take(&mut self.spare_batch)
     }
 
-    pub(super) fn keep(&mut self, spare: Batch) {
-        self.spare = spare;
+    pub(super) fn return_batch(&mut self, spare_batch: Batch) {
+        self.spare_batch = spare_batch;
     }
 
-    /// How many appends may come at a time, going by the last write.
-    pub(super) fn crowd(&self) -> usize {
-        self.crowd
+    /// How many appends the next commit may expect.
+    pub(super) fn expected_appends(&self) -> usize {
+        self.expected_appends
     }
 
-    pub(super) fn crowded(&mut self, appends: usize) {
-        self.crowd = appends;
+    pub(super) fn expect_appends(&mut self, appends: usize) {
+        self.expected_appends = appends;
     }
 
-    /// How long a write may wait for a crowd.
+    /// How long a commit may wait for expected appends.
     pub(super) fn patience(&self) -> Duration {
         (self.last_sync / PATIENCE_FRACTION).min(PATIENCE_MAX)
     }
 
-    pub(super) fn distrust(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         self.active = None;
-        self.poisoned = true;
+        self.is_broken = true;
         self.verified = false;
     }
 
-    /// Writes a batch; returns where in the segment. It is in the log once it is synced, and [`Self::synced`] was told. On an
-    /// error nothing of it is in the log.
+    /// Writes a batch; returns its position in the segment. The batch is stored after a sync and [`Self::synced`];
+    /// after an error nothing of it is. Blocks.
     ///
-    /// Events are written while the headroom is whole, and never take from it; letters do.
+    /// Events are written only while the reserved space is complete, and never use it. Dead letters do.
     pub(super) fn write(&mut self, log: &Log, batch: &Batch) -> io::Result<u64> {
         match log.purpose {
-            Purpose::Events if !log.headroom.is_whole() => Err(headroom::short()),
+            Purpose::Events if !log.reserved_space.is_whole() => Err(log.reserved_space.short()),
             Purpose::Events => self.write_once(log, batch),
-            Purpose::Letters => {
+            Purpose::DeadLetters => {
                 let bytes = batch.bytes.len() as u64 + SEGMENT_HEADER as u64;
-                log.headroom.lend(bytes, Need::Letters, || self.write_once(log, batch))
+                log.reserved_space
+                    .lend(bytes, Need::DeadLetters, || self.write_once(log, batch))
             }
         }
     }
 
     fn write_once(&mut self, log: &Log, batch: &Batch) -> io::Result<u64> {
-        if self.poisoned {
+        if self.is_broken {
             self.reopen(log)?;
         }
         let length = batch.bytes.len() as u64;
@@ -127,40 +128,44 @@ impl Writer {
         let active = self.active(log, length, limit)?;
         let at = active.segment.length();
         if let Err(error) = active.file.open()?.write_at(&batch.bytes, at) {
-            // A full disk is no broken one: what was written is taken back, and the file is as before.
-            return Err(match is_full(&error) && active.take_back().is_ok() {
-                true => error,
-                false => self.give_up(error),
+            // A full disk is not a broken one: the partial write is cut off, and the file is as before.
+            return Err(if is_full(&error) && active.cut_to_length().is_ok() {
+                error
+            } else {
+                self.mark_broken(error)
             });
         }
-        match active.reserve(at + length, limit) {
+        match active.preallocate(at + length, limit) {
             Ok(()) => Ok(at),
-            Err(error) => Err(self.give_up(error)),
+            Err(error) => Err(self.mark_broken(error)),
         }
     }
 
-    /// Syncs what was written; returns how long it took.
+    /// Syncs the batch; returns the duration. Blocks.
     pub(super) fn sync(&mut self, log: &Log) -> io::Result<Duration> {
         let Some(active) = &mut self.active else {
             return Err(io::Error::other("no segment to sync"));
         };
         let started = Instant::now();
         let synced = active.file.open().and_then(|file| file.sync());
-        let synced = synced.and_then(|()| match active.unsynced_name {
-            true => log.storage.sync_dir(&log.dir),
-            false => Ok(()),
+        let synced = synced.and_then(|()| {
+            if active.unsynced_name {
+                log.storage.sync_dir(&log.dir)
+            } else {
+                Ok(())
+            }
         });
         match synced {
             Ok(()) => {
                 let took = started.elapsed();
-                log.committers.syncs().alone(took);
+                log.committers.syncs().record_file_sync(took);
                 Ok(took)
             }
-            Err(error) => Err(self.give_up(error)),
+            Err(error) => Err(self.mark_broken(error)),
         }
     }
 
-    /// The batch at this place of the segment is durable, and so is the segment's name.
+    /// Records that the batch at `at` and the segment's name are durable.
     pub(super) fn synced(&mut self, log: &Log, batch: &Batch, at: u64, took: Duration) {
         log.counters.synced(took);
         self.last_sync = took;
@@ -171,10 +176,10 @@ impl Writer {
         }
     }
 
-    /// Trusts the file no more. What was written may be there after a crash, so even a full disk is not the answer: that
-    /// would say for sure that nothing was stored.
-    fn give_up(&mut self, error: io::Error) -> io::Error {
-        self.distrust();
+    /// Marks the file as broken. The batch may be there after a crash, so not even a full disk is reported as such:
+    /// that would say for sure that nothing was stored.
+    fn mark_broken(&mut self, error: io::Error) -> io::Error {
+        self.invalidate();
         if is_full(&error) {
             io::Error::other(error)
         } else {
@@ -182,9 +187,9 @@ impl Writer {
         }
     }
 
-    /// Begins a new segment now, so that the one before can be deleted.
+    /// Begins a new segment now, so that the previous one can be deleted.
     pub(super) fn roll(&mut self, log: &Log) -> io::Result<()> {
-        if self.poisoned {
+        if self.is_broken {
             return self.reopen(log);
         }
         self.begin(log)?;
@@ -192,18 +197,18 @@ impl Writer {
             let synced = active.file.open().and_then(|file| file.sync());
             let synced = synced.and_then(|()| log.storage.sync_dir(&log.dir));
             if let Err(error) = synced {
-                return Err(self.give_up(error));
+                return Err(self.mark_broken(error));
             }
             active.unsynced_name = false;
         }
         Ok(())
     }
 
-    pub(super) fn roll_with_next_write(&mut self) {
+    pub(super) fn start_segment_with_next_write(&mut self) {
         self.roll = true;
     }
 
-    /// The file to write to: the last segment, or a new one when that is full.
+    /// The file to write to: the last segment, or a new one if that is full.
     fn active(&mut self, log: &Log, length: u64, limit: u64) -> io::Result<&mut Active> {
         let last = log.segments.lock().last().cloned();
         match last {
@@ -215,12 +220,12 @@ impl Writer {
                 {
                     let file = log.storage.open(&segment.path, Mode::Existing)?;
                     self.active = Some(Active {
-                        reserved: file.length()?,
-                        file: RestingFile::new(log.storage.clone(), segment.path.clone(), file),
+                        allocated: file.length()?,
+                        file: IdleFile::new(log.storage.clone(), segment.path.clone(), file),
                         segment,
-                        // An earlier process may have been killed between making the file and syncing its name.
+                        // An earlier process may have been killed between creating the file and syncing its name.
                         unsynced_name: true,
-                        unreserved: false,
+                        preallocation_failed: false,
                     });
                 }
             }
@@ -231,25 +236,27 @@ impl Writer {
             .ok_or_else(|| io::Error::other("no segment to write to"))
     }
 
-    /// Creates the segment that begins at the next place.
+    /// Creates the segment that begins at the next offset.
     fn begin(&mut self, log: &Log) -> io::Result<()> {
         if let Err(error) = self.trim() {
-            return Err(self.give_up(error));
+            return Err(self.mark_broken(error));
         }
         self.active = None;
-        // Until it succeeds: a file of that name may be left behind, and then the segment before ends where it begins.
+        // Stays set until it succeeds: a file of that name may be left behind, and then the previous segment ends
+        // where it begins.
         self.roll = true;
         let base = log.committed();
         let segment = Arc::new(Segment::begun(&log.dir, base));
         log.storage.create_dir(&log.dir)?;
         let mut segments = log.segments.lock();
         if segments.last().is_some_and(|last| last.base == base) {
-            // It never held a record, and its file is not trusted: a new file takes its name.
+            // It never held a record, and its file is not trusted: a new file replaces it.
             segments.pop();
             log.storage.remove(&segment.path)?;
         }
         let file = log.storage.open(&segment.path, Mode::New)?;
         let header = SegmentHeader {
+            version: VERSION,
             base,
             created_ms: clock::to_ms(SystemTime::now()),
             salt: log.salt,
@@ -261,41 +268,41 @@ impl Writer {
         segments.push(segment.clone());
         self.roll = false;
         self.active = Some(Active {
-            file: RestingFile::new(log.storage.clone(), segment.path.clone(), file),
+            file: IdleFile::new(log.storage.clone(), segment.path.clone(), file),
             segment,
             unsynced_name: true,
-            reserved: SEGMENT_HEADER as u64,
-            unreserved: false,
+            allocated: SEGMENT_HEADER as u64,
+            preallocation_failed: false,
         });
         Ok(())
     }
 
-    /// Gives back the room behind the last record: the segment is finished, or the log is closed.
+    /// Frees the preallocated zeros: the segment is sealed, or the log closed.
     pub(super) fn trim(&mut self) -> io::Result<()> {
         match &mut self.active {
-            Some(active) if active.reserved > active.segment.length() => active.take_back(),
+            Some(active) if active.allocated > active.segment.length() => active.cut_to_length(),
             _ => Ok(()),
         }
     }
 
-    /// Closes the file of a log that nothing is written to. Everything in it is durable: between a write and its sync nobody else
-    /// has the writer.
+    /// Closes the file of a quiet log. Everything in it is durable, because the writer is locked between a write and
+    /// its sync.
     pub(super) fn rest(&mut self) {
-        self.spare = Batch::default();
+        self.spare_batch = Batch::default();
         if let Some(active) = &mut self.active {
             active.file.rest();
         }
     }
 
-    /// After a failed write or sync: opens the segment anew, takes back what may have been written, reads all of it,
-    /// and goes on in a new segment. The handle that failed is never used again.
+    /// Recovers from a failed write or sync: reopens the segment, cuts off the partial write, verifies the rest, and
+    /// begins a new segment. The handle that failed is never used again.
     fn reopen(&mut self, log: &Log) -> io::Result<()> {
         self.active = None;
         let last = log.segments.lock().last().cloned();
         if let Some(segment) = last.filter(|segment| !segment.is_empty())
             && !self.verified
         {
-            segment.distrust();
+            segment.invalidate();
             let file = log.storage.open(&segment.path, Mode::Existing)?;
             if file.length()? > segment.length() {
                 file.truncate(segment.length())?;
@@ -306,47 +313,47 @@ impl Writer {
             tracing::info!(path = %segment.path.display(), "segment verified after a failed write");
         }
         self.begin(log)?;
-        self.poisoned = false;
+        self.is_broken = false;
         self.verified = false;
         Ok(())
     }
 }
 
 impl Active {
-    /// Cuts off what is behind the last record, durably.
-    fn take_back(&mut self) -> io::Result<()> {
+    /// Cuts off everything behind the last record, durably.
+    fn cut_to_length(&mut self) -> io::Result<()> {
         let file = self.file.open()?;
         file.truncate(self.segment.length())?;
-        self.reserved = self.segment.length();
+        self.allocated = self.segment.length();
         file.sync()
     }
 
-    /// Writes zeros behind `end`, where the file grew with the last write. A disk that is too full for them still has room for
-    /// the records.
-    fn reserve(&mut self, end: u64, limit: u64) -> io::Result<()> {
-        if end <= self.reserved {
+    /// Preallocates zeros behind `end` if the last write grew the file. A disk that is too full for them still has
+    /// space for the records.
+    fn preallocate(&mut self, end: u64, limit: u64) -> io::Result<()> {
+        if end <= self.allocated {
             return Ok(());
         }
-        self.reserved = end;
-        let room = end.min(RESERVE_MAX).min(limit.saturating_sub(end));
-        if room < RESERVE_MIN || self.unreserved {
+        self.allocated = end;
+        let room = end.min(PREALLOCATE_MAX).min(limit.saturating_sub(end));
+        if room < PREALLOCATE_MIN || self.preallocation_failed {
             return Ok(());
         }
         let (file, zeros) = (self.file.open()?, vec![0; usize::try_from(room).unwrap_or_default()]);
         match file.write_at(&zeros, end) {
             Ok(()) => {
-                self.reserved = end + room;
+                self.allocated = end + room;
                 Ok(())
             }
             Err(error) if is_full(&error) => {
-                self.unreserved = true;
+                self.preallocation_failed = true;
                 file.truncate(end)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Leaves marks for seeking.
+    /// Adds marks for seeking.
     fn note(&self, first: u64, at: u64, batch: &Batch) {
         let mut due = 0;
         for (entry, offset) in batch.entries.iter().zip(first..) {
@@ -366,9 +373,15 @@ impl Active {
 }
 
 impl Log {
-    /// Reads a whole segment; what is not whole is recorded as a gap.
+    /// Reads a whole segment, and records what is not intact as gaps.
     fn verify(&self, segment: &Segment, file: Arc<dyn File>) -> io::Result<()> {
-        let mut frames = Frames::new(file, self.salt, SEGMENT_HEADER as u64, segment.length(), VERIFY_CHUNK);
+        let mut frames = Frames::new(
+            file,
+            self.salt,
+            Mark::first(segment.base),
+            segment.length(),
+            VERIFY_CHUNK,
+        );
         let mut expected = segment.base;
         while let Some(frame) = frames.next()? {
             if frame.header.offset > expected {

@@ -1,4 +1,5 @@
-//! The file itself: appended to, and replaced whole when it has grown or cannot be trusted; and its copy.
+//! The file itself: changes are appended; a file that has grown too large or cannot be trusted is replaced; and its
+//! copy.
 
 use std::{
     io,
@@ -11,8 +12,8 @@ use bytes::{Buf, BufMut};
 
 use super::{Saved, record};
 use crate::{
-    headroom::{Headroom, Need},
-    storage::{File, Mode, RestingFile, Storage, write_again},
+    reserved_space::{Need, ReservedSpace},
+    storage::{File, IdleFile, Mode, Storage, rewrite},
 };
 
 pub(crate) const NAME: &str = "cursors.log";
@@ -23,55 +24,55 @@ const VERSION: u16 = 1;
 const HEADER: usize = 16;
 /// Smaller files are not worth replacing.
 const REPLACE_BYTES: u64 = 1 << 20;
-/// As above while the headroom is short: the file must not use it up while a long backlog is settled.
+/// The same while the reserved space is incomplete: the file must not use it up while a long backlog is settled.
 const REPLACE_SHORT_BYTES: u64 = 32 << 10;
-/// A file is replaced when it has grown this many times over what it says.
+/// A file is replaced when it has grown to this many times the size it had when it was new.
 const REPLACE_FACTOR: u64 = 4;
 
 pub(crate) struct StateFile {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
-    headroom: Arc<Headroom>,
-    /// `None`: there is none yet, or it is not to be trusted; the next save writes a new one.
-    file: Option<RestingFile>,
+    reserved_space: Arc<ReservedSpace>,
+    /// `None` if there is none yet, or it cannot be trusted. The next save writes a new one.
+    file: Option<IdleFile>,
     length: u64,
     /// Its length when it was new.
     fresh: u64,
     unsynced: bool,
-    /// How often something was written.
+    /// Number of writes so far.
     writes: u64,
-    /// An earlier process wrote it. A sync that failed then may have left some of it in the system's cache alone.
+    /// An earlier process wrote it. If a sync failed then, some of it may be in the page cache only.
     unproven: bool,
-    /// Whoever wrote the file may have been killed before its name was durable.
+    /// The process that wrote the file may have been killed before its name was durable.
     unsynced_name: bool,
-    /// Is there a copy, and does it know the cursors there are?
+    /// A copy exists and contains the current cursors.
     is_copied: bool,
 }
 
-/// What reading a state came to.
+/// The result of reading a state file and its copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StateFound {
-    /// Stretches that are no record, before the last whole one.
+pub(crate) struct StateReport {
+    /// Byte ranges before the last intact record that are no record.
     pub(crate) damaged: Vec<Range<usize>>,
     /// An unfinished record at the end.
     pub(crate) unfinished: Range<usize>,
-    /// Cursors that only the copy had.
-    pub(crate) from_copy: Vec<u32>,
-    /// The copy is damaged itself; it is made anew.
-    pub(crate) bad_copy: Vec<Range<usize>>,
+    /// Cursors found only in the copy.
+    pub(crate) restored_from_copy: Vec<u32>,
+    /// Damaged byte ranges of the copy, which is rewritten.
+    pub(crate) damaged_copy: Vec<Range<usize>>,
 }
 
 impl StateFile {
-    /// Reads the state of a folder; nothing is there in a new one. Blocks.
+    /// Reads the state of a folder; a new folder has none. Blocks.
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
-        headroom: Arc<Headroom>,
+        reserved_space: Arc<ReservedSpace>,
         dir: &Path,
-    ) -> io::Result<(Self, Saved, StateFound)> {
+    ) -> io::Result<(Self, Saved, StateReport)> {
         let mut state = Self {
             storage,
             dir: dir.to_path_buf(),
-            headroom,
+            reserved_space,
             file: None,
             length: 0,
             fresh: 0,
@@ -81,13 +82,13 @@ impl StateFile {
             unsynced_name: true,
             is_copied: true,
         };
-        let (mut saved, mut found) = (Saved::default(), StateFound::default());
+        let (mut saved, mut found) = (Saved::default(), StateReport::default());
         let path = dir.join(NAME);
         if let Some((file, parsed)) = read(&*state.storage, &path)? {
             if parsed.damaged.is_empty() {
                 state.length = parsed.end as u64;
                 state.fresh = state.length;
-                state.file = Some(RestingFile::new(state.storage.clone(), path, file));
+                state.file = Some(IdleFile::new(state.storage.clone(), path, file));
                 (state.unsynced, state.unproven) = (true, true);
             }
             (saved, found.damaged, found.unfinished) = (parsed.saved, parsed.damaged, parsed.end..parsed.length);
@@ -98,36 +99,37 @@ impl StateFile {
                 let whole = copy.damaged.is_empty() && copy.end == copy.length;
                 let agrees = copy.saved.cursors.keys().eq(saved.cursors.keys());
                 saved.complete(copy.saved);
-                found.from_copy = saved.cursors.keys().copied().filter(|id| !known.contains(id)).collect();
+                found.restored_from_copy = saved.cursors.keys().copied().filter(|id| !known.contains(id)).collect();
                 state.is_copied = whole && agrees;
                 if !whole {
-                    found.bad_copy = copy.damaged;
+                    found.damaged_copy = copy.damaged;
                     found
-                        .bad_copy
+                        .damaged_copy
                         .extend((copy.end < copy.length).then_some(copy.end..copy.length));
                 }
             }
             None => state.is_copied = saved.cursors.is_empty(),
         }
-        if !found.from_copy.is_empty() {
-            // What the file says is not all there is: it is written anew.
+        if !found.restored_from_copy.is_empty() {
+            // The file lacks a cursor, so it is rewritten.
             state.file = None;
         }
         Ok((state, saved, found))
     }
 
-    /// Saves changes: appended, or with everything else in a new file, made by `all`. On an error the next call tries
-    /// with a new file. Blocks.
+    /// Saves changes: appends them, or writes everything, which `all` encodes, to a new file. After an error the next
+    /// call writes a new file. Blocks.
     pub(crate) fn save(&mut self, changes: &[u8], all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let small = match self.headroom.is_whole() {
-            true => REPLACE_BYTES,
-            false => REPLACE_SHORT_BYTES,
+        let small = if self.reserved_space.is_whole() {
+            REPLACE_BYTES
+        } else {
+            REPLACE_SHORT_BYTES
         };
         let grown = self.length > small && self.length > self.fresh * REPLACE_FACTOR;
         let result = match &mut self.file {
             Some(_) if !grown && changes.is_empty() => Ok(()),
             Some(file) if !grown => {
-                let written = self.headroom.lend(changes.len() as u64, Need::State, || {
+                let written = self.reserved_space.lend(changes.len() as u64, Need::State, || {
                     file.open()?.write_at(changes, self.length)
                 });
                 self.length += changes.len() as u64;
@@ -143,12 +145,13 @@ impl StateFile {
         result
     }
 
-    /// What there is for a sync to make durable, by a number that changes with every write; `None` when there is nothing.
+    /// The number of the last write, if there is something that a group commit can make durable.
     pub(crate) fn written(&self) -> Option<u64> {
         (self.unsynced && !self.unproven && self.exists()).then_some(self.writes)
     }
 
-    /// A sync of everything began after this was written; `true` when nothing was since.
+    /// Called after a group commit that began when [`Self::written`] returned `written`. Returns `true` if nothing was
+    /// written since.
     pub(crate) fn is_synced(&mut self, written: u64) -> bool {
         let all = self.written() == Some(written);
         if all {
@@ -162,12 +165,13 @@ impl StateFile {
         if let Some(file) = self.file.as_mut().filter(|_| self.unsynced) {
             let synced = file.open().and_then(|file| {
                 if self.unproven {
-                    write_again(&*file, 0..self.length)?;
+                    rewrite(&*file, 0..self.length)?;
                 }
                 file.sync()?;
-                match self.unsynced_name {
-                    true => self.storage.sync_dir(&self.dir),
-                    false => Ok(()),
+                if self.unsynced_name {
+                    self.storage.sync_dir(&self.dir)
+                } else {
+                    Ok(())
                 }
             });
             if let Err(error) = synced {
@@ -179,7 +183,7 @@ impl StateFile {
         Ok(())
     }
 
-    /// The copy does not know all cursors any more, or knows one too many.
+    /// Marks the copy as outdated, after a cursor was created or deleted.
     pub(crate) fn outdate_copy(&mut self) {
         self.is_copied = false;
     }
@@ -188,14 +192,14 @@ impl StateFile {
         !self.is_copied
     }
 
-    /// Makes the copy anew, durably. Blocks.
+    /// Rewrites the copy, durably. Blocks.
     pub(crate) fn copy(&mut self, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.put_file(COPY_NAME, all)?;
         self.is_copied = true;
         Ok(())
     }
 
-    /// Is something saved that a power cut would lose, or not even saved?
+    /// Whether a power cut would lose some of the saved state, or the next save must write a new file.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced || self.file.is_none()
     }
@@ -204,7 +208,7 @@ impl StateFile {
         self.file.is_some()
     }
 
-    /// Closes a file that is not written to, once all of it is durable.
+    /// Closes the file if it is durable and nothing was written to it since the last call.
     pub(crate) fn rest(&mut self) {
         if let Some(file) = self.file.as_mut().filter(|_| !self.unsynced) {
             file.rest();
@@ -213,14 +217,14 @@ impl StateFile {
 
     fn replace(&mut self, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let (file, length) = self.put_file(NAME, all)?;
-        self.file = Some(RestingFile::new(self.storage.clone(), self.dir.join(NAME), file));
+        self.file = Some(IdleFile::new(self.storage.clone(), self.dir.join(NAME), file));
         self.length = length;
         self.fresh = length;
         (self.unsynced, self.unsynced_name, self.unproven) = (false, false, false);
         Ok(())
     }
 
-    /// Writes a whole file that takes a name when it is durable.
+    /// Replaces the file `name` atomically and durably: new file, sync, rename, sync of the folder.
     fn put_file(&self, name: &str, all: impl FnOnce(&mut Vec<u8>)) -> io::Result<(Arc<dyn File>, u64)> {
         let mut bytes = header();
         all(&mut bytes);
@@ -237,26 +241,26 @@ impl StateFile {
                 }
             }
         };
-        let file = self.headroom.lend(bytes.len() as u64, Need::State, write)?;
+        let file = self.reserved_space.lend(bytes.len() as u64, Need::State, write)?;
         self.storage.sync_dir(&self.dir)?;
         Ok((file, bytes.len() as u64))
     }
 }
 
-/// What a state file says.
+/// The contents of a state file.
 pub(crate) struct Parsed {
     pub(crate) saved: Saved,
-    /// Stretches before `end` that are no record.
+    /// Byte ranges before `end` that are no record.
     pub(crate) damaged: Vec<Range<usize>>,
-    /// Where the last whole record ends.
+    /// Where the last intact record ends.
     pub(crate) end: usize,
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     pub(crate) length: usize,
-    /// What is behind `end` may be the beginning of a record, of which the rest was never written.
+    /// The bytes behind `end` may be the beginning of an unfinished record.
     pub(crate) is_cut: bool,
 }
 
-/// Reads a whole state file; `None` when there is none. Blocks.
+/// Reads a whole state file; `None` if there is none. Blocks.
 pub(crate) fn read(storage: &dyn Storage, path: &Path) -> io::Result<Option<(Arc<dyn File>, Parsed)>> {
     let file = match storage.open(path, Mode::Existing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -295,7 +299,8 @@ fn header() -> Vec<u8> {
     bytes
 }
 
-/// `false`: damaged. A later version is an error: reading half of what it says could skip events.
+/// Returns `false` if the header is damaged. A later version is an error: reading half of its contents could skip
+/// events.
 fn check_header(bytes: &[u8]) -> io::Result<bool> {
     let Some(mut fields) = bytes.get(8..HEADER) else {
         return Ok(false);

@@ -1,20 +1,20 @@
-//! The records of a state file. docs/embedded-format.md is the prose.
+//! The records of a state file. docs/reference/embedded-format.md describes them in prose.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use bytes::{Buf, BufMut};
 use channel::{Attempts, Gap, GapReason, Offset, Watermark};
 
 use super::{Checkpoint, Saved, SavedCursor};
-use crate::clock;
+use crate::{clock, format::OFFSETS_END};
 
-/// Where a record may begin.
+/// Marks the beginning of a record.
 const MARKER: [u8; 4] = [0xc5, b'h', b'g', 0x07];
 /// Marker, length, checksum.
 const HEADER: usize = 12;
 
 const CREATED: u8 = 1;
-const FORGOTTEN: u8 = 2;
+const DELETED: u8 = 2;
 const SETTLED: u8 = 3;
 const TRIED: u8 = 4;
 const GAP: u8 = 5;
@@ -35,7 +35,7 @@ fn put(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     out[start + 8..start + HEADER].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// A cursor exists; everything below `start` is settled for it.
+/// A cursor exists, and has settled everything below `start`.
 pub(crate) fn put_created(out: &mut Vec<u8>, id: u32, start: Offset, name: &str) {
     put(out, |out| {
         out.put_u8(CREATED);
@@ -45,7 +45,7 @@ pub(crate) fn put_created(out: &mut Vec<u8>, id: u32, start: Offset, name: &str)
     });
 }
 
-/// Whose a cursor is; one without such a record is nobody's.
+/// The uid of the cursor's subscription. A cursor without this record has no owner.
 pub(crate) fn put_owned(out: &mut Vec<u8>, id: u32, owner: &str) {
     put(out, |out| {
         out.put_u8(OWNED);
@@ -54,14 +54,14 @@ pub(crate) fn put_owned(out: &mut Vec<u8>, id: u32, owner: &str) {
     });
 }
 
-pub(crate) fn put_forgotten(out: &mut Vec<u8>, id: u32) {
+pub(crate) fn put_deleted(out: &mut Vec<u8>, id: u32) {
     put(out, |out| {
-        out.put_u8(FORGOTTEN);
+        out.put_u8(DELETED);
         out.put_u32_le(id);
     });
 }
 
-/// Everything below `below` is settled, and these ranges.
+/// The cursor has settled everything below `below`, and these ranges.
 pub(crate) fn put_settled(out: &mut Vec<u8>, id: u32, below: Offset, ranges: impl Iterator<Item = Range<Offset>>) {
     put(out, |out| {
         out.put_u8(SETTLED);
@@ -74,15 +74,17 @@ pub(crate) fn put_settled(out: &mut Vec<u8>, id: u32, below: Offset, ranges: imp
     });
 }
 
-pub(crate) fn put_tried(out: &mut Vec<u8>, id: u32, place: Offset, attempts: &Attempts) {
+pub(crate) fn put_tried(out: &mut Vec<u8>, id: u32, offset: Offset, attempts: &Attempts) {
     put(out, |out| {
         out.put_u8(TRIED);
         out.put_u32_le(id);
-        out.put_u64_le(place.0);
+        out.put_u64_le(offset.0);
         out.put_u32_le(attempts.failed);
         out.put_u16_le(attempts.last_status.unwrap_or(0));
         out.put_u64_le(attempts.first_at.map_or(0, clock::to_ms));
         out.put_u64_le(attempts.next_at.map_or(0, clock::to_ms_up));
+        let retry_after = attempts.retry_after.unwrap_or_default().as_millis();
+        out.put_u64_le(u64::try_from(retry_after).unwrap_or(u64::MAX));
     });
 }
 
@@ -110,17 +112,17 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {
     });
 }
 
-/// What reading a file's records came to.
+/// The result of reading a file's records.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parsed {
     pub(super) saved: Saved,
-    /// Where the last whole record ends.
+    /// Where the last intact record ends.
     pub(super) end: usize,
-    /// Bytes before `end` that belong to no whole record.
+    /// Bytes before `end` that belong to no intact record.
     pub(super) damaged: Vec<Range<usize>>,
 }
 
-/// Reads every whole record from `start` on.
+/// Reads every intact record from `start` on.
 pub(super) fn parse(bytes: &[u8], start: usize) -> Parsed {
     let mut parsed = Parsed {
         end: start,
@@ -134,15 +136,19 @@ pub(super) fn parse(bytes: &[u8], start: usize) -> Parsed {
                     parsed.damaged.push(parsed.end..at);
                 }
                 at += HEADER + body.len();
+                if is_possible(body) {
+                    apply(&mut parsed.saved, body);
+                } else {
+                    parsed.damaged.push(parsed.end..at);
+                }
                 parsed.end = at;
-                apply(&mut parsed.saved, body);
             }
             None => at += 1,
         }
     }
     for cursor in parsed.saved.cursors.values_mut() {
         let settled = &cursor.settled;
-        cursor.attempts.retain(|place, _| !settled.is_settled(*place));
+        cursor.attempts.retain(|offset, _| !settled.is_settled(*offset));
     }
     parsed
 }
@@ -154,7 +160,7 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
     (crc32fast::hash(body) ^ length == checksum).then_some(body)
 }
 
-/// Are these bytes the beginning of a record that is longer, or nothing at all?
+/// Whether these bytes are the beginning of a longer record, or zeros.
 pub(super) fn is_cut(bytes: &[u8]) -> bool {
     let marked = bytes.len().min(MARKER.len());
     let is_begun = bytes[..marked] == MARKER[..marked];
@@ -165,15 +171,35 @@ pub(super) fn is_cut(bytes: &[u8]) -> bool {
     (is_begun && is_longer) || bytes.iter().all(|byte| *byte == 0)
 }
 
-/// A record of a kind or length this version does not know adds nothing it could understand.
+/// Whether all offsets in a record are possible. The checksum only proves that they were written like that.
+fn is_possible(body: &[u8]) -> bool {
+    let offset = |at: usize| {
+        let bytes = body.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(bytes))
+    };
+    let offsets: Vec<usize> = match body.first() {
+        Some(&CREATED | &TRIED) => vec![5],
+        Some(&SETTLED) => (5..body.len()).step_by(8).collect(),
+        Some(&GAP) => vec![1, 9],
+        // The segment's base and the next offset; between them is a byte position.
+        Some(&CHECKPOINT) => vec![1, 17],
+        _ => Vec::new(),
+    };
+    offsets
+        .into_iter()
+        .filter_map(offset)
+        .all(|offset| offset <= OFFSETS_END)
+}
+
+/// Applies a record. Ignores kinds and lengths that this version does not know.
 fn apply(saved: &mut Saved, mut body: &[u8]) {
     let Ok(kind) = body.try_get_u8() else { return };
     let _ = match kind {
         CREATED => created(saved, body),
-        FORGOTTEN => body.try_get_u32_le().ok().map(|id| {
+        DELETED => body.try_get_u32_le().ok().map(|id| {
             saved.cursors.remove(&id);
             saved.orphans.remove(&id);
-            saved.forgotten.insert(id);
+            saved.deleted.insert(id);
         }),
         SETTLED => settled(saved, body),
         TRIED => tried(saved, body),
@@ -210,7 +236,7 @@ fn settled(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
     let id = body.try_get_u32_le().ok()?;
     let settled = match saved.cursors.get_mut(&id) {
         Some(cursor) => &mut cursor.settled,
-        None if saved.forgotten.contains(&id) => return None,
+        None if saved.deleted.contains(&id) => return None,
         None => saved.orphans.entry(id).or_default(),
     };
     settled.settle_range(Offset(0)..Offset(body.try_get_u64_le().ok()?));
@@ -221,7 +247,7 @@ fn settled(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
 }
 
 fn tried(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
-    let (id, place) = (body.try_get_u32_le().ok()?, Offset(body.try_get_u64_le().ok()?));
+    let (id, offset) = (body.try_get_u32_le().ok()?, Offset(body.try_get_u64_le().ok()?));
     let failed = body.try_get_u32_le().ok()?;
     let last_status = Some(body.try_get_u16_le().ok()?).filter(|status| *status > 0);
     let mut time = || {
@@ -230,13 +256,20 @@ fn tried(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
             .map(clock::from_ms)
     };
     let (first_at, next_at) = (time(), time());
+    // Missing in files of version 0.1.
+    let retry_after = body
+        .try_get_u64_le()
+        .ok()
+        .filter(|ms| *ms > 0)
+        .map(Duration::from_millis);
     saved.cursors.get_mut(&id)?.attempts.insert(
-        place,
+        offset,
         Attempts {
             failed,
             last_status,
             first_at,
             next_at,
+            retry_after,
         },
     );
     Some(())
@@ -278,99 +311,4 @@ fn checkpoint(saved: &mut Saved, mut body: &[u8]) -> Option<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use super::*;
-
-    fn sample() -> (Vec<u8>, Vec<usize>) {
-        let mut bytes = Vec::new();
-        let mut ends = Vec::new();
-        let time = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
-        let tried = Attempts {
-            failed: 3,
-            last_status: Some(503),
-            first_at: time(5),
-            next_at: time(9),
-        };
-        put_created(&mut bytes, 0, Offset(10), "team/a");
-        ends.push(bytes.len());
-        put_created(&mut bytes, 1, Offset(0), "team/b");
-        ends.push(bytes.len());
-        put_settled(&mut bytes, 0, Offset(12), [Offset(14)..Offset(16)].into_iter());
-        ends.push(bytes.len());
-        put_tried(&mut bytes, 0, Offset(13), &tried);
-        ends.push(bytes.len());
-        put_forgotten(&mut bytes, 1);
-        ends.push(bytes.len());
-        put_owned(&mut bytes, 0, "uid-1");
-        ends.push(bytes.len());
-        (bytes, ends)
-    }
-
-    /// Proves: DL-4
-    #[test]
-    fn what_was_written_is_read_back() {
-        let (bytes, _) = sample();
-        let parsed = parse(&bytes, 0);
-        let cursor = &parsed.saved.cursors[&0];
-        assert_eq!(
-            (parsed.end, parsed.damaged, parsed.saved.cursors.len()),
-            (bytes.len(), vec![], 1)
-        );
-        assert_eq!(
-            (cursor.settled.settled_below(), cursor.settled.top()),
-            (Offset(12), Offset(16))
-        );
-        assert_eq!((&*cursor.name, cursor.owner.as_deref()), ("team/a", Some("uid-1")));
-        let attempts = cursor.attempts[&Offset(13)];
-        assert_eq!((attempts.failed, attempts.last_status), (3, Some(503)));
-        assert_eq!(attempts.next_at, Some(UNIX_EPOCH + Duration::from_secs(9)));
-    }
-
-    #[test]
-    fn a_record_of_a_later_version_and_fields_it_added_are_stepped_over() {
-        let (mut bytes, _) = sample();
-        put(&mut bytes, |out| out.extend_from_slice(b"\xeesomething new"));
-        put(&mut bytes, |out| {
-            out.put_u8(GAP);
-            for number in [3, 5, 9] {
-                out.put_u64_le(number);
-            }
-            out.put_u8(DAMAGE);
-            out.put_slice(b"and who found it");
-        });
-        let parsed = parse(&bytes, 0);
-        assert_eq!((parsed.end, parsed.damaged), (bytes.len(), vec![]));
-        assert_eq!(
-            (parsed.saved.gaps[0].from, parsed.saved.gaps[0].to),
-            (Offset(3), Offset(5))
-        );
-        assert_eq!(parsed.saved.cursors.len(), 1);
-    }
-
-    /// Proves: OP-2
-    #[test]
-    fn a_torn_end_is_no_damage_and_a_flipped_bit_costs_one_record() {
-        let (bytes, ends) = sample();
-        for cut in 0..bytes.len() {
-            let parsed = parse(&bytes[..cut], 0);
-            assert_eq!(
-                (parsed.end, parsed.damaged),
-                (ends.iter().rev().find(|end| **end <= cut).copied().unwrap_or(0), vec![])
-            );
-        }
-        for byte in ends[1]..ends[2] {
-            let mut flipped = bytes.clone();
-            flipped[byte] ^= 4;
-            let parsed = parse(&flipped, 0);
-            let damaged: Vec<_> = parsed.damaged.iter().map(|range| (range.start, range.end)).collect();
-            assert_eq!(
-                (parsed.end, damaged),
-                (bytes.len(), vec![(ends[1], ends[2])]),
-                "byte {byte}"
-            );
-            assert_eq!(parsed.saved.cursors[&0].settled.settled_below(), Offset(10));
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! Crash safety as a property: random work, random faults, random ends, and an oracle (oracle.rs).
+//! Crash safety as a property: random operations, random faults, random ends of the process, and an oracle
+//! (oracle.rs).
 //!
-//! `HEADGATE_SEEDS=5000 cargo test -p channel-embedded crash` runs more of them, `HEADGATE_SEED=N` begins at one. A failure
-//! says its seed. The channel's own threads run beside the test, so a seed that failed may have to be run a few times.
+//! `HEADGATE_SEEDS=5000 cargo test -p channel-embedded crash` runs more seeds, `HEADGATE_SEED=N` begins at one. A
+//! failure prints its seed. The channel's threads run beside the test, so it may take a few runs to repeat a failure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,19 +16,19 @@ use tokio::time::Instant;
 
 use super::{
     ack, event, mount, number,
-    oracle::{Fate, LetterFact, Oracle, There},
+    oracle::{DeadLetterFact, Fate, Oracle, There},
     twin::{Fault, Operation, Trouble, Twin, next},
 };
 use crate::{DataFolder, EmbeddedChannel, Settings};
 
-/// How many worlds one test run tries.
+/// Seeds of one test run.
 const SEEDS: u64 = 60;
-/// Steps of each.
+/// Operations for each seed.
 const STEPS: usize = 140;
 const SEGMENT_BYTES: u64 = 10_000;
 const NAMES: [&str; 3] = ["a", "b", "c"];
-/// Letters are numbered apart from events.
-const LETTER: u64 = 1 << 40;
+/// Dead letters are numbered from here, apart from events.
+const DEAD_LETTER: u64 = 1 << 40;
 
 struct World {
     random: u64,
@@ -35,9 +36,9 @@ struct World {
     settings: Settings,
     open: Option<Open>,
     oracle: Oracle,
-    /// Of a second channel that only takes events, at the same time as the first.
+    /// The oracle of a second channel that only receives events, at the same time as the first.
     beside: Oracle,
-    letters: u64,
+    dead_letters: u64,
 }
 
 struct Open {
@@ -61,9 +62,9 @@ impl Open {
     }
 }
 
-/// The bytes of an event are a function of its number.
+/// Builds the event of a number; its bytes depend on the number only.
 fn numbered(number: u64) -> event::Event {
-    event(number, usize::try_from(number % LETTER * 7919 % 2500).unwrap())
+    event(number, usize::try_from(number % DEAD_LETTER * 7919 % 2500).unwrap())
 }
 
 fn fate(result: Result<Stored, AppendError>, count: u64) -> Fate {
@@ -93,7 +94,7 @@ impl World {
             open: None,
             oracle: Oracle::default(),
             beside: Oracle::default(),
-            letters: 0,
+            dead_letters: 0,
         }
     }
 
@@ -109,7 +110,7 @@ impl World {
         self.open.get_or_insert_with(|| Open::new(&self.twin, &self.settings))
     }
 
-    /// A cursor, created when it is not there; none on a disk that refuses a new one.
+    /// Opens a cursor, creating it if needed. Fails on a disk that refuses a new one.
     async fn subscribe(&mut self, name: &'static str) -> bool {
         let start = if self.roll(4) == 0 {
             Start::Earliest
@@ -131,25 +132,25 @@ impl World {
         let name = self.pick(&NAMES);
         match self.roll(31) {
             0..=3 => self.append().await,
-            4..=6 => self.append_together().await,
+            4..=6 => self.append_concurrently().await,
             7..=10 => self.take(name).await,
             11..=16 => self.settle(),
             17 => drop(self.subscribe(name).await),
-            18 if self.roll(4) == 0 => self.forget(name).await,
-            18 | 19 => self.letter().await,
-            20 => self.remove_letters().await,
+            18 if self.roll(4) == 0 => self.delete(name).await,
+            18 | 19 => self.dead_letter().await,
+            20 => self.remove_dead_letters().await,
             21 | 22 => self.trouble(),
             23 | 24 => {
                 self.twin.fail(None, 0);
                 self.twin.room(None);
-                // As the upkeep does within a second or two.
-                self.open().channel.store.log.headroom().fill();
+                // The upkeep thread does this within a second or two.
+                self.open().channel.store.log.reserved_space().fill();
             }
             25 => drop(self.open().channel.store.save(true)),
             26 => drop(self.open().channel.retain()),
             27 => drop(self.open().channel.store.log.seal()),
             28 => {
-                // Twice, as what was used since the last time is kept open.
+                // Twice, because what was used since the last call stays open.
                 self.open().channel.store.rest();
                 self.open().channel.store.rest();
             }
@@ -202,8 +203,8 @@ impl World {
         }
     }
 
-    /// To both channels at the same time, so that they share a sync.
-    async fn append_together(&mut self) {
+    /// Appends to both channels at the same time, so that they share a group commit.
+    async fn append_concurrently(&mut self) {
         let count = 1 + self.roll(4);
         let firsts = [self.oracle.next_number(), self.beside.next_number()];
         let [here, there] = firsts.map(|first| (first..first + count).map(numbered).collect::<Vec<_>>());
@@ -236,7 +237,7 @@ impl World {
         }
     }
 
-    /// Settles one that is in flight, or gives it back, tried or not.
+    /// Settles or releases one delivery in flight, with or without an attempt.
     fn settle(&mut self) {
         let (pick, what) = (self.roll(1000), self.roll(6));
         let in_flight = &mut self.open().in_flight;
@@ -265,46 +266,54 @@ impl World {
         }
     }
 
-    async fn forget(&mut self, name: &'static str) {
+    async fn delete(&mut self, name: &'static str) {
         let open = self.open();
         open.in_flight.retain(|(of, _)| *of != name);
         open.cursors.remove(name);
-        let done = open.channel.forget(&CursorName::new(name), None).await.is_ok();
-        self.oracle.forgotten(name, done);
+        let done = open.channel.delete(&CursorName::new(name), None).await.is_ok();
+        self.oracle.deleted(name, done);
     }
 
-    async fn letter(&mut self) {
-        let number = LETTER + self.letters;
-        self.letters += 1;
-        let fate = match self.open().channel.letters().store(&numbered(number)).await {
+    async fn dead_letter(&mut self) {
+        let number = DEAD_LETTER + self.dead_letters;
+        self.dead_letters += 1;
+        let fate = match self
+            .open()
+            .channel
+            .dead_letters()
+            .store(&numbered(number), &bytes::Bytes::new())
+            .await
+        {
             Ok(stored) => Fate::Stored(stored.last().0),
             Err(AppendError::DiskFull { .. }) => Fate::Absent,
             Err(_) => Fate::Unknown,
         };
         let removed = There::No;
-        self.oracle.letters.push(LetterFact { number, fate, removed });
+        self.oracle.dead_letters.push(DeadLetterFact { number, fate, removed });
     }
 
-    async fn remove_letters(&mut self) {
+    async fn remove_dead_letters(&mut self) {
         let pick = self.roll(1000);
         let stored = self
             .oracle
-            .letters
+            .dead_letters
             .iter_mut()
-            .filter(|letter| letter.removed == There::No);
-        let mut stored: Vec<_> = stored.filter(|letter| matches!(letter.fate, Fate::Stored(_))).collect();
+            .filter(|dead_letter| dead_letter.removed == There::No);
+        let mut stored: Vec<_> = stored
+            .filter(|dead_letter| matches!(dead_letter.fate, Fate::Stored(_)))
+            .collect();
         if stored.is_empty() {
             return;
         }
         let at = usize::try_from(pick).unwrap() % stored.len();
-        let letter = stored.swap_remove(at);
-        let Fate::Stored(place) = letter.fate else { return };
+        let dead_letter = stored.swap_remove(at);
+        let Fate::Stored(offset) = dead_letter.fate else { return };
         let open = self.open.get_or_insert_with(|| Open::new(&self.twin, &self.settings));
-        let removed = open.channel.letters().remove(&[Offset(place)]).await;
-        letter.removed = if removed.is_ok() { There::Yes } else { There::Perhaps };
+        let removed = open.channel.dead_letters().remove(&[Offset(offset)]).await;
+        dead_letter.removed = if removed.is_ok() { There::Yes } else { There::Perhaps };
     }
 
-    /// Ends this life in one of three ways, and checks the next.
+    /// Ends the process in one of three ways, and checks the next one.
     async fn end(&mut self) {
         match self.roll(3) {
             0 => {
@@ -327,7 +336,7 @@ impl World {
         self.check().await;
     }
 
-    /// Everything of a channel on the disk, by number.
+    /// Reads everything stored in a channel, by number.
     async fn kept(channel: &EmbeddedChannel) -> BTreeMap<u64, u64> {
         let (mut from, mut kept, mut last) = (Offset(0), BTreeMap::new(), None);
         loop {
@@ -346,14 +355,20 @@ impl World {
         }
     }
 
-    async fn letters(&mut self) -> BTreeMap<u64, u64> {
-        let page = self.open().channel.letters().list(Offset(0), usize::MAX).await.unwrap();
+    async fn dead_letters(&mut self) -> BTreeMap<u64, u64> {
+        let page = self
+            .open()
+            .channel
+            .dead_letters()
+            .list(Offset(0), usize::MAX)
+            .await
+            .unwrap();
         let mut listed = BTreeMap::new();
-        for letter in page {
-            let number = number(&letter.event);
-            assert_eq!(letter.event, numbered(number), "a letter changed");
+        for dead_letter in page {
+            let number = number(&dead_letter.event);
+            assert_eq!(dead_letter.event, numbered(number), "a letter changed");
             assert_eq!(
-                listed.insert(number, letter.offset.0),
+                listed.insert(number, dead_letter.offset.0),
                 None,
                 "letter {number} is there twice"
             );
@@ -369,15 +384,15 @@ impl World {
         let kept = [Self::kept(&open.channel).await, Self::kept(&open.beside).await];
         self.oracle.found(&kept[0], &open.channel.depth());
         self.beside.found(&kept[1], &open.beside.depth());
-        let letters = self.letters().await;
-        self.oracle.found_letters(&letters);
-        // Recovery is idempotent: a second one right after finds the same and changes nothing.
+        let dead_letters = self.dead_letters().await;
+        self.oracle.found_dead_letters(&dead_letters);
+        // Recovery is idempotent: a second one finds the same and changes nothing.
         self.open = None;
         self.twin = self.twin.kill();
         let before = self.twin.contents();
         let open = self.open();
         assert_eq!([Self::kept(&open.channel).await, Self::kept(&open.beside).await], kept);
-        assert_eq!(self.letters().await, letters);
+        assert_eq!(self.dead_letters().await, dead_letters);
         let logs = |contents: BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> {
             let is_log = |path: &Path| path.extension().is_some_and(|e| e == "log") && !path.ends_with("cursors.log");
             contents.into_iter().filter(|(path, _)| is_log(path)).collect()
@@ -385,8 +400,7 @@ impl World {
         assert_eq!(logs(self.twin.contents()), logs(before));
     }
 
-    /// Opening read the newest segment of each log, a few times over, and of others no more than a header: those behind it
-    /// never held a record.
+    /// Asserts that opening read only the newest segment of each log, a few times over, and the header of the others.
     fn recovery_was_short(&self) {
         let reads = self.twin.reads();
         for dir in ["/data/channels/c", "/data/channels/c/letters", "/data/channels/d"] {
@@ -401,7 +415,7 @@ impl World {
         }
     }
 
-    /// In the end, on a disk that works, everything acknowledged and not settled comes.
+    /// Asserts that on a healthy disk everything acknowledged and not settled is delivered.
     async fn drain(&mut self) {
         self.twin.fail(None, 0);
         self.twin.room(None);
@@ -434,7 +448,7 @@ impl World {
                     "{:?} and nothing comes",
                     open.channel.depth()
                 );
-                // What is left may be gaps, which settle without being handed out.
+                // Only gaps may be left, which settle without being delivered.
                 let Ok(page) = tokio::time::timeout(Duration::from_millis(30), cursor.next(100)).await else {
                     continue;
                 };

@@ -1,5 +1,5 @@
-//! Every byte of a small folder flipped, every file cut at every length: it is noticed, it costs the record that was hit and
-//! no other, it is a gap, and the rest goes on.
+//! Flips every byte of a small folder, and cuts every file at every length: the damage is noticed, costs only the
+//! record that was hit, becomes a gap, and the channel goes on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use super::{ack, event, mount, number, twin::Twin};
 use crate::{
     EmbeddedChannel, Settings,
-    inspect::{self, Fault, Seen},
+    format::{SegmentHeader, put_record},
+    inspect::{self, Fault, Finding},
 };
 
 const EVENTS: u64 = 12;
 const SETTLED: u64 = 3;
-const LETTERS: u64 = 3;
+const DEAD_LETTERS: u64 = 3;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -29,7 +30,7 @@ fn small() -> Settings {
     }
 }
 
-/// A folder with two cursors, one of them further on, a gap of none, letters, and several segments, closed cleanly or killed.
+/// Builds a folder with two cursors, one of them ahead, dead letters and several segments; closed cleanly or killed.
 async fn sample(is_closed: bool) -> Files {
     let twin = Twin::new(3);
     let folder = mount(&twin);
@@ -45,41 +46,45 @@ async fn sample(is_closed: bool) -> Files {
     for number in 0..EVENTS {
         let _ = channel.append(&[event(number, 60)]).await.unwrap();
     }
-    for number in 0..LETTERS {
-        let _ = channel.letters().store(&event(number, 60)).await.unwrap();
+    for number in 0..DEAD_LETTERS {
+        let _ = channel
+            .dead_letters()
+            .store(&event(number, 60), &bytes::Bytes::new())
+            .await
+            .unwrap();
     }
     let page = ahead.next(usize::try_from(SETTLED).unwrap()).await.unwrap();
     page.into_iter().for_each(ack);
-    channel.letters().remove(&[Offset(0)]).await.unwrap();
+    channel.dead_letters().remove(&[Offset(0)]).await.unwrap();
     if is_closed {
         channel.close().await;
     } else {
-        // As the upkeep does within milliseconds.
+        // The upkeep thread does this within milliseconds.
         channel.store.save(true).unwrap();
-        channel.store.letters.keep();
+        channel.store.dead_letters.save_if_changed();
     }
     let twin = twin.kill();
     let mut files = twin.contents();
-    files.retain(|path, _| !path.ends_with("headroom"));
+    files.retain(|path, _| !path.ends_with("reserved-space"));
     files
 }
 
-struct Found {
+struct Recovery {
     events: BTreeSet<u64>,
-    letters: BTreeSet<u64>,
-    /// By cursor: what came.
+    dead_letters: BTreeSet<u64>,
+    /// Numbers delivered, by cursor.
     came: BTreeMap<&'static str, BTreeSet<u64>>,
-    /// Places that are gaps.
+    /// Offsets that are gaps.
     gaps: BTreeSet<u64>,
-    missing_letters: u64,
+    missing_dead_letters: u64,
     faults: Vec<Fault>,
 }
 
 fn faults(twin: &Twin) -> Vec<Fault> {
     let mut faults = Vec::new();
     let dir = Path::new("/data/channels/c");
-    inspect::channel(twin, dir, "c", &mut |seen| {
-        if let Seen::Fault(fault) = seen {
+    inspect::channel(twin, dir, "c", &mut |finding| {
+        if let Finding::Fault(fault) = finding {
             faults.push(fault);
         }
     })
@@ -87,8 +92,8 @@ fn faults(twin: &Twin) -> Vec<Fault> {
     faults
 }
 
-/// Opens a folder and takes all there is.
-async fn open(files: &Files) -> Found {
+/// Opens a folder and reads everything.
+async fn open(files: &Files) -> Recovery {
     let twin = Twin::holding(files);
     let faults = faults(&twin);
     let folder = mount(&twin);
@@ -103,27 +108,31 @@ async fn open(files: &Files) -> Found {
         assert_eq!(number(&record.event), record.offset.0);
         events.insert(record.offset.0);
     }
-    let page = channel.letters().list(Offset(0), usize::MAX).await.unwrap();
-    let letters = page.iter().map(|letter| number(&letter.event)).collect();
+    let page = channel.dead_letters().list(Offset(0), usize::MAX).await.unwrap();
+    let dead_letters = page.iter().map(|dead_letter| number(&dead_letter.event)).collect();
     let damaged = |gap: &channel::Gap| {
         assert_eq!(gap.reason, GapReason::Damage);
         gap.from.0..gap.to.0
     };
-    // The rest goes on.
+    // The channel goes on.
     let _ = channel.append(&[event(99, 10)]).await.unwrap();
-    let _ = channel.letters().store(&event(99, 10)).await.unwrap();
+    let _ = channel
+        .dead_letters()
+        .store(&event(99, 10), &bytes::Bytes::new())
+        .await
+        .unwrap();
     assert_eq!(drain(&channel, "ahead").await, [99].into());
-    Found {
+    Recovery {
         events,
-        letters,
+        dead_letters,
         came,
         gaps: channel.gaps().iter().flat_map(damaged).collect(),
-        missing_letters: channel.letters().missing(),
+        missing_dead_letters: channel.dead_letters().missing(),
         faults,
     }
 }
 
-/// Everything a cursor has, settled; it must have been there.
+/// Takes and settles everything of a cursor, which must exist.
 async fn drain(channel: &EmbeddedChannel, name: &str) -> BTreeSet<u64> {
     let known = channel
         .depth()
@@ -146,7 +155,7 @@ async fn drain(channel: &EmbeddedChannel, name: &str) -> BTreeSet<u64> {
             .unsettled
     };
     while unsettled() > 0 {
-        // A gap settles itself while the cursor looks for what is next: it has nothing to hand out then.
+        // A gap settles itself while the cursor looks for the next event, and delivers nothing.
         let next = tokio::time::timeout(std::time::Duration::from_millis(20), cursor.next(100)).await;
         for delivery in next.into_iter().flat_map(Result::unwrap) {
             came.insert(number(delivery.event()));
@@ -160,31 +169,33 @@ fn is_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log") && !path.ends_with("cursors.log")
 }
 
-fn is_of_letters(path: &Path) -> bool {
+fn is_of_dead_letters(path: &Path) -> bool {
     path.parent().is_some_and(|dir| dir.ends_with("letters"))
 }
 
-/// What must be true whatever single thing happened to a file.
-fn assert_little_was_lost(found: &Found, path: &Path, lost_at_most: u64, what: &str) {
+/// Asserts what holds after any single change to a file.
+fn assert_little_was_lost(found: &Recovery, path: &Path, lost_at_most: u64, what: &str) {
     let lost: BTreeSet<u64> = (0..EVENTS).filter(|number| !found.events.contains(number)).collect();
-    let lost_letters = (1..LETTERS).filter(|number| !found.letters.contains(number)).count() as u64;
-    let (events_hit, letters_hit) = (
-        is_log(path) && !is_of_letters(path),
-        is_log(path) && is_of_letters(path),
+    let lost_dead_letters = (1..DEAD_LETTERS)
+        .filter(|number| !found.dead_letters.contains(number))
+        .count() as u64;
+    let (events_hit, dead_letters_hit) = (
+        is_log(path) && !is_of_dead_letters(path),
+        is_log(path) && is_of_dead_letters(path),
     );
     assert!(
         lost.len() as u64 <= if events_hit { lost_at_most } else { 0 },
         "{what}: {lost:?}"
     );
     assert!(
-        lost_letters <= if letters_hit { lost_at_most } else { 0 },
-        "{what}: {lost_letters} letters"
+        lost_dead_letters <= if dead_letters_hit { lost_at_most } else { 0 },
+        "{what}: {lost_dead_letters} letters"
     );
     assert_eq!(found.gaps, lost, "{what}: lost and gaps");
     assert!(
-        found.missing_letters >= lost_letters,
+        found.missing_dead_letters >= lost_dead_letters,
         "{what}: {}",
-        found.missing_letters
+        found.missing_dead_letters
     );
     let owed = |from: u64| {
         (from..EVENTS)
@@ -192,7 +203,7 @@ fn assert_little_was_lost(found: &Found, path: &Path, lost_at_most: u64, what: &
             .collect::<BTreeSet<_>>()
     };
     assert_eq!(found.came["behind"], owed(0), "{what}");
-    // What was settled may come again when the record of it is damaged; nothing else may be left out.
+    // Settled events may come again if the record of it is damaged; no other event may be left out.
     assert!(
         found.came["ahead"].is_superset(&owed(SETTLED)),
         "{what}: {:?}",
@@ -253,6 +264,34 @@ fn a_file_cut_at_any_length_costs_what_was_behind_the_cut_and_says_so() {
     }
 }
 
+/// An attacker who can write the folder can compute checksums, so a checksum does not prove that an offset is right.
+///
+/// Proves: OP-2, CH-9, CH-1
+#[test]
+fn a_record_at_a_place_it_cannot_have_is_reported_and_costs_no_other() {
+    let runtime = runtime();
+    for is_closed in [true, false] {
+        let files = runtime.block_on(sample(is_closed));
+        let segments: Vec<&PathBuf> = files.keys().filter(|path| is_log(path)).collect();
+        for path in segments {
+            for offset in [u64::MAX, u64::MAX - 1, 1 << 62, 1 << 40, EVENTS + 1000, 0] {
+                let mut forged = files.clone();
+                let bytes = forged.get_mut(path).unwrap();
+                let salt = SegmentHeader::decode(bytes).unwrap().salt;
+                while bytes.last() == Some(&0) {
+                    bytes.pop();
+                }
+                put_record(bytes, salt, offset, 1, 7, |out| event(7, 60).encode(out));
+                let found = runtime.block_on(open(&forged));
+                let what = format!("place {offset} in {}, closed: {is_closed}", path.display());
+                let is_it = |fault: &Fault| fault.file == *path && !fault.is_harmless && fault.bytes > 0;
+                assert!(found.faults.iter().any(is_it), "{what}: {:?}", found.faults);
+                assert_little_was_lost(&found, path, 0, &what);
+            }
+        }
+    }
+}
+
 /// Proves: OP-2
 #[test]
 fn a_recovery_says_what_it_found_in_one_line() {
@@ -260,7 +299,7 @@ fn a_recovery_says_what_it_found_in_one_line() {
     let mut files = runtime.block_on(sample(false));
     let last = files
         .keys()
-        .rfind(|path| is_log(path) && !is_of_letters(path))
+        .rfind(|path| is_log(path) && !is_of_dead_letters(path))
         .unwrap()
         .clone();
     files.get_mut(&last).unwrap().extend_from_slice(b"half a record");
@@ -274,15 +313,15 @@ fn a_recovery_says_what_it_found_in_one_line() {
     let channel = tracing::subscriber::with_default(Lines(lines.clone()), || {
         mount(&Twin::holding(&files)).channel("c", small()).unwrap()
     });
-    let said = lines.lock().clone();
-    assert_eq!(said.len(), 1, "{said:?}");
+    let logged = lines.lock().clone();
+    assert_eq!(logged.len(), 1, "{logged:?}");
     for part in [
         "channel recovered",
         "cut_bytes=13",
         "path=/data/channels/c",
         "cursors_from_copy=1",
     ] {
-        assert!(said[0].contains(part), "{said:?} without {part}");
+        assert!(logged[0].contains(part), "{logged:?} without {part}");
     }
     drop(channel);
 }

@@ -1,4 +1,4 @@
-//! Repeats inside the dedup window, in every place where one can come from.
+//! Repeats inside the dedup window, from every source of a repeat.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn events(numbers: &[u64]) -> Vec<Event> {
     numbers.iter().map(|number| event(*number, 100)).collect()
 }
 
-/// Appends as one batch; returns the place of the last.
+/// Appends as one batch; returns the offset of the last event.
 async fn append(channel: &EmbeddedChannel, numbers: &[u64]) -> u64 {
     channel.append(&events(numbers)).await.unwrap().last().0
 }
@@ -70,7 +70,7 @@ async fn a_batch_stores_what_of_it_is_new_whole_and_once() {
     assert_eq!((kept(&channel).await, channel.gaps()), (vec![0, 1, 2, 3, 4], vec![]));
 }
 
-/// All of these gather while the first one is written.
+/// All of these wait in one batch while the first one is written.
 ///
 /// Proves: CH-5
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn repeats_that_come_at_once_are_one_event_and_all_wait_until_it_is_stored
     let (same, other) = (events(&[7]), events(&[8]));
     let appends = (0..50).map(|_| async { channel.append(&same).await.unwrap().last() });
     let other = async { channel.append(&other).await.unwrap().last() };
-    let (places, place) = tokio::join!(all(appends.collect()), other);
-    assert!(places.iter().all(|place| *place == places[0]));
-    assert_ne!(place, places[0]);
+    let (offsets, offset) = tokio::join!(all(appends.collect()), other);
+    assert!(offsets.iter().all(|offset| *offset == offsets[0]));
+    assert_ne!(offset, offsets[0]);
     assert_eq!(kept(&channel).await.len(), 2);
     assert_eq!(channel.stats().repeats, 49);
 }
@@ -97,9 +97,10 @@ async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
                 *done = Some(value);
             }
         }
-        match done.iter().all(Option::is_some) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
         }
     })
     .await;
@@ -184,7 +185,11 @@ async fn letters_are_never_taken_for_repeats() {
     let twin = Twin::new(7);
     let channel = mount(&twin).channel("c", deduped()).unwrap();
     for _ in 0..2 {
-        let _ = channel.letters().store(&event(1, 10)).await.unwrap();
+        let _ = channel
+            .dead_letters()
+            .store(&event(1, 10), &bytes::Bytes::new())
+            .await
+            .unwrap();
     }
-    assert_eq!(channel.letters().count(), 2);
+    assert_eq!(channel.dead_letters().count(), 2);
 }

@@ -50,7 +50,7 @@ async fn a_full_disk_refuses_events_delivers_what_is_stored_and_recovers_by_itse
     assert!(channel.depth().refusing.is_some());
     assert_eq!(drain(&mut cursor, 10).await, (0..10).collect::<Vec<_>>());
     twin.fail(None, 0);
-    // The upkeep thread finds the space; its time cannot be paused, so it is waited for.
+    // The upkeep thread finds the space. Its time cannot be paused, so the test waits for it.
     let patience = Instant::now() + Duration::from_secs(20);
     while channel.append(&[event(10, 500)]).await.is_err() {
         assert!(Instant::now() < patience, "{:?}", channel.depth());
@@ -63,7 +63,7 @@ async fn a_full_disk_refuses_events_delivers_what_is_stored_and_recovers_by_itse
     assert!(channel.stats().failed_writes >= 3);
 }
 
-/// Appends one event to each channel, all of them at the same time.
+/// Appends one event to each channel, all at the same time.
 async fn append_to_each(
     folder: &DataFolder,
     channels: &[EmbeddedChannel],
@@ -75,7 +75,8 @@ async fn append_to_each(
     tokio::join!(appends, async { folder.hold(false) }).0
 }
 
-/// Channels that write at the same time share one sync, and when it fails each has its own, which finds those that fail.
+/// Channels that write at the same time share one group commit. If it fails, each syncs by itself, which finds the
+/// ones that fail.
 ///
 /// Proves: OP-2
 #[tokio::test]
@@ -125,7 +126,7 @@ async fn channels_share_a_sync_and_part_when_it_fails() {
     }
 }
 
-/// What a limit drops is known to be missing wherever the state file breaks off: no cursor is beyond it without.
+/// Wherever the state file is cut, no cursor is beyond an unrecorded gap that a limit made.
 ///
 /// Proves: CH-9
 #[tokio::test]
@@ -158,7 +159,8 @@ async fn no_cursor_steps_over_a_gap_that_is_not_stored() {
     }
 }
 
-/// Segments go oldest first, each for good before the next: a crash in between leaves no hole, whatever failed before it.
+/// Segments are deleted oldest first, each durably before the next: a crash in between leaves no hole, whatever failed
+/// before it.
 ///
 /// Proves: CH-7, CH-9
 #[tokio::test]
@@ -198,8 +200,8 @@ async fn what_retention_deletes_leaves_no_hole_wherever_it_is_cut_off() {
     }
 }
 
-/// A sync failed and the process was killed: the next one reads from the system's cache what the disk does not have, header
-/// and cursors included. What it shows is there for good.
+/// After a failed sync and a kill, the next process reads data that only the page cache holds, header and cursors
+/// included. Whatever it reports is durable.
 ///
 /// Proves: OP-2
 #[tokio::test]
@@ -231,7 +233,7 @@ async fn what_was_read_after_a_kill_is_there_after_a_crash() {
     assert!(shown > 20, "{shown}");
 }
 
-/// A log that has deleted all it held and whose new segment was lost knows where it is, and misses nothing.
+/// A log that has deleted everything, and whose new segment was lost, still knows its offset and misses nothing.
 ///
 /// Proves: CH-7, CH-9
 #[tokio::test]
@@ -248,7 +250,7 @@ async fn a_log_without_segments_misses_nothing_that_was_deleted() {
     channel.close().await;
     let mut files = twin.contents();
     drop(channel);
-    // Twice: what the first life says of a log without segments is what the second one knows.
+    // Twice: the second process relies on the checkpoint that the first one wrote without segments.
     for _ in 0..2 {
         files.retain(|path, _| !path.to_string_lossy().contains("0.log"));
         let twin = Twin::holding(&files);
@@ -262,7 +264,7 @@ async fn a_log_without_segments_misses_nothing_that_was_deleted() {
     assert_eq!(stored.last(), Offset(10));
 }
 
-/// What is settled, tried and dead is still written down, and a new cursor too; then the power goes.
+/// Settlements, attempts, dead letters and a new cursor are still saved; then the power fails.
 ///
 /// Proves: OP-4, DL-4, DL-5
 #[tokio::test]
@@ -285,25 +287,34 @@ async fn on_a_full_disk_cursors_attempts_and_letters_are_still_stored() {
         ..Attempts::default()
     });
     for number in 100..110 {
-        let _ = channel.letters().store(&event(number, 3000)).await.unwrap();
+        let _ = channel
+            .dead_letters()
+            .store(&event(number, 3000), &bytes::Bytes::new())
+            .await
+            .unwrap();
     }
-    channel.letters().remove(&[Offset(3)]).await.unwrap();
+    channel.dead_letters().remove(&[Offset(3)]).await.unwrap();
     let _late = channel
         .subscribe(&CursorName::new("late"), None, Start::Latest)
         .await
         .unwrap();
     channel.store.save(true).unwrap();
-    // What was given back is not for events: one that would fit is refused while the headroom is short.
+    // Freed space is not for events: one that would fit is refused while the reserved space is incomplete.
     assert!(matches!(
         channel.append(&[event(99, 1)]).await,
         Err(AppendError::DiskFull { .. })
     ));
-    // In the end there is no room for letters either, and they are refused, not lost.
+    // In the end there is no space for dead letters either. They are refused, not lost.
     let mut stored = 10;
-    while channel.letters().store(&event(200 + stored, 3000)).await.is_ok() {
+    while channel
+        .dead_letters()
+        .store(&event(200 + stored, 3000), &bytes::Bytes::new())
+        .await
+        .is_ok()
+    {
         stored += 1;
     }
-    assert_eq!(channel.letters().count(), stored - 1);
+    assert_eq!(channel.dead_letters().count(), stored - 1);
     twin = twin.crash();
     twin.room(None);
     drop((page, cursor, channel, folder));
@@ -318,7 +329,7 @@ async fn on_a_full_disk_cursors_attempts_and_letters_are_still_stored() {
         .map(|delivery| (number(delivery.event()), delivery.attempts().failed))
         .collect();
     assert_eq!(came, [(0, 7), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0), (9, 0)]);
-    assert_eq!(channel.letters().count(), stored - 1);
+    assert_eq!(channel.dead_letters().count(), stored - 1);
     assert_eq!(channel.depth().cursors.len(), 2);
     let _ = channel.append(&[event(99, 500)]).await.unwrap();
 }
@@ -330,7 +341,7 @@ async fn after_a_failed_sync_the_log_goes_on_in_a_new_segment_and_trusts_nothing
     let folder = mount(&twin);
     let channel = folder.channel("c", Settings::default()).unwrap();
     append(&channel, 0..5).await;
-    // The write goes through, the sync does not.
+    // The write succeeds, the sync fails.
     twin.fail(Some(Fault::Broken), 1);
     let refused = channel.append(&[event(5, 500)]).await;
     assert!(matches!(refused, Err(AppendError::Unavailable { .. })));
@@ -344,7 +355,7 @@ async fn after_a_failed_sync_the_log_goes_on_in_a_new_segment_and_trusts_nothing
     assert_eq!(channel.gaps(), []);
 }
 
-/// Room for coming records is zeros: no part of the log, and no damage after a kill.
+/// Preallocated zeros are not part of the log, and no damage after a kill.
 ///
 /// Proves: OP-2
 #[tokio::test]
@@ -382,7 +393,7 @@ async fn a_disk_with_room_for_the_record_alone_takes_it() {
     let twin = Twin::new(10);
     let channel = mount(&twin).channel("c", Settings::default()).unwrap();
     append(&channel, 0..1).await;
-    // The next write of the record goes through, the one of the room behind it does not.
+    // The next write of the record succeeds, the one of the zeros behind it fails.
     while twin
         .files()
         .iter()
@@ -451,7 +462,7 @@ async fn a_flipped_bit_costs_one_event_and_is_a_visible_gap() {
     assert_eq!((lost.len(), gaps.len(), gaps[0].reason), (1, 1, GapReason::Damage));
     assert_eq!((gaps[0].from.0, gaps[0].to.0), (lost[0], lost[0] + 1));
     assert_eq!(channel.depth().cursors[0].unsettled, 0, "a gap holds nothing up");
-    // It stays known, and is not found a second time.
+    // The gap stays recorded, and is not found a second time.
     channel.close().await;
     drop((cursor, channel));
     let channel = folder.channel("c", settings()).unwrap();

@@ -1,4 +1,4 @@
-//! The folder: one holder, names, removal, and what reopening costs.
+//! The data folder: its lock, names, removal, and the cost of reopening.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{ack, drain, event, settings};
 use crate::{
     DataFolder, OpenError, Settings,
-    inspect::{self, Seen},
+    inspect::{self, Finding},
     storage::Disk,
 };
 
@@ -59,6 +59,26 @@ async fn a_channel_is_open_once_and_can_be_opened_again_after_its_close() {
     folder.remove("team/a").unwrap();
     folder.remove("team/a").unwrap();
     assert_eq!(folder.channels().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_to_delete_is_no_failure() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(root.path()).unwrap();
+    let channel = folder.channel("unused", settings()).unwrap();
+    channel.retain().unwrap();
+    for number in 0..40 {
+        let _ = channel.append(&[event(number, 1000)]).await.unwrap();
+    }
+    // Deletes a segment that retention would delete now.
+    let oldest = root.path().join("channels/unused/00000000000000000000.log");
+    std::fs::remove_file(oldest).unwrap();
+    channel.configure(Settings {
+        retention_bytes: 0,
+        ..settings()
+    });
+    channel.retain().unwrap();
+    assert!(channel.depth().earliest.0 > 0);
 }
 
 /// Proves: CH-2
@@ -124,12 +144,12 @@ async fn acknowledgements_reach_the_disk_within_milliseconds_without_a_close() {
     for delivery in cursor.next(10).await.unwrap().into_iter().take(6) {
         ack(delivery);
     }
-    // The saving is a thread's, so its time cannot be paused: it is waited for, not measured.
+    // A thread saves, so its time cannot be paused: the test waits instead of measuring.
     let dir = root.path().join("channels/c");
     let saved = || {
         let mut found = 0;
-        inspect::channel(&Disk::default(), &dir, "c", &mut |seen| {
-            if let Seen::Cursor { settled_below, .. } = seen {
+        inspect::channel(&Disk::default(), &dir, "c", &mut |finding| {
+            if let Finding::Cursor { settled_below, .. } = finding {
                 found = settled_below;
             }
         })
@@ -171,11 +191,14 @@ async fn a_quiet_channel_has_no_file_open_and_goes_on_where_it_was() {
         .unwrap();
     for round in 0..3 {
         let _ = channel.append(&[event(round, 10)]).await.unwrap();
-        let letters = channel.letters();
-        let _ = letters.store(&event(round, 10)).await.unwrap();
+        let dead_letters = channel.dead_letters();
+        let _ = dead_letters
+            .store(&event(round, 10), &bytes::Bytes::new())
+            .await
+            .unwrap();
         assert_eq!(drain(&mut cursor, 1).await, [round]);
         channel.store.save(true).unwrap();
-        channel.store.letters.keep();
+        channel.store.dead_letters.save_if_changed();
         assert_eq!(open_files(), 4, "a log and its state, and the letters'");
         channel.store.rest();
         channel.store.rest();
@@ -193,5 +216,5 @@ async fn a_quiet_channel_has_no_file_open_and_goes_on_where_it_was() {
         .unwrap();
     assert_eq!(channel.depth().next.0, 3);
     assert_eq!(channel.depth().cursors[0].unsettled, 0);
-    assert_eq!(channel.letters().list(Offset(0), 10).await.unwrap().len(), 3);
+    assert_eq!(channel.dead_letters().list(Offset(0), 10).await.unwrap().len(), 3);
 }

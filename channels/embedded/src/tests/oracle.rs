@@ -1,22 +1,22 @@
-//! What must be true of a channel after a crash, told from nothing but the answers it gave before.
+//! The oracle: what must hold for a channel after a crash, derived only from the answers it gave before.
 //!
-//! It knows no file and no fault: only which appends were acknowledged, refused or neither, what each cursor settled and
-//! tried, which letters were stored and removed. Whatever was neither acknowledged nor refused may be there or not, all of
-//! it or nothing. Once it was seen to be there it stays, and once something later is stored it is there or never will be:
-//! until then a power cut may bring back a file whose deletion nobody was promised.
+//! It sees no file and no fault: only which appends were acknowledged, refused or neither, what each cursor settled
+//! and tried, and which dead letters were stored and removed. An append that was neither acknowledged nor refused may
+//! be stored completely or not at all. Once it was found stored it stays, and once something later is stored it is
+//! decided. Until then a power cut may bring back a file whose deletion was not acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use channel::{Depth, GapReason};
 
-/// What became of something that was to be stored.
+/// The fate of an append or a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Acknowledged, or found later: it must be there. The first event's place.
+    /// Acknowledged, or found later: it must be stored. The first event's offset.
     Stored(u64),
-    /// Refused, or found not to be there: it must never be there.
+    /// Refused, or found missing: it must never be stored.
     Absent,
-    /// Neither. Left when it is found after a start, or something later was stored.
+    /// Neither. Decided when it is found after a start, or something later was stored.
     Unknown,
 }
 
@@ -34,31 +34,31 @@ impl Append {
     }
 }
 
-/// Whether something is there.
+/// Whether something exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum There {
     Yes,
     No,
-    /// A call failed that would have made or deleted it.
+    /// A call failed that would have created or deleted it.
     Perhaps,
 }
 
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) there: There,
-    /// Numbers of events appended while it was surely there.
+    /// Numbers of events appended while the cursor surely existed.
     owed: BTreeSet<u64>,
     settled: BTreeSet<u64>,
-    /// Those of them that were settled since the last crash: they never come again before the next.
+    /// Those settled since the last crash: they never come again before the next one.
     surely_settled: BTreeSet<u64>,
     tried: BTreeMap<u64, Tried>,
 }
 
-/// Failed tries that were remembered, oldest first.
+/// Remembered counts of failed attempts, oldest first.
 #[derive(Debug, Default)]
 struct Tried {
     values: Vec<u32>,
-    /// No crash since the last of them, which may have gone back to one before.
+    /// No crash since the last of them, which may have restored an earlier one.
     is_sure: bool,
 }
 
@@ -75,7 +75,7 @@ impl Default for Follower {
 }
 
 #[derive(Debug)]
-pub(super) struct LetterFact {
+pub(super) struct DeadLetterFact {
     pub(super) number: u64,
     pub(super) fate: Fate,
     pub(super) removed: There,
@@ -85,7 +85,7 @@ pub(super) struct LetterFact {
 pub(super) struct Oracle {
     pub(super) appends: Vec<Append>,
     pub(super) followers: BTreeMap<&'static str, Follower>,
-    pub(super) letters: Vec<LetterFact>,
+    pub(super) dead_letters: Vec<DeadLetterFact>,
 }
 
 impl Oracle {
@@ -104,8 +104,8 @@ impl Oracle {
         self.appends.push(Append { first, count, fate });
     }
 
-    /// `calm`: nothing was wrong with the disk. On one that cannot be written, a cursor that is there is handed out all the
-    /// same, and what is not known of it stays so.
+    /// `calm`: the disk had no fault. On a disk that cannot be written, an existing cursor can be opened, and its fate
+    /// stays as uncertain as before.
     pub(super) fn subscribed(&mut self, name: &'static str, stored: bool, calm: bool) {
         let follower = self.followers.entry(name).or_default();
         match (stored, follower.there) {
@@ -122,11 +122,11 @@ impl Oracle {
         }
     }
 
-    pub(super) fn forgotten(&mut self, name: &'static str, stored: bool) {
+    pub(super) fn deleted(&mut self, name: &'static str, stored: bool) {
         let follower = self.followers.entry(name).or_default();
         match stored {
             true => *follower = Follower::default(),
-            // It may be gone with the next start, and with it all it is owed.
+            // It may be gone after the next start, with everything it is owed.
             false if follower.there == There::Yes => follower.there = There::Perhaps,
             false => {}
         }
@@ -147,7 +147,7 @@ impl Oracle {
         }
     }
 
-    /// What was settled and tried last may be lost.
+    /// The last settlements and attempts may be lost.
     pub(super) fn crashed(&mut self) {
         for follower in self.followers.values_mut() {
             follower.surely_settled.clear();
@@ -155,7 +155,7 @@ impl Oracle {
         }
     }
 
-    /// An event was handed out with so many failed tries.
+    /// An event was delivered with this many failed attempts.
     pub(super) fn came(&mut self, name: &'static str, number: u64, failed: u32) {
         let fate = self.append_of(number).fate;
         assert_ne!(fate, Fate::Absent, "{number} was refused, or was gone, and came");
@@ -165,12 +165,13 @@ impl Oracle {
             "{number} was settled and came to {name} again"
         );
         let tried = follower.tried.entry(number).or_default();
-        match tried.is_sure {
-            true => assert_eq!(Some(&failed), tried.values.last(), "tries of {number} at {name}"),
-            false => assert!(
+        if tried.is_sure {
+            assert_eq!(Some(&failed), tried.values.last(), "tries of {number} at {name}");
+        } else {
+            assert!(
                 failed == 0 || tried.values.contains(&failed),
                 "{number} was tried {tried:?}, not {failed} times"
-            ),
+            );
         }
         tried.values.push(failed);
         tried.is_sure = true;
@@ -181,11 +182,11 @@ impl Oracle {
         &self.appends[at - 1]
     }
 
-    /// After a start: every event found, by number, with its place.
+    /// After a start: every event found, by number, with its offset.
     pub(super) fn found(&mut self, kept: &BTreeMap<u64, u64>, depth: &Depth) {
-        let limited = |place: &u64| {
+        let limited = |offset: &u64| {
             let gaps = depth.gaps.iter().filter(|gap| gap.reason == GapReason::Limit);
-            gaps.clone().any(|gap| gap.from.0 <= *place && *place < gap.to.0)
+            gaps.clone().any(|gap| gap.from.0 <= *offset && *offset < gap.to.0)
         };
         let is_stored = |append: &Append| matches!(append.fate, Fate::Stored(_));
         let last_stored = self.appends.iter().rposition(is_stored);
@@ -199,18 +200,18 @@ impl Oracle {
                 .collect();
             match append.fate {
                 Fate::Stored(first) => {
-                    // What retention deleted was settled, which is checked by what is delivered, or said.
-                    let places = first..first + append.count;
-                    let expected: Vec<u64> = places
+                    // Retention deletes settled events only; deliveries and gaps are checked elsewhere.
+                    let offsets = first..first + append.count;
+                    let expected: Vec<u64> = offsets
                         .clone()
-                        .filter(|place| *place >= depth.earliest.0 && !limited(place))
+                        .filter(|offset| *offset >= depth.earliest.0 && !limited(offset))
                         .collect();
-                    let found: Vec<u64> = found.into_iter().filter(|place| !limited(place)).collect();
+                    let found: Vec<u64> = found.into_iter().filter(|offset| !limited(offset)).collect();
                     assert_eq!(found, expected, "acknowledged {append:?}, {depth:?}");
                     let damaged = depth.gaps.iter().filter(|gap| gap.reason == GapReason::Damage);
                     for gap in damaged {
                         assert!(
-                            gap.to.0 <= places.start || places.end <= gap.from.0,
+                            gap.to.0 <= offsets.start || offsets.end <= gap.from.0,
                             "{append:?} was acknowledged and is a gap: {gap:?}"
                         );
                     }
@@ -220,7 +221,7 @@ impl Oracle {
                     let whole = found.len() as u64 == append.count || found.is_empty();
                     assert!(whole || depth.earliest.0 > 0, "{append:?} is there in part: {found:?}");
                     append.fate = match (append.numbers().find(|number| kept.contains_key(number)), found.first()) {
-                        (Some(number), Some(place)) => Fate::Stored(place - (number - append.first)),
+                        (Some(number), Some(offset)) => Fate::Stored(offset - (number - append.first)),
                         _ => Fate::Unknown,
                     };
                 }
@@ -233,7 +234,8 @@ impl Oracle {
                 There::Yes => assert!(is_listed, "cursor {name} is gone: {follower:?}"),
                 There::No => assert!(!is_listed, "cursor {name} was forgotten"),
                 There::Perhaps if is_listed => {}
-                // It is owed nothing any more. A power cut may bring it back: nobody was told that it is gone for good.
+                // It is owed nothing any more. A power cut may bring it back, because its deletion was not
+                // acknowledged.
                 There::Perhaps => {
                     *follower = Follower {
                         there: There::Perhaps,
@@ -245,9 +247,9 @@ impl Oracle {
         for cursor in &depth.cursors {
             let follower = &self.followers[cursor.name.as_str()];
             for number in &follower.owed {
-                if let Some(place) = self.place_of(*number) {
+                if let Some(offset) = self.offset_at(*number) {
                     assert!(
-                        place >= cursor.settled_below.0 || follower.settled.contains(number) || limited(&place),
+                        offset >= cursor.settled_below.0 || follower.settled.contains(number) || limited(&offset),
                         "cursor {} is at {} and has not settled {number}",
                         cursor.name,
                         cursor.settled_below
@@ -257,7 +259,7 @@ impl Oracle {
         }
     }
 
-    fn place_of(&self, number: u64) -> Option<u64> {
+    fn offset_at(&self, number: u64) -> Option<u64> {
         let append = self.append_of(number);
         match append.fate {
             Fate::Stored(first) => Some(first + number - append.first),
@@ -265,45 +267,45 @@ impl Oracle {
         }
     }
 
-    /// After a start: the letters there are, by number, each with its place.
-    pub(super) fn found_letters(&mut self, listed: &BTreeMap<u64, u64>) {
-        let is_stored = |letter: &LetterFact| matches!(letter.fate, Fate::Stored(_));
-        let last_stored = self.letters.iter().rposition(is_stored);
-        for (index, letter) in self.letters.iter_mut().enumerate() {
-            let place = listed.get(&letter.number).copied();
-            if letter.fate == Fate::Unknown && last_stored.is_some_and(|last| index < last) {
-                letter.fate = Fate::Absent;
+    /// After a start: the dead letters found, by number, each with its offset.
+    pub(super) fn found_dead_letters(&mut self, listed: &BTreeMap<u64, u64>) {
+        let is_stored = |dead_letter: &DeadLetterFact| matches!(dead_letter.fate, Fate::Stored(_));
+        let last_stored = self.dead_letters.iter().rposition(is_stored);
+        for (index, dead_letter) in self.dead_letters.iter_mut().enumerate() {
+            let offset = listed.get(&dead_letter.number).copied();
+            if dead_letter.fate == Fate::Unknown && last_stored.is_some_and(|last| index < last) {
+                dead_letter.fate = Fate::Absent;
             }
-            match (letter.fate, letter.removed) {
-                (Fate::Stored(stored), There::No) => assert_eq!(place, Some(stored), "{letter:?}"),
+            match (dead_letter.fate, dead_letter.removed) {
+                (Fate::Stored(stored), There::No) => assert_eq!(offset, Some(stored), "{dead_letter:?}"),
                 (Fate::Stored(_), There::Perhaps) => {
-                    // Seen to be gone it may still be a change that only the system's cache has.
-                    if place.is_some() {
-                        letter.removed = There::No;
+                    // Its absence may still be a change that only the page cache has.
+                    if offset.is_some() {
+                        dead_letter.removed = There::No;
                     }
                 }
-                (Fate::Absent, _) | (_, There::Yes) => assert_eq!(place, None, "{letter:?}"),
-                (Fate::Unknown, _) => letter.fate = place.map_or(Fate::Unknown, Fate::Stored),
+                (Fate::Absent, _) | (_, There::Yes) => assert_eq!(offset, None, "{dead_letter:?}"),
+                (Fate::Unknown, _) => dead_letter.fate = offset.map_or(Fate::Unknown, Fate::Stored),
             }
         }
-        let known: BTreeSet<u64> = self.letters.iter().map(|letter| letter.number).collect();
+        let known: BTreeSet<u64> = self.dead_letters.iter().map(|dead_letter| dead_letter.number).collect();
         assert!(listed.keys().all(|number| known.contains(number)), "{listed:?}");
     }
 
-    /// In the end: everything owed came or was settled before.
+    /// In the end: everything owed was delivered, or settled before.
     pub(super) fn drained(&self, name: &'static str, came: &BTreeSet<u64>, depth: &Depth) {
         let follower = &self.followers[name];
-        let limited = |place: u64| {
+        let limited = |offset: u64| {
             depth
                 .gaps
                 .iter()
-                .any(|gap| gap.reason == GapReason::Limit && gap.from.0 <= place && place < gap.to.0)
+                .any(|gap| gap.reason == GapReason::Limit && gap.from.0 <= offset && offset < gap.to.0)
         };
         for number in &follower.owed {
-            if let Some(place) = self.place_of(*number) {
+            if let Some(offset) = self.offset_at(*number) {
                 assert!(
-                    came.contains(number) || follower.settled.contains(number) || limited(place),
-                    "{number} at {place} was acknowledged and {name} never got it"
+                    came.contains(number) || follower.settled.contains(number) || limited(offset),
+                    "{number} at {offset} was acknowledged and {name} never got it"
                 );
             }
         }

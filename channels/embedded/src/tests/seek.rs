@@ -1,4 +1,4 @@
-//! Seeks by place and time: right whatever the index beside a segment says, and short when it is good.
+//! Seeks by offset and time: correct whatever the index beside a segment contains, and short if it is intact.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ async fn filled(disk: &RealDisk) -> EmbeddedChannel {
     for first in (0..EVENTS).step_by(100) {
         let events: Vec<_> = (first..first + 100).map(|number| event(number, 1000)).collect();
         let _ = channel.append(&events).await.unwrap();
-        // Stored times differ from batch to batch.
+        // The batches have different times.
         let begun = std::time::SystemTime::now();
         while begun.elapsed().unwrap() < Duration::from_millis(3) {
             tokio::task::yield_now().await;
@@ -40,14 +40,14 @@ async fn filled(disk: &RealDisk) -> EmbeddedChannel {
     channel
 }
 
-/// Every place and the time of every event lead to it.
+/// Checks that the offset and the time of every event lead to it.
 async fn check(channel: &EmbeddedChannel) {
     let (mut from, mut records) = (Offset(0), Vec::new());
     while records.len() < usize::try_from(EVENTS).unwrap() {
         records.extend(channel.read(from, 1000).await.unwrap());
         from = records.last().unwrap().offset.next();
     }
-    // From behind, so that nothing was read on the way.
+    // From the end, so that no earlier seek has read the range.
     for record in records.iter().rev().step_by(7) {
         let page = channel.read(record.offset, 1).await.unwrap();
         assert_eq!(number(&page[0].event), record.offset.0);
@@ -55,13 +55,13 @@ async fn check(channel: &EmbeddedChannel) {
             .iter()
             .find(|first| first.stored_at >= record.stored_at)
             .unwrap();
-        let found = channel.stretches(Start::Time(record.stored_at)).await.unwrap();
+        let found = channel.ranges(Start::Time(record.stored_at)).await.unwrap();
         assert_eq!(found[0].start, first.offset);
     }
     assert_eq!(channel.gaps(), []);
 }
 
-/// Opens it anew, with what `change` did to the files meanwhile.
+/// Reopens the channel after `change` was applied to its files.
 async fn reopened(disk: &RealDisk, channel: EmbeddedChannel, change: impl Fn(PathBuf)) -> EmbeddedChannel {
     let dir = channel.store.log.dir().to_path_buf();
     channel.close().await;
@@ -114,7 +114,7 @@ async fn every_place_and_time_is_found_with_a_good_a_missing_a_torn_and_a_foreig
     check(&channel).await;
 }
 
-/// The checksum of the index holds, and it lies: where the records are, which ones, and when they were stored.
+/// An index with a valid checksum and false contents: positions, offsets, and times.
 ///
 /// Proves: CH-4, CH-7
 #[tokio::test]

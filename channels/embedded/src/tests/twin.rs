@@ -1,11 +1,12 @@
 //! A disk that forgets: files in memory, of which a crash keeps only what was synced and a random part of the rest.
 //!
-//! What was written and not synced survives a crash block by block or not, and a block may be torn; a name that was
-//! created, renamed or removed and whose folder was not synced survives or not, each on its own. A failed sync loses what
-//! it should have written for good: it can be read until the crash, or not even that, as file systems differ. It also
-//! runs out of space, and counts what is read. All choices come from a seed.
+//! Unsynced writes survive a crash block by block or not, and a block may be torn. Names that were created, renamed or
+//! removed without a sync of their folder survive or not, each on its own. A failed sync loses for good what it should
+//! have written: it can be read until the crash, or not even that, as file systems differ. The disk also runs out of
+//! space, and counts what is read. All choices come from a seed.
 
 mod faults;
+mod storage;
 
 use std::{
     collections::BTreeMap,
@@ -17,23 +18,23 @@ use std::{
 use parking_lot::Mutex;
 
 pub(crate) use self::faults::{Fault, Operation, Trouble};
-use crate::storage::{File, Mode, Storage};
+use crate::disk::Space;
 
-/// What survives what, as one piece.
+/// The unit that survives or is lost.
 const BLOCK: usize = 512;
-/// One block in so many is torn: only its beginning reached the disk.
+/// One block in this many is torn: only its beginning reached the disk.
 const TORN: u64 = 8;
 
 #[derive(Default)]
 struct Inode {
     durable: Vec<u8>,
-    /// As it is read now.
+    /// The contents as read now.
     current: Vec<u8>,
-    /// Not synced yet, in order.
+    /// Unsynced changes, in order.
     pending: Vec<Change>,
-    /// Bytes that were read of it.
+    /// Bytes read.
     read: u64,
-    /// Some of it was lost by a sync of everything, which its own next sync tells.
+    /// A `syncfs` lost some of it. The file's own next sync reports that.
     failed: bool,
 }
 
@@ -44,7 +45,7 @@ impl Inode {
         }
     }
 
-    /// The pages are marked clean and dropped one day, or now: the next sync succeeds and writes nothing.
+    /// The pages are marked clean and dropped, now or later: the next sync succeeds and writes nothing.
     fn lose(&mut self, random: &mut u64) {
         for change in std::mem::take(&mut self.pending) {
             lose_some(&change, &mut self.durable, random);
@@ -106,18 +107,19 @@ struct State {
     inodes: Vec<Inode>,
     names: Names,
     durable_names: Names,
-    /// Changes of folders that were not synced since.
+    /// Folder changes that are not synced yet.
     pending_names: Vec<Renaming>,
     random: u64,
     trouble: Option<Trouble>,
-    /// Bytes all files may have together.
+    /// Bytes that all files may have in total.
     room: usize,
-    /// Grows with every crash: handles from before are dead.
+    /// Grows with every crash, which invalidates handles from before.
     life: u64,
     whole_syncs: u64,
+    space: Option<Space>,
 }
 
-/// A disk, as one process sees it: after a crash the next process gets its own, and this one is dead.
+/// A disk as one process sees it. After a crash the next process gets its own, and this one fails.
 #[derive(Clone)]
 pub(crate) struct Twin(Arc<Mutex<State>>, u64);
 
@@ -134,12 +136,18 @@ impl Twin {
                 room: usize::MAX,
                 life: 0,
                 whole_syncs: 0,
+                space: None,
             })),
             0,
         )
     }
 
-    /// A disk that holds these files, durably.
+    /// Sets the size that the file system reports.
+    pub(crate) fn space(&self, space: Option<Space>) {
+        self.0.lock().space = space;
+    }
+
+    /// Creates a disk with these files, durable.
     pub(crate) fn holding(files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         let twin = Self::new(0);
         let mut state = twin.0.lock();
@@ -157,7 +165,7 @@ impl Twin {
         twin
     }
 
-    /// Begins to fail after so many changing operations, or stops failing.
+    /// Begins to fail after this many changing operations, or stops failing.
     pub(crate) fn fail(&self, fault: Option<Fault>, after: u64) {
         self.0.lock().trouble = fault.map(|fault| Trouble {
             fault,
@@ -176,13 +184,13 @@ impl Twin {
         self.0.lock().trouble = Some(trouble);
     }
 
-    /// Room for so many bytes more than there are; for any number without one.
+    /// Limits the space to `more` bytes above the current use; `None` removes the limit.
     pub(crate) fn room(&self, more: Option<usize>) {
         let mut state = self.0.lock();
         state.room = more.map_or(usize::MAX, |more| state.used() + more);
     }
 
-    /// The power goes: what was not synced is kept or lost at random. Returns the disk of the next life.
+    /// Simulates a power cut: unsynced changes are kept or lost at random. Returns the disk of the next process.
     pub(crate) fn crash(&self) -> Self {
         let mut state = self.0.lock();
         let State {
@@ -210,7 +218,7 @@ impl Twin {
         Self(self.0.clone(), state.life)
     }
 
-    /// The process is killed, the system lives: everything written is there. Returns the disk of the next life.
+    /// Simulates a kill of the process: everything written is kept. Returns the disk of the next process.
     pub(crate) fn kill(&self) -> Self {
         let mut state = self.0.lock();
         state.trouble = None;
@@ -218,7 +226,7 @@ impl Twin {
         Self(self.0.clone(), state.life)
     }
 
-    /// How often everything was synced at once.
+    /// Number of `syncfs` calls.
     pub(crate) fn whole_syncs(&self) -> u64 {
         self.0.lock().whole_syncs
     }
@@ -251,7 +259,7 @@ impl Twin {
             .collect()
     }
 
-    /// Everything on the disk as it is read now.
+    /// The contents of all files as read now.
     pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.0.lock();
         state
@@ -261,7 +269,7 @@ impl Twin {
             .collect()
     }
 
-    /// How many bytes were read of each file since the last call.
+    /// Bytes read of each file since the last call.
     pub(crate) fn reads(&self) -> BTreeMap<PathBuf, u64> {
         let mut state = self.0.lock();
         let State { inodes, names, .. } = &mut *state;
@@ -272,7 +280,7 @@ impl Twin {
     }
 }
 
-/// Each block of a write, and each truncation, survives or does not.
+/// Applies a random part of a change: each block of a write, and each truncation, survives or not.
 fn lose_some(change: &Change, durable: &mut Vec<u8>, random: &mut u64) {
     let Change::Write(at, data) = change else {
         if next(random).is_multiple_of(2) {
@@ -289,9 +297,10 @@ fn lose_some(change: &Change, durable: &mut Vec<u8>, random: &mut u64) {
         let to = (from + BLOCK - (at + from) % BLOCK).min(data.len());
         if next(random).is_multiple_of(2) {
             let whole = to - from;
-            let kept = match next(random).is_multiple_of(TORN) {
-                true => usize::try_from(next(random)).unwrap() % whole,
-                false => whole,
+            let kept = if next(random).is_multiple_of(TORN) {
+                usize::try_from(next(random)).unwrap() % whole
+            } else {
+                whole
             };
             Change::Write(at + from, data[from..from + kept].to_vec()).apply(durable);
         }
@@ -309,7 +318,7 @@ pub(crate) fn next(random: &mut u64) -> u64 {
 }
 
 impl State {
-    /// Should this operation fail?
+    /// Whether this operation fails, and how.
     fn faulty(&mut self, operation: Operation) -> Option<Fault> {
         let trouble = self.trouble.as_mut()?;
         if !trouble.fault.hits(operation) || trouble.only.is_some_and(|only| only != operation) {
@@ -333,210 +342,5 @@ impl State {
 
     fn used(&self) -> usize {
         self.names.values().map(|inode| self.inodes[*inode].current.len()).sum()
-    }
-}
-
-impl Storage for Twin {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        self.live()?.ensure(Operation::CreateDir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
-        let state = self.live()?;
-        let inside = state.names.iter().filter(|(path, _)| path.parent() == Some(dir));
-        Ok(inside
-            .map(|(path, inode)| {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                (name, state.inodes[*inode].current.len() as u64)
-            })
-            .collect())
-    }
-
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
-        let mut state = self.live()?;
-        let inode = match (state.names.get(path), mode) {
-            (Some(inode), Mode::Existing) => *inode,
-            (None, Mode::Existing) => return Err(io::ErrorKind::NotFound.into()),
-            (found, Mode::New) => {
-                let found = found.copied();
-                state.ensure(Operation::Create)?;
-                match found {
-                    Some(inode) => {
-                        state.inodes[inode].current.clear();
-                        state.inodes[inode].pending.push(Change::Truncate(0));
-                        inode
-                    }
-                    None => {
-                        state.inodes.push(Inode::default());
-                        let inode = state.inodes.len() - 1;
-                        state.names.insert(path.to_path_buf(), inode);
-                        state.pending_names.push(Renaming::Link(path.to_path_buf(), inode));
-                        inode
-                    }
-                }
-            }
-        };
-        Ok(Arc::new(Handle {
-            twin: self.clone(),
-            inode,
-        }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.live()?;
-        state.ensure(Operation::Rename)?;
-        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_path_buf(), inode);
-        state
-            .pending_names
-            .push(Renaming::Move(from.to_path_buf(), to.to_path_buf(), inode));
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.live()?;
-        state.ensure(Operation::Remove)?;
-        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        state.pending_names.push(Renaming::Unlink(path.to_path_buf()));
-        Ok(())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.live()?;
-        state.ensure(Operation::SyncDir)?;
-        let State {
-            pending_names,
-            durable_names,
-            ..
-        } = &mut *state;
-        let (here, elsewhere) = std::mem::take(pending_names)
-            .into_iter()
-            .partition::<Vec<_>, _>(|renaming| renaming.is_in(dir));
-        *pending_names = elsewhere;
-        for renaming in here {
-            renaming.apply(durable_names);
-        }
-        Ok(())
-    }
-
-    fn sync_whole(&self, dirs: &[&Path]) -> io::Result<bool> {
-        let mut state = self.live()?;
-        state.whole_syncs += 1;
-        let fault = state.faulty(Operation::SyncWhole);
-        let State {
-            inodes,
-            names,
-            random,
-            pending_names,
-            durable_names,
-            ..
-        } = &mut *state;
-        let is_here = |path: &Path| dirs.iter().any(|dir| path.parent() == Some(dir));
-        for (path, inode) in names.iter() {
-            let inode = &mut inodes[*inode];
-            // What it loses may be anybody's.
-            match fault {
-                Some(Fault::Broken | Fault::FullAtSync) if next(random).is_multiple_of(2) => {
-                    inode.failed = !inode.pending.is_empty();
-                    inode.lose(random);
-                }
-                None if is_here(path) => inode.keep(),
-                _ => {}
-            }
-        }
-        if let Some(fault) = fault {
-            return Err(fault.error());
-        }
-        let (here, elsewhere) = std::mem::take(pending_names)
-            .into_iter()
-            .partition::<Vec<_>, _>(|renaming| dirs.iter().any(|dir| renaming.is_in(dir)));
-        *pending_names = elsewhere;
-        for renaming in here {
-            renaming.apply(durable_names);
-        }
-        Ok(true)
-    }
-}
-
-struct Handle {
-    twin: Twin,
-    inode: usize,
-}
-
-impl Handle {
-    fn with<T>(&self, work: impl FnOnce(&mut State, usize) -> io::Result<T>) -> io::Result<T> {
-        work(&mut *self.twin.live()?, self.inode)
-    }
-}
-
-impl File for Handle {
-    fn length(&self) -> io::Result<u64> {
-        self.with(|state, inode| Ok(state.inodes[inode].current.len() as u64))
-    }
-
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        self.with(|state, inode| {
-            state.inodes[inode].read += buffer.len() as u64;
-            let bytes = &state.inodes[inode].current;
-            let from = usize::try_from(at).unwrap().min(bytes.len());
-            let count = buffer.len().min(bytes.len() - from);
-            buffer[..count].copy_from_slice(&bytes[from..from + count]);
-            Ok(count)
-        })
-    }
-
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.with(|state, inode| {
-            let at = usize::try_from(at).unwrap();
-            let grown = (at + bytes.len()).saturating_sub(state.inodes[inode].current.len());
-            let mut fault = state.faulty(Operation::Write);
-            if fault.is_none() && grown > 0 && state.used() + grown > state.room {
-                fault = Some(Fault::Full);
-            }
-            let written = match fault {
-                None => bytes.len(),
-                Some(Fault::ReadOnly) => 0,
-                Some(Fault::Full) if state.used() + grown > state.room => {
-                    bytes.len().saturating_sub(state.used() + grown - state.room)
-                }
-                Some(_) => usize::try_from(next(&mut state.random)).unwrap() % (bytes.len() + 1),
-            };
-            let change = Change::Write(at, bytes[..written].to_vec());
-            if written > 0 {
-                change.apply(&mut state.inodes[inode].current);
-                state.inodes[inode].pending.push(change);
-            }
-            fault.map_or(Ok(()), |fault| Err(fault.error()))
-        })
-    }
-
-    fn truncate(&self, length: u64) -> io::Result<()> {
-        self.with(|state, inode| {
-            state.ensure(Operation::Truncate)?;
-            let change = Change::Truncate(usize::try_from(length).unwrap());
-            change.apply(&mut state.inodes[inode].current);
-            state.inodes[inode].pending.push(change);
-            Ok(())
-        })
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.with(|state, inode| {
-            match state.faulty(Operation::Sync) {
-                Some(fault @ (Fault::Broken | Fault::FullAtSync)) => {
-                    let State { inodes, random, .. } = state;
-                    inodes[inode].lose(random);
-                    return Err(fault.error());
-                }
-                Some(fault) => return Err(fault.error()),
-                None => {}
-            }
-            let inode = &mut state.inodes[inode];
-            inode.keep();
-            match std::mem::take(&mut inode.failed) {
-                true => Err(Fault::Broken.error()),
-                false => Ok(()),
-            }
-        })
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Broker, Cluster, KafkaChannel, Settings};
+use super::{Broker, Cluster, KafkaBroker, KafkaChannel, Settings};
 
 const GATEWAYS: usize = 3;
 const IN_FLIGHT: usize = 16;
@@ -53,8 +53,8 @@ impl Seen {
     }
 
     async fn wait_for(&self, more: usize) {
-        let (wanted, until) = (self.deliveries.load(Ordering::SeqCst) + more, Instant::now() + PATIENCE);
-        while self.deliveries.load(Ordering::SeqCst) < wanted {
+        let (desired, until) = (self.deliveries.load(Ordering::SeqCst) + more, Instant::now() + PATIENCE);
+        while self.deliveries.load(Ordering::SeqCst) < desired {
             assert!(Instant::now() < until, "no {more} deliveries more");
             sleep(DELIVERY).await;
         }
@@ -70,7 +70,7 @@ struct Gateway {
 
 impl Gateway {
     async fn start(servers: &str, settings: &Settings, seen: &Arc<Seen>) -> Self {
-        let opened = KafkaChannel::open(Broker::on(servers).cluster, settings).await;
+        let opened = KafkaBroker::open(Broker::on(servers).cluster, settings).await;
         let channel = opened.expect("a channel");
         let name = CursorName::new("default/s");
         let cursor = channel.subscribe(&name, None, Start::Earliest).await;
@@ -115,16 +115,16 @@ async fn deliver(delivery: Delivery, seen: Arc<Seen>) {
 }
 
 /// Returns when a subscription's group looks like this.
-async fn group(cluster: &Arc<Cluster>, name: &str, wanted: (&str, usize)) {
+async fn group(cluster: &Arc<Cluster>, name: &str, desired: (&str, usize)) {
     let until = Instant::now() + PATIENCE;
     loop {
         let (state, members) = cluster.group(name).await.expect("groups");
-        if (state.as_str(), members) == wanted {
+        if (state.as_str(), members) == desired {
             return;
         }
         assert!(
             Instant::now() < until,
-            "the group is {state} with {members} members, not {wanted:?}"
+            "the group is {state} with {members} members, not {desired:?}"
         );
     }
 }
@@ -171,13 +171,13 @@ async fn a_cursor_that_another_gateway_uses_is_not_forgotten_for_one_that_nobody
     let (name, cursor) = (format!("{}/default/s", settings.topic), CursorName::new("default/s"));
     let first = Gateway::start(servers, &settings, &Arc::default()).await;
     group(&cluster, &name, ("Stable", 1)).await;
-    let late = KafkaChannel::open(Broker::on(servers).cluster, &settings).await;
+    let late = KafkaBroker::open(Broker::on(servers).cluster, &settings).await;
     let late = late.expect("a channel");
     let knows = || late.depth().cursors.iter().any(|known| known.name == cursor);
-    late.forget(&cursor, None).await.expect("an answer");
+    late.delete(&cursor, None).await.expect("an answer");
     assert!(knows(), "another gateway's cursor is gone");
     first.end().await;
-    late.forget(&cursor, None).await.expect("an answer");
+    late.delete(&cursor, None).await.expect("an answer");
     assert!(!knows(), "a cursor that nobody has is still there");
     late.close().await;
 }
@@ -199,7 +199,7 @@ async fn what_was_settled_does_not_come_again_when_gateways_are_replaced_one_by_
     for _ in 0..GATEWAYS {
         gateways.push(Gateway::start(servers, &settings, &seen).await);
     }
-    let channel = KafkaChannel::open(Broker::on(servers).cluster, &settings).await;
+    let channel = KafkaBroker::open(Broker::on(servers).cluster, &settings).await;
     let channel = Arc::new(channel.expect("a channel"));
     let (stop, stopped) = watch::channel(false);
     let mut senders = JoinSet::new();

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn deliver(
     state: &Arc<Mutex<State>>,
-    place: &str,
+    owner: &str,
     hook: u64,
     event: &str,
     guid: &str,
@@ -27,7 +27,7 @@ pub(super) async fn deliver(
     let (found, id, at) = {
         let mut state = state.lock();
         let (id, at) = (state.new_id(), state.now());
-        (state.hook_mut(place, hook).cloned(), id, at)
+        (state.hook_mut(owner, hook).cloned(), id, at)
     };
     let Some(found) = found else { return };
     let status_code = send(&found, event, guid, payload).await.unwrap_or(0);
@@ -41,7 +41,7 @@ pub(super) async fn deliver(
         status_code,
         payload: Bytes::copy_from_slice(payload),
     };
-    state.lock().record(place, attempt);
+    state.lock().record(owner, attempt);
 }
 
 /// The status of the answer; `None` when there was none.

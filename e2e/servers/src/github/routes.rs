@@ -98,12 +98,12 @@ fn permitted(state: &mut State, head: &Parts, body: &Bytes) -> Draft {
     if !known.into_iter().any(|good| good == token) {
         return Draft::refusal(401, "Bad credentials");
     }
-    let (place, rest) = match &segments[..] {
+    let (owner, rest) = match &segments[..] {
         ["repos", owner, name, rest @ ..] => (format!("{owner}/{name}"), rest),
         ["orgs", owner, rest @ ..] => ((*owner).to_owned(), rest),
         _ => return Draft::not_found(),
     };
-    if state.place(&place).is_none() {
+    if state.owner(&owner).is_none() {
         return Draft::not_found();
     }
     let document = match head.method.as_str() {
@@ -115,15 +115,15 @@ fn permitted(state: &mut State, head: &Parts, body: &Bytes) -> Draft {
     };
     let query = head.uri.query().unwrap_or_default();
     match (head.method.as_str(), rest) {
-        ("GET", ["hooks"]) => list_hooks(state, &place, query),
-        ("POST", ["hooks"]) => create(state, &place, &document),
+        ("GET", ["hooks"]) => list_hooks(state, &owner, query),
+        ("POST", ["hooks"]) => create(state, &owner, &document),
         (method, ["hooks", id]) => match id.parse() {
-            Ok(id) => one_hook(state, &place, method, id, &document),
+            Ok(id) => one_hook(state, &owner, method, id, &document),
             Err(_) => Draft::not_found(),
         },
-        ("GET", ["hooks", hook, "deliveries"]) => list_deliveries(state, &place, hook, query),
+        ("GET", ["hooks", hook, "deliveries"]) => list_deliveries(state, &owner, hook, query),
         ("GET", ["hooks", hook, "deliveries", id]) => {
-            let found = state.attempts(&place).into_iter();
+            let found = state.attempts(&owner).into_iter();
             let mut found = found.filter(|attempt| attempt.hook.to_string() == *hook);
             match found.find(|attempt| attempt.id.to_string() == *id) {
                 Some(attempt) => Draft::text(200, rules::show_delivery(&attempt, path)),
@@ -190,13 +190,13 @@ fn is_app(token: &str, now: Timestamp) -> bool {
         && public.verify(message.as_bytes(), &signature).is_ok()
 }
 
-fn list_hooks(state: &mut State, place: &str, query: &str) -> Draft {
+fn list_hooks(state: &mut State, owner: &str, query: &str) -> Draft {
     let size = per_page(query);
     let page = parameter(query, "page")
         .and_then(|page| page.parse().ok())
         .unwrap_or(1)
         .max(1);
-    let hooks = state.hooks(place);
+    let hooks = state.hooks(owner);
     let last = hooks.len().div_ceil(size).max(1);
     let shown: Vec<Value> = hooks
         .iter()
@@ -222,7 +222,7 @@ fn list_hooks(state: &mut State, place: &str, query: &str) -> Draft {
     draft
 }
 
-fn create(state: &mut State, place: &str, document: &Value) -> Draft {
+fn create(state: &mut State, owner: &str, document: &Value) -> Draft {
     if document.get("name").is_some_and(|name| name != "web") || document.get("config").is_none() {
         return Draft::invalid(&Invalid(
             json!([{ "resource": "Hook", "field": "config", "code": "missing_field" }]),
@@ -238,36 +238,36 @@ fn create(state: &mut State, place: &str, document: &Value) -> Draft {
         secret: None,
         updates: 0,
     };
-    let made = rules::change(&mut hook, document).and_then(|()| rules::fits(&hook, state.hooks(place), place));
+    let made = rules::change(&mut hook, document).and_then(|()| rules::fits(&hook, state.hooks(owner), owner));
     if let Err(invalid) = made {
         return Draft::invalid(&invalid);
     }
     let shown = rules::show_hook(&hook);
-    if let Some(place) = state.place(place) {
-        place.hooks.push(hook);
+    if let Some(owner) = state.owner(owner) {
+        owner.hooks.push(hook);
     }
     Draft::json(201, &shown)
 }
 
-fn one_hook(state: &mut State, place: &str, method: &str, id: u64, document: &Value) -> Draft {
-    let Some(mut hook) = state.hook_mut(place, id).cloned() else {
+fn one_hook(state: &mut State, owner: &str, method: &str, id: u64, document: &Value) -> Draft {
+    let Some(mut hook) = state.hook_mut(owner, id).cloned() else {
         return Draft::not_found();
     };
     match method {
         "GET" => Draft::json(200, &rules::show_hook(&hook)),
         "DELETE" => {
-            state.remove_hook(place, id);
+            state.remove_hook(owner, id);
             Draft::text(204, String::new())
         }
         "PATCH" => {
             let changed =
-                rules::change(&mut hook, document).and_then(|()| rules::fits(&hook, state.hooks(place), place));
+                rules::change(&mut hook, document).and_then(|()| rules::fits(&hook, state.hooks(owner), owner));
             if let Err(invalid) = changed {
                 return Draft::invalid(&invalid);
             }
             hook.updates += 1;
             let shown = rules::show_hook(&hook);
-            if let Some(known) = state.hook_mut(place, id) {
+            if let Some(known) = state.hook_mut(owner, id) {
                 *known = hook;
             }
             Draft::json(200, &shown)
@@ -277,8 +277,8 @@ fn one_hook(state: &mut State, place: &str, method: &str, id: u64, document: &Va
 }
 
 /// Newest first, paged by a cursor.
-fn list_deliveries(state: &mut State, place: &str, hook: &str, query: &str) -> Draft {
-    if !state.hooks(place).iter().any(|known| known.id.to_string() == hook) {
+fn list_deliveries(state: &mut State, owner: &str, hook: &str, query: &str) -> Draft {
+    if !state.hooks(owner).iter().any(|known| known.id.to_string() == hook) {
         return Draft::not_found();
     }
     let size = per_page(query);
@@ -289,7 +289,7 @@ fn list_deliveries(state: &mut State, place: &str, hook: &str, query: &str) -> D
             None => return Draft::refusal(422, "Invalid cursor"),
         },
     };
-    let mut attempts = state.attempts(place);
+    let mut attempts = state.attempts(owner);
     attempts.retain(|attempt| attempt.hook.to_string() == hook && attempt.id < before);
     attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.id));
     let shown: Vec<Value> = attempts.iter().take(size).map(rules::show_attempt).collect();

@@ -1,4 +1,4 @@
-//! What GitHub accepts as a webhook, and how it shows one.
+//! GitHub's rules for webhooks: which it accepts, and how it shows one.
 
 use serde_json::{Value, json};
 
@@ -63,10 +63,10 @@ pub(super) fn change(hook: &mut Hook, document: &Value) -> Result<(), Invalid> {
 }
 
 /// Whether a webhook may stand beside the others of its place.
-pub(super) fn fits(hook: &Hook, others: &[Hook], place: &str) -> Result<(), Invalid> {
+pub(super) fn fits(hook: &Hook, others: &[Hook], owner: &str) -> Result<(), Invalid> {
     let others = || others.iter().filter(|other| other.id != hook.id);
     if others().any(|other| other.url == hook.url) {
-        let kind = if place.contains('/') {
+        let kind = if owner.contains('/') {
             "repository"
         } else {
             "organization"
@@ -119,7 +119,7 @@ pub(super) fn show_attempt(attempt: &Attempt) -> Value {
 
 /// By itself: with the bytes that were sent.
 pub(super) fn show_delivery(attempt: &Attempt, url: &str) -> String {
-    const PLACE: &str = "\"@the payload\"";
+    const PAYLOAD_MARK: &str = "\"@the payload\"";
     let mut shown = show_attempt(attempt);
     shown["url"] = url.into();
     shown["request"] = json!({
@@ -132,5 +132,5 @@ pub(super) fn show_delivery(attempt: &Attempt, url: &str) -> String {
     shown["response"] = json!({ "headers": {}, "payload": "" });
     shown
         .to_string()
-        .replacen(PLACE, &String::from_utf8_lossy(&attempt.payload), 1)
+        .replacen(PAYLOAD_MARK, &String::from_utf8_lossy(&attempt.payload), 1)
 }

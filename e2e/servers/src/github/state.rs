@@ -1,4 +1,4 @@
-//! What GitHub knows: places with their webhooks and deliveries, who may ask, what goes wrong next.
+//! The state of the fake GitHub: repositories and organizations with their webhooks and deliveries, tokens, planned faults.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -43,7 +43,7 @@ pub struct Attempt {
     pub payload: Bytes,
 }
 
-/// What goes wrong with a request.
+/// How a request fails.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// It is acted on, and the connection breaks before the answer.
@@ -58,8 +58,9 @@ pub enum Fault {
     },
 }
 
+/// A repository or an organization.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct HookOwner {
     pub(super) hooks: Vec<Hook>,
     pub(super) attempts: Vec<Attempt>,
     is_hidden: bool,
@@ -74,7 +75,7 @@ struct Scripted {
 
 pub(super) struct State {
     pub(super) address: SocketAddr,
-    places: BTreeMap<String, Place>,
+    owners: BTreeMap<String, HookOwner>,
     pub(super) tokens: Vec<String>,
     pub(super) installation_tokens: Vec<String>,
     pub(super) installation_tokens_made: usize,
@@ -89,10 +90,10 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(address: SocketAddr) -> Self {
-        let places = ["octo/hello", "octo"].map(|name| (name.to_owned(), Place::default()));
+        let owners = ["octo/hello", "octo"].map(|name| (name.to_owned(), HookOwner::default()));
         Self {
             address,
-            places: places.into(),
+            owners: owners.into(),
             tokens: vec![TOKEN.to_owned()],
             installation_tokens: Vec::new(),
             installation_tokens_made: 0,
@@ -113,8 +114,8 @@ impl State {
     pub(super) fn pass(&mut self, time: Duration) {
         self.moved += time;
         let now = self.now();
-        for place in self.places.values_mut() {
-            place
+        for owner in self.owners.values_mut() {
+            owner
                 .attempts
                 .retain(|attempt| now.duration_since(attempt.at) < RETENTION.try_into().expect("days"));
         }
@@ -132,36 +133,36 @@ impl State {
         (left, self.reset)
     }
 
-    /// A place that can be seen.
-    pub(super) fn place(&mut self, name: &str) -> Option<&mut Place> {
-        self.places.get_mut(name).filter(|place| !place.is_hidden)
+    /// Returns the repository or organization, unless it is hidden or missing.
+    pub(super) fn owner(&mut self, name: &str) -> Option<&mut HookOwner> {
+        self.owners.get_mut(name).filter(|owner| !owner.is_hidden)
     }
 
-    fn known(&mut self, name: &str) -> &mut Place {
-        self.places.entry(name.to_owned()).or_default()
+    fn known(&mut self, name: &str) -> &mut HookOwner {
+        self.owners.entry(name.to_owned()).or_default()
     }
 
     pub(super) fn hide(&mut self, name: &str, is_hidden: bool) {
         self.known(name).is_hidden = is_hidden;
     }
 
-    pub(super) fn hooks(&mut self, place: &str) -> &[Hook] {
-        &self.known(place).hooks
+    pub(super) fn hooks(&mut self, owner: &str) -> &[Hook] {
+        &self.known(owner).hooks
     }
 
-    pub(super) fn hook_mut(&mut self, place: &str, id: u64) -> Option<&mut Hook> {
-        self.known(place).hooks.iter_mut().find(|hook| hook.id == id)
+    pub(super) fn hook_mut(&mut self, owner: &str, id: u64) -> Option<&mut Hook> {
+        self.known(owner).hooks.iter_mut().find(|hook| hook.id == id)
     }
 
-    pub(super) fn remove_hook(&mut self, place: &str, id: u64) -> bool {
-        let place = self.known(place);
-        let before = place.hooks.len();
-        place.hooks.retain(|hook| hook.id != id);
-        place.attempts.retain(|attempt| attempt.hook != id);
-        place.hooks.len() < before
+    pub(super) fn remove_hook(&mut self, owner: &str, id: u64) -> bool {
+        let owner = self.known(owner);
+        let before = owner.hooks.len();
+        owner.hooks.retain(|hook| hook.id != id);
+        owner.attempts.retain(|attempt| attempt.hook != id);
+        owner.hooks.len() < before
     }
 
-    pub(super) fn add_hook(&mut self, place: &str, url: &str, events: &[&str]) {
+    pub(super) fn add_hook(&mut self, owner: &str, url: &str, events: &[&str]) {
         let hook = Hook {
             id: self.new_id(),
             active: true,
@@ -172,7 +173,7 @@ impl State {
             secret: None,
             updates: 0,
         };
-        self.known(place).hooks.push(hook);
+        self.known(owner).hooks.push(hook);
     }
 
     pub(super) fn new_id(&mut self) -> u64 {
@@ -181,30 +182,30 @@ impl State {
     }
 
     /// The webhooks that want an event.
-    pub(super) fn due(&mut self, place: &str, event: &str) -> Vec<u64> {
-        let Some(place) = self.place(place) else {
+    pub(super) fn due(&mut self, owner: &str, event: &str) -> Vec<u64> {
+        let Some(owner) = self.owner(owner) else {
             return Vec::new();
         };
         let wants = |hook: &&Hook| hook.active && hook.events.iter().any(|name| name == "*" || name == event);
-        place.hooks.iter().filter(wants).map(|hook| hook.id).collect()
+        owner.hooks.iter().filter(wants).map(|hook| hook.id).collect()
     }
 
-    pub(super) fn attempts(&mut self, place: &str) -> Vec<Attempt> {
-        self.known(place).attempts.clone()
+    pub(super) fn attempts(&mut self, owner: &str) -> Vec<Attempt> {
+        self.known(owner).attempts.clone()
     }
 
-    pub(super) fn delivered(&mut self, place: &str, guid: &str) -> Option<(u64, String, Bytes)> {
-        let attempts = &self.known(place).attempts;
+    pub(super) fn delivered(&mut self, owner: &str, guid: &str) -> Option<(u64, String, Bytes)> {
+        let attempts = &self.known(owner).attempts;
         let found = attempts.iter().find(|attempt| attempt.guid == guid)?;
         Some((found.hook, found.event.clone(), found.payload.clone()))
     }
 
-    pub(super) fn record(&mut self, place: &str, attempt: Attempt) {
-        self.known(place).attempts.push(attempt);
+    pub(super) fn record(&mut self, owner: &str, attempt: Attempt) {
+        self.known(owner).attempts.push(attempt);
     }
 
-    pub(super) fn forget_answers(&mut self, place: &str, hook: u64) {
-        let attempts = self.known(place).attempts.iter_mut();
+    pub(super) fn lose_answers(&mut self, owner: &str, hook: u64) {
+        let attempts = self.known(owner).attempts.iter_mut();
         attempts
             .filter(|attempt| attempt.hook == hook)
             .for_each(|attempt| attempt.status_code = 0);

@@ -1,4 +1,4 @@
-//! What a cluster reads at its start: keys of service accounts, users and their tokens, and the kubeconfig its clients read.
+//! The files of a cluster: keys of service accounts, users and their tokens, and the kubeconfig its clients read.
 
 use std::{fs, path::Path};
 

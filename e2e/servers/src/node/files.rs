@@ -1,10 +1,10 @@
-//! What the programs of a node read at their start.
+//! The configuration files of a node's programs.
 
 use std::{fs, path::Path};
 
 use super::Network;
 
-/// What sandboxes of pods run.
+/// The image of pods' sandboxes.
 pub(super) const PAUSE: &str = "localhost/pause:1";
 /// Debian's place for network plug-ins.
 pub(super) const PLUGINS: &str = "/usr/lib/cni";
@@ -64,8 +64,8 @@ fn plugins(here: &str, network: Network) -> String {
     )
 }
 
-/// Nothing is evicted and no image is collected for want of room: what was loaded cannot be pulled again. Whoever reaches the
-/// node's network, which is this machine alone, may use the kubelet.
+/// Nothing is evicted and no image is collected for want of room: what was loaded cannot be pulled again. Every client on
+/// the node's network, which is this machine alone, may use the kubelet.
 fn kubelet(here: &str, network: Network, group: &str) -> String {
     let address = network.node();
     format!(

@@ -1,4 +1,4 @@
-//! What the gateway is compared with, each a process of its own on the same HTTP server:
+//! The baselines that the gateway is compared with, each a process of its own on the same HTTP server:
 //! `answer` (202 and nothing behind it), `proxy` (one plain hop: read, send on, answer what came), `log` (202 after
 //! one `fdatasync` per batch of what came meanwhile).
 

@@ -29,10 +29,10 @@ impl Histogram {
     /// The value that `share` of all values do not exceed, milliseconds; `None` without values.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let mut before = 0;
-        let wanted = (self.count as f64 * share).ceil();
+        let expected = (self.count as f64 * share).ceil();
         for (at, count) in self.buckets.iter().enumerate() {
             before += count;
-            if *count > 0 && before as f64 >= wanted {
+            if *count > 0 && before as f64 >= expected {
                 return Some(floor(at) as f64 / 1e6);
             }
         }

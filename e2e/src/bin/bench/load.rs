@@ -21,7 +21,7 @@ use rustix::{
 
 use crate::{histogram::Histogram, process::now};
 
-/// What is sent.
+/// The events to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub to: SocketAddr,
@@ -32,7 +32,7 @@ pub(crate) struct Load {
     pub rate: Option<f64>,
 }
 
-/// What came of it.
+/// The counted results.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     pub accepted: u64,
@@ -63,10 +63,10 @@ impl Template {
              ce-type: bench.event\r\nce-sentns: {stamp}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{data}",
             data.len()
         );
-        let place = |marker: &str| text.find(marker).expect("it is there") + marker.len();
+        let end_of = |marker: &str| text.find(marker).expect("it is there") + marker.len();
         Self {
-            id: place("ce-id: "),
-            time: place("ce-sentns: "),
+            id: end_of("ce-id: "),
+            time: end_of("ce-sentns: "),
             bytes: text.into_bytes(),
         }
     }
@@ -78,8 +78,8 @@ impl Template {
     }
 }
 
-fn write_digits(place: &mut [u8], mut number: u64) {
-    for digit in place.iter_mut().rev() {
+fn write_digits(slot: &mut [u8], mut number: u64) {
+    for digit in slot.iter_mut().rev() {
         *digit = b'0' + u8::try_from(number % 10).expect("a digit");
         number /= 10;
     }

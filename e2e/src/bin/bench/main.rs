@@ -1,6 +1,6 @@
 //! The benchmark: what the gateway costs, beside baselines of the same run.
 //!
-//! `cargo run --release -p e2e --bin bench -- [--quick | --full | --seconds N] [--only TEXT]`. Quick is the default and takes about
+//! `cargo run --profile dist -p e2e --bin bench -- [--quick | --full | --seconds N] [--only TEXT]`. Quick is the default and takes about
 //! two minutes; `--full` takes longer rounds and writes docs/performance.md. Everything runs on this machine and on
 //! loopback addresses only; load, sinks and the gateway share its cores, so absolute rates say little and ratios to
 //! the baselines of the same run say much. CPU is counted for the gateway's process alone.
@@ -24,7 +24,7 @@ use e2e::binary;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What was asked for.
+/// The options of one run.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// Seconds of load in each round.
@@ -43,9 +43,9 @@ fn main() -> anyhow::Result<ExitCode> {
         tokio::runtime::Runtime::new()?.block_on(baselines::serve(rest))?;
         return Ok(ExitCode::SUCCESS);
     }
-    // The kit starts the binary that this variable names: a release build, unless somebody chose another.
+    // The kit starts the binary that this variable names: one as it is in images and packages, unless the caller chose another.
     if env::var_os("HEADGATE_BIN").is_none() {
-        return again_with_a_release_build(&arguments);
+        return again_with_a_dist_build(&arguments);
     }
     let options = options(&arguments)?;
     tokio::runtime::Builder::new_current_thread()
@@ -76,12 +76,18 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
 }
 
 /// The environment of a process can be changed safely only when it starts: so this one starts again.
-fn again_with_a_release_build(arguments: &[String]) -> anyhow::Result<ExitCode> {
+fn again_with_a_dist_build(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = std::process::Command::new(cargo);
-    build
-        .current_dir(binary::workspace())
-        .args(["build", "--release", "-p", "headgate", "--message-format", "json"]);
+    build.current_dir(binary::workspace()).args([
+        "build",
+        "--profile",
+        "dist",
+        "-p",
+        "headgate",
+        "--message-format",
+        "json",
+    ]);
     let output = build.stderr(std::process::Stdio::inherit()).output()?;
     anyhow::ensure!(output.status.success(), "the gateway does not build");
     let executable = String::from_utf8_lossy(&output.stdout)

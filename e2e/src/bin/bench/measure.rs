@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// Enough to fill pools and caches before anything is counted.
 const WARM_UP_SECONDS: f64 = 0.3;
 
-/// What a round measured.
+/// The figures of one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     pub accepted_per_second: f64,
@@ -27,13 +27,13 @@ pub(crate) struct Round {
     pub ack: [f64; 3],
     /// The same, from due to the first sink's last byte; `None` without sinks.
     pub end_to_end: Option<[f64; 3]>,
-    /// Of the process under test, microseconds for each accepted event.
+    /// CPU time of the process under test, in microseconds for each accepted event.
     pub cpu_micros: f64,
     /// `VmHWM`, MiB.
     pub peak_mib: f64,
 }
 
-/// What is loaded and who should get it.
+/// The channel under load and its expected receivers.
 pub(crate) struct Subject<'a> {
     pub pid: u32,
     pub listen: SocketAddr,
@@ -64,16 +64,16 @@ pub(crate) async fn measure(subject: &Subject<'_>, load: Load) -> anyhow::Result
     let (cpu, start) = (cpu_micros(subject.pid), now());
     let next = warm.accepted + warm.refused;
     let sent = run(load, next).await?;
-    let wanted: Vec<u64> = unique_before.iter().map(|before| before + sent.accepted).collect();
-    settled(subject, &wanted).await;
+    let expected: Vec<u64> = unique_before.iter().map(|before| before + sent.accepted).collect();
+    settled(subject, &expected).await;
     let cpu = cpu_micros(subject.pid) - cpu;
 
     let (mut delivered, mut lost, mut repeats, mut last) = (0, 0, 0, start);
     if let Some(sinks) = subject.sinks {
-        for (sink, wanted) in wanted.iter().enumerate() {
+        for (sink, expected) in expected.iter().enumerate() {
             sinks.with(sink, |seen| {
-                delivered += seen.unique.saturating_sub(wanted - sent.accepted);
-                lost += wanted.saturating_sub(seen.unique);
+                delivered += seen.unique.saturating_sub(expected - sent.accepted);
+                lost += expected.saturating_sub(seen.unique);
                 repeats += seen.repeats;
                 last = last.max(seen.last);
             });
@@ -109,14 +109,14 @@ async fn run(load: Load, first: u64) -> anyhow::Result<load::Sent> {
 }
 
 /// Waits until each counted sink has what it should, or nothing has come for a while.
-async fn settled(subject: &Subject<'_>, wanted: &[u64]) {
+async fn settled(subject: &Subject<'_>, expected: &[u64]) {
     let Some(sinks) = subject.sinks else { return };
     let (mut count, mut since) = (sinks.arrived(), Instant::now());
     loop {
-        let whole = wanted
+        let whole = expected
             .iter()
             .enumerate()
-            .all(|(sink, wanted)| sinks.with(sink, |seen| seen.unique) >= *wanted);
+            .all(|(sink, expected)| sinks.with(sink, |seen| seen.unique) >= *expected);
         if whole || since.elapsed() > SILENCE {
             return;
         }

@@ -1,4 +1,4 @@
-//! What a process costs, from /proc, and the one clock of the benchmark.
+//! The cost of a process, from /proc, and the one clock of the benchmark.
 
 use std::fs;
 

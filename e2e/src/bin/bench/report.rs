@@ -35,7 +35,7 @@ pub(crate) struct OnBroker {
     pub subscriptions: usize,
     /// Resident, with nothing to do.
     pub idle_mib: f64,
-    /// Of one core, percent, with nothing to do.
+    /// CPU of an idle gateway, in percent of one core.
     pub idle_cpu: f64,
     /// From a second gateway's start until every subscription is Ready on it and events flow; then, from the first one's
     /// clean end until all do again.
@@ -46,7 +46,7 @@ pub(crate) struct OnBroker {
 const HEAD: &str = "\
 # Performance
 
-<!-- Written by `cargo run --release -p e2e --bin bench -- --full`. -->
+<!-- Written by `cargo run --profile dist -p e2e --bin bench -- --full`. -->
 
 Load, subscribers and the gateway shared the cores of one machine; only loopback addresses were used. Absolute rates
 belong to that machine. The ratios compare rows of this very run: *CPU to proxy* is the gateway's CPU time per delivery
@@ -56,7 +56,8 @@ after the other), *ack p99 to log*
 the publisher's wait over that for a server which only writes and syncs. `answer` is that server with nothing behind it.
 Kafka and NATS ran on the same two cores, one server each as a test starts it, NATS with its default `sync_interval`.
 CPU is that of the process under test, per accepted event; end to end is from when a request was due to the last byte
-at the first subscriber. Lost and repeated are counted by unique ids, over all subscribers that were not spoiled on purpose.
+at the first subscriber. Lost and repeated are counted by unique ids, over all subscribers that were not broken deliberately.
+The gateway and the baselines were built with the profile `dist`, as images and packages are.
 ";
 
 /// Prints the table, and writes it where it was asked for.
@@ -178,7 +179,7 @@ fn three(times: &[f64; 3]) -> String {
     times.map(|time| format!("{time:.2}")).join(" / ")
 }
 
-/// What it ran on, without naming the machine.
+/// Describes the hardware without naming the machine.
 fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

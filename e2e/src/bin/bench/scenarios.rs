@@ -1,4 +1,4 @@
-//! What is measured, in order: the baselines first, then the gateway, then its footprint.
+//! The measurements, in order: the baselines first, then the gateway, then its footprint.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 const KIB: usize = 1024;
-/// What the ratio to the memory channel is taken from, where it is a goal: so many rounds of either, one after the other. A machine that
+/// Rounds of either side, in turn, from which the ratio to the memory channel is taken where it is a goal. A machine that
 /// is a fifth slower for a minute moves both alike; of single rounds minutes apart, it moved the ratio by as much.
 const PAIRS: usize = 5;
 /// How long the slow subscriber takes.
@@ -276,8 +276,8 @@ async fn gateway(kind: &str, scenario: &Scenario, seconds: f64) -> anyhow::Resul
         ));
     }
     if scenario.spoiled {
-        let nobody = format!("http://{}/", ports::free());
-        documents.push(subscription("dead", "bench", &nobody, json!({})));
+        let closed_port = format!("http://{}/", ports::free());
+        documents.push(subscription("dead", "bench", &closed_port, json!({})));
     }
     let gateway = Gateway::with(documents).await;
     let listen = gateway.listen();

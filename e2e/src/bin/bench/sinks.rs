@@ -24,9 +24,9 @@ use rustix::{
 
 use crate::{histogram::Histogram, process::now};
 
-/// What one subscriber saw.
+/// The events that one subscriber received.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Received {
     pub unique: u64,
     pub repeats: u64,
     pub latency: Histogram,
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
     ids: Vec<u64>,
 }
 
-impl Seen {
+impl Received {
     fn record(&mut self, id: u64, sent: u64, time: u64) {
         let word = usize::try_from(id / 64).expect("ids are small");
         if word >= self.ids.len() {
@@ -56,7 +56,7 @@ impl Seen {
 /// Running sinks; dropping them stops the thread.
 pub(crate) struct Sinks {
     pub addresses: Vec<SocketAddr>,
-    seen: Vec<Arc<Mutex<Seen>>>,
+    seen: Vec<Arc<Mutex<Received>>>,
     arrived: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -66,7 +66,7 @@ impl Sinks {
     /// One sink for each delay (nanoseconds) with which it answers.
     pub(crate) fn start(delays: &[u64]) -> io::Result<Self> {
         let addresses: Vec<SocketAddr> = delays.iter().map(|_| ports::free()).collect();
-        let seen: Vec<Arc<Mutex<Seen>>> = delays.iter().map(|_| Arc::default()).collect();
+        let seen: Vec<Arc<Mutex<Received>>> = delays.iter().map(|_| Arc::default()).collect();
         let (arrived, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let server = Server::bind(&addresses, delays, &seen, &arrived, &stop)?;
         let thread = std::thread::spawn(move || server.run());
@@ -84,7 +84,7 @@ impl Sinks {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn with<T>(&self, sink: usize, read: impl FnOnce(&Seen) -> T) -> T {
+    pub(crate) fn with<T>(&self, sink: usize, read: impl FnOnce(&Received) -> T) -> T {
         read(&self.seen[sink].lock())
     }
 }
@@ -108,7 +108,7 @@ struct Server {
     epoll: OwnedFd,
     listeners: Vec<TcpListener>,
     delays: Vec<u64>,
-    seen: Vec<Arc<Mutex<Seen>>>,
+    seen: Vec<Arc<Mutex<Received>>>,
     connections: Vec<Option<Connection>>,
     /// Answers that are due later, per sink in order of time.
     waiting: Vec<VecDeque<(u64, usize)>>,
@@ -124,7 +124,7 @@ impl Server {
     fn bind(
         addresses: &[SocketAddr],
         delays: &[u64],
-        seen: &[Arc<Mutex<Seen>>],
+        seen: &[Arc<Mutex<Received>>],
         arrived: &Arc<AtomicU64>,
         stop: &Arc<AtomicBool>,
     ) -> io::Result<Self> {

@@ -69,7 +69,7 @@ async fn a_subscription_made_anew_while_the_gateway_was_down_begins_as_a_new_one
     anew.wait_for(1).await;
     let last = kept.wait_for(before + 2).await.pop();
     assert_eq!(last.map(|event| event.id()).as_deref(), Some("new"));
-    anew.stays_at(1, Duration::from_millis(500)).await;
+    anew.listens_at(1, Duration::from_millis(500)).await;
     assert_eq!(anew.ids(), ["new"]);
     for former in ["replaced", "deleted"] {
         let told = format!("subscription={namespace}/{former}");

@@ -122,7 +122,12 @@ async fn a_channel_gets_the_default_of_its_time_and_keeps_it() {
             "default-channel-webhook",
         ])
         .await;
-    logged(&gateway, "default provisioner is what a gateway is told itself", 1).await;
+    logged(
+        &gateway,
+        "using the --default-provisioner flag: no ConfigMap sets a default",
+        1,
+    )
+    .await;
     apply(cluster, NAMESPACE, &[plain("fifth")]).await;
     given(cluster, "fifth", "embedded").await;
 }

@@ -6,7 +6,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -15,6 +14,7 @@ use e2e::{
     documents::{channel, channel_reference, github_source, merge, secret, subscription},
     eventually,
     github::delivery,
+    hosts::Hosts,
 };
 use serde_json::{Value, json};
 use servers::{Kubernetes, kubernetes::ADMIN};
@@ -26,39 +26,6 @@ use super::{apply, object, ready, shared};
 const NAMESPACE: &str = "called";
 const SECRET: &str = "s3cret";
 const PUSH: &[u8] = br#"{ "ref":"refs/heads/main" }"#;
-
-/// A file of the test's own in the place of `/etc/hosts`, in a mount namespace that ends with the process.
-const OWN_HOSTS: &str = r#"set -e
-mount --bind "$0" /etc/hosts
-exec "$@""#;
-
-/// Where the gateway resolves names.
-struct Hosts(PathBuf);
-
-impl Hosts {
-    fn new(folder: &Path) -> Self {
-        let file = folder.join("hosts");
-        fs::copy("/etc/hosts", &file).expect("a copy of /etc/hosts");
-        Self(file)
-    }
-
-    fn wrapper(&self) -> Vec<String> {
-        // Root mounts in a namespace of its own; anybody else needs a user namespace for that.
-        let namespace: &[&str] = match rustix::process::geteuid().is_root() {
-            true => &["-m"],
-            false => &["-r", "-m"],
-        };
-        let file = self.0.to_string_lossy();
-        let wrapper = [&["unshare"], namespace, &["sh", "-c", OWN_HOSTS, &file]].concat();
-        wrapper.into_iter().map(str::to_owned).collect()
-    }
-
-    /// In place: the file that is mounted is this one.
-    fn add(&self, name: &str, address: Ipv4Addr) {
-        let before = fs::read_to_string(&self.0).expect("the file");
-        fs::write(&self.0, format!("{before}{address} {name}\n")).expect("the file is written");
-    }
-}
 
 /// A loopback address that no other process of these tests has: a Service's port is always the same.
 fn address() -> Ipv4Addr {

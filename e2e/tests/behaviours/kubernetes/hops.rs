@@ -95,11 +95,11 @@ async fn whichever_way_an_event_gets_to_another_replicas_channel_the_hop_is_coun
     apply(cluster, "hops", &[subscription("all", "log", &sink.url(), json!({}))]).await;
     ready(cluster, "hops", &["subscription/all"]).await;
     let reply = json!({ "reply": { "channel": channel_reference("log") } });
-    let letter = json!({ "delivery": { "deadLetterSink": { "ref": channel_reference("log") } } });
+    let dead_letter = json!({ "delivery": { "deadLetterSink": { "ref": channel_reference("log") } } });
     for edit in [
         into("forwarded", "stream", "log"),
         subscription("answered", "stream", &answering.url(), reply),
-        subscription("refused", "stream", &refusing.url(), letter),
+        subscription("refused", "stream", &refusing.url(), dead_letter),
     ] {
         edited(cluster, "hops", &edit).await;
     }
@@ -125,14 +125,14 @@ async fn a_loop_over_two_replicas_ends_at_the_hop_limit() {
     ready(cluster, "round", &["subscription/back"]).await;
     edited(cluster, "round", &into("there", "stream", "log")).await;
     pair.send("round", "1").await;
-    let letter = eventually("a letter about the loop", || async {
+    let dead_letter = eventually("a letter about the loop", || async {
         let list = pair.first.cli(&["dead", "list", "round/back", "-o", "json"]).await;
-        let letters: Value = serde_json::from_str(&list.stdout).ok()?;
-        letters.as_array()?.first().cloned()
+        let dead_letters: Value = serde_json::from_str(&list.stdout).ok()?;
+        dead_letters.as_array()?.first().cloned()
     })
     .await;
-    assert_eq!(letter["reason"], "Loop", "{letter}");
-    let detail = letter["detail"].as_str().unwrap_or_default();
+    assert_eq!(dead_letter["reason"], "Loop", "{dead_letter}");
+    let detail = dead_letter["detail"].as_str().unwrap_or_default();
     let chain = "round/stream round/log round/stream round/log round/stream";
-    assert!(detail.contains(chain), "{letter}");
+    assert!(detail.contains(chain), "{dead_letter}");
 }

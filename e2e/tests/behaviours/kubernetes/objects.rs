@@ -40,6 +40,7 @@ async fn a_channel_and_a_subscription_are_applied_and_events_flow() {
         "READY",
         "REASON",
         "PROVISIONER",
+        "DURABILITY",
         "ADDRESS",
         "http://orders-channel.flow.svc.cluster.local/",
         "SUBSCRIBER",

@@ -200,7 +200,7 @@ async fn a_replica_that_was_frozen_writes_nothing_when_it_wakes() {
     })
     .await;
     eventually("it has understood", || async {
-        one.log().contains("what needs it stops").then_some(())
+        one.log().contains("work that needs it stops").then_some(())
     })
     .await;
     assert_eq!(one.log().matches("deployment of a source is applied").count(), before);
@@ -218,7 +218,7 @@ async fn a_replica_that_ends_gives_its_turn_back_at_once() {
     let _two = started(cluster, "given-back", 2).await;
     one.terminate().await;
     holder(cluster, "given-back", "headgate-leader", "headgate-2").await;
-    assert!(one.log().contains("lease is given back"));
+    assert!(one.log().contains("the lease is released"));
     let documents = [
         channel("orders", "memory"),
         subscription("all", "orders", "http://127.0.0.1:1/", json!({})),

@@ -31,7 +31,7 @@ enum Operator {
     In { negated: bool },
 }
 
-/// What stands between two operands.
+/// An operator between two operands.
 enum Between {
     Logic(Logic),
     Comparison(Comparison),
@@ -146,7 +146,7 @@ fn pattern(input: &mut Input<'_>) -> Parsed<Pattern> {
     Pattern::parse(&pattern).or_else(|error| stop(at, error.to_string()))
 }
 
-/// What an operator holds on to: `NOT`, `-` and parentheses lead deeper. Written without combinators around what leads
+/// Parses one operand: `NOT`, `-` and parentheses lead deeper. Written without combinators around what leads
 /// deeper, and with those of single words in functions of their own: each would take its part of the stack at every level.
 fn operand(input: &mut Input<'_>) -> Parsed<Node> {
     blank(input)?;
@@ -185,12 +185,12 @@ fn literal(input: &mut Input<'_>) -> Parsed<Option<Value<'static>>> {
 }
 
 /// Whether the sign was there.
-fn skipped(input: &mut Input<'_>, wanted: &'static str) -> Parsed<bool> {
-    opt(sign(wanted)).map(|found| found.is_some()).parse_next(input)
+fn skipped(input: &mut Input<'_>, expected: &'static str) -> Parsed<bool> {
+    opt(sign(expected)).map(|found| found.is_some()).parse_next(input)
 }
 
-fn demanded(input: &mut Input<'_>, name: &'static str, wanted: &'static str) -> Parsed<()> {
-    demand(name, sign(wanted)).parse_next(input)
+fn demanded(input: &mut Input<'_>, name: &'static str, expected: &'static str) -> Parsed<()> {
+    demand(name, sign(expected)).parse_next(input)
 }
 
 const OPERAND: &str = "a value, an attribute or a function";

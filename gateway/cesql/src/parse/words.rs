@@ -28,27 +28,27 @@ pub(super) fn blank(input: &mut Input<'_>) -> Parsed<()> {
 }
 
 /// Letters, digits and `_`, as many as there are.
-fn letters<'s>(input: &mut Input<'s>) -> Parsed<&'s str> {
+fn characters<'s>(input: &mut Input<'s>) -> Parsed<&'s str> {
     take_while(1.., |character: char| {
         character.is_ascii_alphanumeric() || character == '_'
     })
     .parse_next(input)
 }
 
-pub(super) fn sign<'s>(wanted: &'static str) -> impl Parser<Input<'s>, (), ErrMode<Stopped>> {
-    preceded(blank, wanted).void()
+pub(super) fn sign<'s>(expected: &'static str) -> impl Parser<Input<'s>, (), ErrMode<Stopped>> {
+    preceded(blank, expected).void()
 }
 
 /// A keyword in any case, and no word that merely begins like it.
-pub(super) fn keyword<'s>(wanted: &'static str) -> impl Parser<Input<'s>, (), ErrMode<Stopped>> {
-    preceded(blank, letters)
-        .verify(move |found: &str| found.eq_ignore_ascii_case(wanted))
+pub(super) fn keyword<'s>(expected: &'static str) -> impl Parser<Input<'s>, (), ErrMode<Stopped>> {
+    preceded(blank, characters)
+        .verify(move |found: &str| found.eq_ignore_ascii_case(expected))
         .void()
 }
 
 pub(super) fn word<'s>(input: &mut Input<'s>) -> Parsed<Word<'s>> {
     let start = input.current_token_start();
-    let found = letters(input)?;
+    let found = characters(input)?;
     let is = |keyword: &str| found.eq_ignore_ascii_case(keyword);
     Ok(match found {
         _ if is("TRUE") => Word::True,
@@ -81,7 +81,7 @@ pub(super) fn integer(input: &mut Input<'_>) -> Parsed<i32> {
     let start = input.current_token_start();
     let digits = (
         opt(one_of(['+', '-'])),
-        letters.verify(|word: &str| word.bytes().all(|byte| byte.is_ascii_digit())),
+        characters.verify(|word: &str| word.bytes().all(|byte| byte.is_ascii_digit())),
     );
     let text = digits.take().parse_next(input)?;
     text.parse()

@@ -6,18 +6,16 @@ mod tests;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError, Checkpoint, Counters, Outlet, Report, chain};
+use adapter::{Adapter, Checkpoint, Counters, Outlet, Report, chain};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use spec::{Kind, ObjectKey, Spec, model};
+use spec::{Cause, Kind, ObjectKey, Reason, Spec, model};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, Plane, Shared, Way};
-use crate::{
-    ingress::{HookDoor, SourceOutlet},
-    plan::may_return,
-};
+use super::plan::may_return;
+use super::{Plane, PlaneInner, RouteKind, SourceParts};
+use crate::ingress::{SourceEndpoint, SourceOutlet};
 
 /// An adapter that ended is run again after this, doubling up to the second.
 const RESTART_MIN: Duration = Duration::from_secs(1);
@@ -33,10 +31,12 @@ const DELETE_TIME: Duration = Duration::from_secs(30);
 pub(crate) struct RunningSource {
     pub(crate) model: Arc<model::Source>,
     /// `None`: it is not called. An error answers 503, so that upstream records a failed delivery.
-    pub(crate) hook: Option<Result<Arc<HookDoor>, model::Unresolved>>,
-    pub(crate) way: Way,
+    pub(crate) hook: Option<Result<Arc<SourceEndpoint>, Cause>>,
+    pub(crate) route_kind: RouteKind,
     /// Why it could not be built.
-    pub(crate) failure: Option<model::Unresolved>,
+    pub(crate) failure: Option<Cause>,
+    /// Whether what it failed for may pass by itself.
+    pub(crate) is_worth_retry: bool,
     pub(crate) report: Report,
     /// Its series are shown as long as it is wanted.
     _counters: Arc<Counters>,
@@ -51,7 +51,7 @@ pub(crate) struct Run {
     pub(crate) stop: CancellationToken,
     done: CancellationToken,
     /// Why it is not running right now.
-    pub(crate) ended: Arc<Mutex<Option<model::Unresolved>>>,
+    pub(crate) ended: Arc<Mutex<Option<Cause>>>,
 }
 
 impl Plane {
@@ -73,12 +73,15 @@ impl Plane {
         let identity = match opened.map_err(std::io::Error::other).and_then(|opened| opened) {
             Ok(identity) => identity,
             Err(error) => {
-                let why = model::Unresolved {
-                    reason: "DataFolderUnusable",
+                let why = Cause {
+                    reason: Reason::DataFolderUnusable,
                     message: format!("the source's state: {error}: check the folder given by --data"),
                 };
                 tracing::error!(source = %key.name, detail = why.message, "source cannot start, trying again");
-                self.replace(unbuilt(model, report, counters, why));
+                self.replace(RunningSource {
+                    is_worth_retry: true,
+                    ..unbuilt(model, report, counters, why)
+                });
                 return false;
             }
         };
@@ -99,11 +102,17 @@ impl Plane {
             counters: counters.clone(),
         };
         let running = match shared.backends.source(&model, given) {
-            Ok(Built { hook, way, adapter }) => RunningSource {
-                hook: hook.map(|hook| Ok(Arc::new(HookDoor::new(hook)))),
-                way,
+            Ok(SourceParts {
+                hook,
+                route_kind,
+                adapter,
+            }) => RunningSource {
+                hook: hook.map(|hook| Ok(Arc::new(SourceEndpoint::new(hook)))),
+                route_kind,
                 failure: None,
-                run: adapter.map(|adapter| Run::new(adapter, identity.checkpoint)),
+                is_worth_retry: false,
+                run: adapter
+                    .map(|adapter| Run::new(adapter, identity.checkpoint, shared.runtime.draining.child_token())),
                 model,
                 report,
                 _counters: counters,
@@ -125,7 +134,7 @@ impl Plane {
                 run.ended.clone(),
             )
         });
-        let mut state = self.0.state.lock();
+        let mut state = self.0.runtime.state.lock();
         let before = state.sources.insert(key.clone(), running);
         let mut before = before.and_then(|before| before.run).map(|run| {
             run.stop.cancel();
@@ -136,11 +145,11 @@ impl Plane {
         }
         let Some((adapter, checkpoint, stop, done, ended)) = starting else {
             if let Some(before) = before {
-                // Whoever comes next waits for the one that is still ending.
+                // The next one of this name waits for the one that is still ending.
                 state.leaving.insert(key.clone(), before.clone());
                 drop(state);
                 let shared = self.0.clone();
-                self.0.tasks.spawn(async move {
+                self.0.runtime.tasks.spawn(async move {
                     before.cancelled().await;
                     shared.left(&key);
                 });
@@ -148,7 +157,7 @@ impl Plane {
             return;
         };
         drop(state);
-        self.0.tasks.spawn(async move {
+        self.0.runtime.tasks.spawn(async move {
             // One at a time: two would do everything twice.
             if let Some(before) = before {
                 before.cancelled().await;
@@ -161,9 +170,9 @@ impl Plane {
         });
     }
 
-    /// `forget`: the source is gone, and what it made upstream is taken away.
-    pub(super) fn stop_source(&self, key: &ObjectKey, forget: bool) {
-        let mut state = self.0.state.lock();
+    /// `delete`: the source is gone, and what it made upstream is taken away.
+    pub(super) fn stop_source(&self, key: &ObjectKey, is_deleted: bool) {
+        let mut state = self.0.runtime.state.lock();
         let Some(source) = state.sources.remove(key) else {
             return;
         };
@@ -179,15 +188,15 @@ impl Plane {
         state.leaving.insert(key.clone(), left.clone());
         drop(state);
         let (shared, key) = (self.0.clone(), key.clone());
-        self.0.tasks.spawn(async move {
+        self.0.runtime.tasks.spawn(async move {
             if let Some(ended) = ended {
                 ended.cancelled().await;
             }
-            if forget {
+            if is_deleted {
                 if let Some(run) = run {
                     delete(&key, &*run.adapter).await;
                 }
-                shared.source_states.forget(&key).await;
+                shared.source_states.delete(&key).await;
                 tracing::info!(source = %key.name, kind = key.kind.as_str(), "source is deleted");
             }
             left.cancel();
@@ -196,31 +205,31 @@ impl Plane {
     }
 
     /// States of sources that were deleted while the gateway was down.
-    pub(super) async fn forget_orphan_sources(&self, wanted: &Spec) {
+    pub(super) async fn delete_orphan_sources(&self, desired: &Spec) {
         let shared = self.0.clone();
         let stored = tokio::task::spawn_blocking(move || shared.source_states.stored()).await;
         for key in stored.unwrap_or_default() {
-            let running = self.0.state.lock().sources.contains_key(&key);
-            let leaving = self.0.state.lock().leaving.contains_key(&key);
-            if running || leaving || wanted.sources.contains_key(&key) || may_return(wanted, &key) {
+            let running = self.0.runtime.state.lock().sources.contains_key(&key);
+            let leaving = self.0.runtime.state.lock().leaving.contains_key(&key);
+            if running || leaving || desired.sources.contains_key(&key) || may_return(desired, &key) {
                 continue;
             }
-            // A container is found by its labels and removed (`Backends::wanted`).
+            // A container is found by its labels and removed (`Backends::desired`).
             if key.kind != Kind::ContainerSource {
                 tracing::warn!(
                     source = %key.name, kind = key.kind.as_str(),
                     "source was deleted while the gateway was down: what it made upstream, such as a webhook or a subscription, may still be there"
                 );
             }
-            self.0.source_states.forget(&key).await;
+            self.0.source_states.delete(&key).await;
         }
     }
 }
 
-impl Shared {
+impl PlaneInner {
     /// Forgets a source that has left, unless another of its name is leaving already.
     fn left(&self, key: &ObjectKey) {
-        let mut state = self.state.lock();
+        let mut state = self.runtime.state.lock();
         if state.leaving.get(key).is_some_and(CancellationToken::is_cancelled) {
             state.leaving.remove(key);
         }
@@ -228,32 +237,24 @@ impl Shared {
 }
 
 impl Run {
-    fn new(adapter: Arc<dyn Adapter>, checkpoint: Arc<dyn Checkpoint>) -> Self {
+    fn new(adapter: Arc<dyn Adapter>, checkpoint: Arc<dyn Checkpoint>, stop: CancellationToken) -> Self {
         Self {
             adapter,
             checkpoint,
-            stop: CancellationToken::new(),
+            stop,
             done: CancellationToken::new(),
             ended: Arc::default(),
         }
     }
 }
 
-fn unbuilt(
-    model: Arc<model::Source>,
-    report: Report,
-    counters: Arc<Counters>,
-    why: model::Unresolved,
-) -> RunningSource {
-    let way = match model.config {
-        model::SourceConfig::GitHub(_) => Some(Way::Hooks),
-        model::SourceConfig::Container(_) => Some(Way::Sources),
-        model::SourceConfig::KubernetesEvents(_) | model::SourceConfig::GcpPubSub(_) => None,
-    };
+fn unbuilt(model: Arc<model::Source>, report: Report, counters: Arc<Counters>, why: Cause) -> RunningSource {
+    let route_kind = RouteKind::of(&model.config);
     RunningSource {
-        hook: way.map(|_| Err(why.clone())),
-        way: way.unwrap_or_default(),
+        hook: route_kind.map(|_| Err(why.clone())),
+        route_kind: route_kind.unwrap_or_default(),
         failure: Some(why),
+        is_worth_retry: false,
         run: None,
         model,
         report,
@@ -261,12 +262,7 @@ fn unbuilt(
     }
 }
 
-async fn supervise(
-    key: &ObjectKey,
-    adapter: &dyn Adapter,
-    stop: &CancellationToken,
-    ended: &Mutex<Option<model::Unresolved>>,
-) {
+async fn supervise(key: &ObjectKey, adapter: &dyn Adapter, stop: &CancellationToken, ended: &Mutex<Option<Cause>>) {
     let mut wait = RESTART_MIN;
     while !stop.is_cancelled() {
         let began = Instant::now();
@@ -276,24 +272,21 @@ async fn supervise(
         }
         let error = match run {
             Ok(Err(error)) => error,
-            Ok(Ok(())) => AdapterError {
-                reason: "AdapterEnded",
+            Ok(Ok(())) => Cause {
+                reason: Reason::AdapterEnded,
                 message: "the adapter ended although nobody asked it to".to_owned(),
             },
-            Err(_) => AdapterError {
-                reason: "AdapterEnded",
+            Err(_) => Cause {
+                reason: Reason::AdapterEnded,
                 message: "the adapter panicked: please report it with the log's last lines".to_owned(),
             },
         };
         if began.elapsed() >= HEALTHY {
             wait = RESTART_MIN;
         }
-        let (reason, detail) = (error.reason, error.message);
+        let (reason, detail) = (error.reason.as_str(), &error.message);
         tracing::error!(source = %key.name, kind = key.kind.as_str(), reason, detail, again_in_s = wait.as_secs(), "adapter ended");
-        *ended.lock() = Some(model::Unresolved {
-            reason,
-            message: detail,
-        });
+        *ended.lock() = Some(error);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}

@@ -1,16 +1,17 @@
-//! Requests for what another process has: passed on to it once, and its answer passed back unchanged.
+//! Forwards requests for paths that another process serves, once, and passes its answer back unchanged.
 //!
-//! The whole body is read first, within the bounds of a request that is answered here. Whatever goes wrong on the way is a 503:
-//! the sender comes again, and what was stored although its answer was lost comes twice, with the same id. A request that was
-//! passed on already is not passed on again, whatever two processes believe of each other.
+//! The whole body is read first, within the bounds of a request that is answered here. Every failure on the way is a 503: the
+//! sender retries, and an event that was stored although its answer was lost comes twice, with the same id. A request that was
+//! forwarded already is not forwarded again, so that two processes cannot forward to each other for ever.
 //!
-//! Of what nothing is known here the others are asked first, without a body: whoever sends to names that nobody has costs them
-//! a few words. Answers are not kept: what nobody has now may be made and be Ready in a moment.
+//! About an unknown path the other processes are asked first, without a body: a sender to paths that do not exist costs them
+//! a few bytes. Answers are not cached: a path that does not exist now may be created in a moment.
 
 use std::{sync::Arc, time::Duration};
 
 use adapter::chain;
 use bytes::Bytes;
+use connect::Dialer;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
@@ -20,13 +21,11 @@ use http::{
     request::Parts,
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use spec::Reason;
 use tokio::sync::Semaphore;
 
-/// On what was passed on. Whoever sends it himself is answered by the process he asked.
+/// Marks a forwarded request. A sender that sets it itself is answered by the process it reached.
 static FORWARDED: HeaderName = HeaderName::from_static("headgate-forwarded");
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -35,11 +34,11 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// this many is not helped by more.
 const AT_ONCE: usize = 256;
 
-/// Questions under way at once. An answer comes from memory, in a millisecond: this is room for thousands of unknown names a
-/// second, more than which nobody sends by mistake; and few enough to leave the places above to what is known.
+/// Questions in flight at once. An answer comes from memory, in a millisecond: this is room for thousands of unknown paths a
+/// second, more than a mistaken sender causes; and few enough to leave the permits above to known paths.
 const QUESTIONS_AT_ONCE: usize = 32;
 
-/// A process that needs longer to say what it has is not there.
+/// A process that needs longer to answer a question counts as down.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process of the same cluster accepts a connection at once, or is gone.
@@ -55,8 +54,8 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Forwarder {
-    client: Client<HttpConnector, Full<Bytes>>,
-    places: Semaphore,
+    client: Client<Dialer, Full<Bytes>>,
+    permits: Semaphore,
     questions: Semaphore,
 }
 
@@ -66,7 +65,7 @@ pub(super) enum Unanswered {
     #[error("it was passed on already, and is not here")]
     Twice,
     #[error("nobody has it right now")]
-    Nobody,
+    NoOwner,
     #[error("nobody knows right now which replica would know")]
     Leaderless,
     #[error("too many requests are being passed on")]
@@ -77,15 +76,12 @@ pub(super) enum Unanswered {
 
 impl Default for Forwarder {
     fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
+            .build(Dialer::direct(CONNECT_TIMEOUT));
         Self {
             client,
-            places: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(AT_ONCE),
             questions: Semaphore::new(QUESTIONS_AT_ONCE),
         }
     }
@@ -96,7 +92,7 @@ impl Forwarder {
     pub(super) fn may_forward(headers: &HeaderMap, owner: Option<&Arc<str>>) -> Result<(), Unanswered> {
         match owner {
             _ if headers.contains_key(&FORWARDED) => Err(Unanswered::Twice),
-            None => Err(Unanswered::Nobody),
+            None => Err(Unanswered::NoOwner),
             Some(_) => Ok(()),
         }
     }
@@ -110,11 +106,11 @@ impl Forwarder {
     ) -> Result<Option<Arc<str>>, Unanswered> {
         let others: Option<Vec<_>> = others.iter().map(Option::as_ref).collect();
         let others = others.ok_or(Unanswered::Leaderless)?;
-        // Who asks has to do so himself: two that do not know ask nobody else.
+        // The other process asks on its own behalf alone: two processes without the path must not ask on for each other.
         if others.is_empty() || headers.contains_key(&FORWARDED) {
             return Ok(None);
         }
-        let _place = self.questions.try_acquire().map_err(|_| Unanswered::Full)?;
+        let _permit = self.questions.try_acquire().map_err(|_| Unanswered::Full)?;
         let mut unsaid = None;
         for other in others {
             let mut question = Request::new(());
@@ -145,7 +141,7 @@ impl Forwarder {
         owner: &str,
         path: &str,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
-        let _place = self.places.try_acquire().map_err(|_| Unanswered::Full)?;
+        let _permit = self.permits.try_acquire().map_err(|_| Unanswered::Full)?;
         let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let uri: Uri = format!("{owner}/{path}{query}")
             .parse()
@@ -180,10 +176,10 @@ impl Forwarder {
 
 impl Unanswered {
     /// The refusal's name in metrics and docs/reasons.
-    pub(super) fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Full => "Overloaded",
-            Self::Twice | Self::Nobody | Self::Leaderless | Self::Away(_) => "Elsewhere",
+            Self::Full => Reason::Overloaded,
+            Self::Twice | Self::NoOwner | Self::Leaderless | Self::Away(_) => Reason::Elsewhere,
         }
     }
 
@@ -251,7 +247,7 @@ mod tests {
         assert!(matches!(twice, Err(Unanswered::Twice)));
         assert!(matches!(
             Forwarder::may_forward(&headers(&[]), None),
-            Err(Unanswered::Nobody)
+            Err(Unanswered::NoOwner)
         ));
     }
 
@@ -278,7 +274,7 @@ mod tests {
         let unanswered = gone.await.unwrap_err();
         assert_eq!(
             (unanswered.reason(), unanswered.status()),
-            ("Elsewhere", StatusCode::SERVICE_UNAVAILABLE)
+            (Reason::Elsewhere, StatusCode::SERVICE_UNAVAILABLE)
         );
     }
 }

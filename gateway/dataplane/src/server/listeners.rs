@@ -24,7 +24,7 @@ pub struct Listeners {
     sender: mpsc::Sender<TcpListener>,
 }
 
-/// What the server was asked for.
+/// The listeners that the server was asked for.
 #[derive(Debug)]
 pub struct Further(mpsc::Receiver<TcpListener>);
 
@@ -40,6 +40,7 @@ impl Listeners {
         (listeners, Further(receiver))
     }
 
+    /// Returns the port of the main listener.
     pub fn port(&self) -> u16 {
         self.main.port()
     }
@@ -105,7 +106,7 @@ mod tests {
         let (listeners, _further) = Listeners::beside((Ipv4Addr::LOCALHOST, port).into());
         let error = |address| listeners.listen_at(address).unwrap_err().kind();
         assert_eq!(error(OTHER), io::ErrorKind::AddrInUse);
-        // Reserved for documentation (RFC 5737): nobody's.
+        // Reserved for documentation (RFC 5737): no machine has it.
         assert_eq!(
             error(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
             io::ErrorKind::AddrNotAvailable

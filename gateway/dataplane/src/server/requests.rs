@@ -1,6 +1,10 @@
-//! What a request to the ingress means: a channel's events, a source's hook or its events, or a refusal with its reason.
+//! Answers requests to the ingress: events for a channel, calls of a source, or a refusal with its reason.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use adapter::{Accepted, HookRequest, Refused};
 use bytes::Bytes;
@@ -11,13 +15,17 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
+use spec::Reason;
 
 use super::{
+    ADMIN_HEADER, INGRESS_LISTENER, LISTENER_HEADER,
+    address::{Address, Endpoint},
     body::{self, BodyError},
+    bounds::Peer,
     forward::{Forwarder, Unanswered},
     host,
 };
-use crate::ingress::{Door, HookDoor, Ingress, SOON};
+use crate::ingress::{ChannelEndpoint, Ingress, SOON, SourceEndpoint};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -28,10 +36,10 @@ const fn structured_limit(max_event_bytes: usize) -> usize {
     max_event_bytes.saturating_mul(2).saturating_add(64 * 1024)
 }
 
-/// The largest body that any hook takes (`adapter::Unready`); whoever has the hook knows its own limit.
+/// The largest body that any hook takes (`adapter::Unready`); the process that serves the hook knows its own limit.
 const HOOK_MAX_BYTES: usize = 25 * 1024 * 1024;
 
-/// What a listener serves.
+/// The paths that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Everything,
@@ -39,107 +47,93 @@ pub(super) enum Scope {
     Sources,
 }
 
-/// What a request is for.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    Channel(String),
-    /// Of a source that is called with whatever its upstream sends.
-    Hook(String),
-    /// Of a source that is posted CloudEvents.
-    Source(String),
+/// The answer to a request that is for the admin listener: no channel has such a path.
+pub(super) fn mistaken_for_admin<T>(
+    request: &Request<T>,
+    ingress: &Ingress,
+    admin: SocketAddr,
+    peer: &Peer,
+) -> Option<Answer> {
+    let path = request.uri().path();
+    if !path.starts_with("/api/v1/") && !matches!(path, "/healthz" | "/readyz" | "/metrics") {
+        return None;
+    }
+    let mut answer = match *request.method() {
+        Method::POST | Method::OPTIONS => {
+            let message = format!(
+                "no channel at {path}: this is the ingress, which takes events; the admin API has a listener of its own"
+            );
+            refused(ingress, StatusCode::NOT_FOUND, Reason::NoChannel, &message)
+        }
+        _ => method_not_allowed(ingress, "POST, OPTIONS"),
+    };
+    let headers = answer.headers_mut();
+    headers.insert(LISTENER_HEADER, HeaderValue::from_static(INGRESS_LISTENER));
+    if peer.is_loopback() {
+        let ip = match admin.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let url = format!("http://{}", SocketAddr::new(ip, admin.port()));
+        // An address is ASCII.
+        headers.extend(
+            HeaderValue::from_str(&url)
+                .ok()
+                .map(|url| (HeaderName::from_static(ADMIN_HEADER), url)),
+        );
+    }
+    Some(answer)
 }
 
-/// What there is at a place.
-enum Found {
-    Door(Arc<Door>),
-    Receiver(Arc<HookDoor>),
-}
-
-impl Place {
-    fn of<T>(request: &Request<T>) -> Self {
-        let path = request.uri().path();
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let path = path.strip_suffix('/').unwrap_or(path);
-        if path.is_empty() {
-            return Self::Channel(host::channel(request).unwrap_or_default());
+pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope: Scope, peer: &Arc<Peer>) -> Answer {
+    let address = match host::requested(&request) {
+        Ok(host) => Address::of(&request, host.as_deref()),
+        Err(fault) => {
+            body::drain(request.into_body());
+            return closing(refused(
+                ingress,
+                StatusCode::BAD_REQUEST,
+                Reason::Invalid,
+                &fault.to_string(),
+            ));
         }
-        match (path.strip_prefix("hooks/"), path.strip_prefix("sources/")) {
-            (Some(name), _) => Self::Hook(name.to_owned()),
-            // With one part behind it, `sources` is a namespace of channels.
-            (None, Some(name)) if name.contains('/') => Self::Source(name.to_owned()),
-            (None, _) => Self::Channel(path.to_owned()),
-        }
-    }
-
-    /// Without its first slash.
-    fn path(&self) -> String {
-        match self {
-            Self::Channel(name) => name.clone(),
-            Self::Hook(name) => format!("hooks/{name}"),
-            Self::Source(name) => format!("sources/{name}"),
-        }
-    }
-
-    fn find(&self, ingress: &Ingress) -> Option<Found> {
-        let doors = ingress.doors();
-        match self {
-            Self::Channel(name) => doors.channels.get(name).cloned().map(Found::Door),
-            Self::Hook(name) => doors.hooks.get(name).cloned().map(Found::Receiver),
-            Self::Source(name) => doors.sources.get(name).cloned().map(Found::Receiver),
-        }
-    }
-
-    fn allow(&self) -> &'static str {
-        match self {
-            Self::Hook(_) => "POST",
-            Self::Channel(_) | Self::Source(_) => "POST, OPTIONS",
-        }
-    }
-
-    fn not_found(&self) -> String {
-        let path = self.path();
-        match self {
-            Self::Channel(_) => format!(
-                "no channel at /{path}: a channel's address is /NAMESPACE/NAME, or / of the host NAME-channel.NAMESPACE.svc"
-            ),
-            Self::Hook(_) | Self::Source(_) => format!("no source receives at /{path}"),
-        }
-    }
-}
-
-pub(super) async fn answer(request: Request<Incoming>, ingress: &Ingress, scope: Scope) -> Answer {
-    let place = Place::of(&request);
-    if scope == Scope::Sources && !matches!(place, Place::Source(_)) {
+    };
+    if scope == Scope::Sources && !matches!(address, Address::Source(_)) {
         let message = "sources alone are served here, at /sources/NAMESPACE/NAME";
-        return refused(ingress, StatusCode::NOT_FOUND, "NoChannel", message);
+        return refused(ingress, StatusCode::NOT_FOUND, Reason::NoChannel, message);
     }
-    match (place.find(ingress), request.method()) {
-        (Some(Found::Door(door)), &Method::POST) => take(request, ingress, &door).await,
-        (Some(Found::Receiver(door)), &Method::POST) => call(request, ingress, &door).await,
-        (Some(_), &Method::OPTIONS) if !matches!(place, Place::Hook(_)) => handshake(request.headers()),
-        (Some(_), _) => method_not_allowed(ingress, place.allow()),
-        (None, _) => not_here(request, ingress, &place).await,
+    match (address.find(ingress), request.method()) {
+        (Some(Endpoint::Channel(endpoint)), &Method::POST) => take(request, ingress, &endpoint, peer).await,
+        (Some(Endpoint::Source(endpoint)), &Method::POST) => call(request, ingress, &endpoint, peer).await,
+        (Some(_), &Method::OPTIONS) if !matches!(address, Address::Hook(_)) => handshake(request.headers()),
+        (Some(_), _) => method_not_allowed(ingress, address.allow()),
+        (None, _) => not_here(request, ingress, &address, peer).await,
     }
 }
 
-/// What another process has, or may have.
-async fn not_here(request: Request<Incoming>, ingress: &Ingress, place: &Place) -> Answer {
-    let path = place.path();
+/// Answers a request for a path that this process does not serve: another one may.
+async fn not_here(request: Request<Incoming>, ingress: &Ingress, address: &Address, peer: &Arc<Peer>) -> Answer {
+    let path = address.path();
     if let Some(owner) = ingress.elsewhere(&path) {
-        return pass_on(request, ingress, owner, &path).await;
+        return pass_on(request, ingress, owner, &path, peer).await;
     }
     if !matches!(*request.method(), Method::POST | Method::OPTIONS) {
-        return method_not_allowed(ingress, place.allow());
+        return method_not_allowed(ingress, address.allow());
     }
     if !ingress.is_open() {
-        ingress.metrics.request_refused("Starting");
+        ingress.metrics.request_refused(Reason::Starting);
         let message = "the documents are not read yet: come again";
         return retry(StatusCode::SERVICE_UNAVAILABLE, message, SOON);
     }
+    if let Some(message) = address.pending(ingress) {
+        ingress.metrics.request_refused(Reason::ChannelNotReady);
+        return retry(StatusCode::SERVICE_UNAVAILABLE, &message, SOON);
+    }
     let others = ingress.others();
     match ingress.forwarder.ask(request.headers(), &others.asked, &path).await {
-        Ok(Some(owner)) => pass_on(request, ingress, Some(owner), &path).await,
-        Ok(None) => refused(ingress, StatusCode::NOT_FOUND, "NoChannel", &place.not_found()),
+        Ok(Some(owner)) => pass_on(request, ingress, Some(owner), &path, peer).await,
+        Ok(None) => refused(ingress, StatusCode::NOT_FOUND, Reason::NoChannel, &address.not_found()),
         Err(why) => {
             ingress.metrics.request_refused(why.reason());
             retry(why.status(), &format!("nothing is known of /{path} yet: {why}"), SOON)
@@ -147,7 +141,13 @@ async fn not_here(request: Request<Incoming>, ingress: &Ingress, place: &Place) 
     }
 }
 
-async fn pass_on(request: Request<Incoming>, ingress: &Ingress, owner: Option<Arc<str>>, path: &str) -> Answer {
+async fn pass_on(
+    request: Request<Incoming>,
+    ingress: &Ingress,
+    owner: Option<Arc<str>>,
+    path: &str,
+    peer: &Arc<Peer>,
+) -> Answer {
     let (head, body) = request.into_parts();
     let unanswered = |why: &Unanswered| {
         ingress.metrics.request_refused(why.reason());
@@ -156,14 +156,15 @@ async fn pass_on(request: Request<Incoming>, ingress: &Ingress, owner: Option<Ar
     let owner = match (Forwarder::may_forward(&head.headers, owner.as_ref()), owner) {
         (Ok(()), Some(owner)) => owner,
         (Err(why), _) => return unanswered(&why),
-        (Ok(()), None) => return unanswered(&Unanswered::Nobody),
+        (Ok(()), None) => return unanswered(&Unanswered::NoOwner),
     };
-    let limit = match path.starts_with("hooks/") {
-        true => HOOK_MAX_BYTES,
-        false => ingress.max_body_bytes,
+    let limit = if path.starts_with("hooks/") {
+        HOOK_MAX_BYTES
+    } else {
+        ingress.max_body_bytes
     };
-    let mut share = ingress.bodies.share();
-    let body = match body::read(&head.headers, body, limit, &mut share).await {
+    let mut memory = peer.memory();
+    let body = match body::read(&head.headers, body, limit, &mut memory).await {
         Ok(body) => body,
         Err(error) => return body_refused(&error, |reason| ingress.metrics.request_refused(reason)),
     };
@@ -174,10 +175,10 @@ async fn pass_on(request: Request<Incoming>, ingress: &Ingress, owner: Option<Ar
 }
 
 /// Events for a channel.
-async fn take(request: Request<Incoming>, ingress: &Ingress, door: &Door) -> Answer {
+async fn take(request: Request<Incoming>, ingress: &Ingress, endpoint: &ChannelEndpoint, peer: &Arc<Peer>) -> Answer {
     let (head, body) = request.into_parts();
     if ingress.is_draining() {
-        door.metrics.refused("Draining");
+        endpoint.metrics.refused(Reason::Draining);
         return retry(StatusCode::SERVICE_UNAVAILABLE, "gateway is draining", SOON);
     }
     if let Some(encoding) = head
@@ -185,29 +186,36 @@ async fn take(request: Request<Incoming>, ingress: &Ingress, door: &Door) -> Ans
         .get(CONTENT_ENCODING)
         .filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        door.metrics.refused("UnsupportedFormat");
+        endpoint.metrics.refused(Reason::UnsupportedFormat);
         let message = format!("content-encoding {encoding:?} is not supported: send the event as it is");
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message);
     }
-    let limit = match is_structured(&head.headers) {
-        true => structured_limit(door.max_event_bytes).min(ingress.max_body_bytes),
-        false => door.max_event_bytes.min(ingress.max_body_bytes),
+    let limit = if is_structured(&head.headers) {
+        structured_limit(endpoint.max_event_bytes)
+    } else {
+        endpoint.max_event_bytes
     };
-    let mut share = ingress.bodies.share();
-    let body = match body::read(&head.headers, body, limit, &mut share).await {
+    let limit = limit.min(ingress.max_body_bytes);
+    let mut memory = peer.memory();
+    let body = match body::read(&head.headers, body, limit, &mut memory).await {
         Ok(body) => body,
-        Err(error) => return body_refused(&error, |reason| door.metrics.refused(reason)),
+        Err(error) => return body_refused(&error, |reason| endpoint.metrics.refused(reason)),
     };
+    let origin = ingress.origin(&head.headers);
     let stored = match http_form::decode(&head.headers, body) {
-        Ok(Decoded::One(event)) => door.store_one(http_form::traced(event, &head.headers)).await,
-        Ok(Decoded::Batch(events)) if events.is_empty() => return accepted(door.channel.promises().durability),
-        Ok(Decoded::Batch(events)) => door.store(events).await,
+        Ok(Decoded::One(event)) => {
+            endpoint
+                .store_one(http_form::traced(event, &head.headers), origin)
+                .await
+        }
+        Ok(Decoded::Batch(events)) if events.is_empty() => return accepted(endpoint.channel.promises().durability),
+        Ok(Decoded::Batch(events)) => endpoint.store(events, origin).await,
         Err(error @ DecodeError::UnsupportedFormat(..)) => {
-            door.metrics.refused("UnsupportedFormat");
+            endpoint.metrics.refused(Reason::UnsupportedFormat);
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error.to_string());
         }
         Err(error) => {
-            door.metrics.refused("Invalid");
+            endpoint.metrics.refused(Reason::Invalid);
             return text(StatusCode::BAD_REQUEST, &error.to_string());
         }
     };
@@ -218,26 +226,26 @@ async fn take(request: Request<Incoming>, ingress: &Ingress, door: &Door) -> Ans
 }
 
 /// A delivery for a source that is called.
-async fn call(request: Request<Incoming>, ingress: &Ingress, door: &HookDoor) -> Answer {
+async fn call(request: Request<Incoming>, ingress: &Ingress, endpoint: &SourceEndpoint, peer: &Arc<Peer>) -> Answer {
     let (head, body) = request.into_parts();
     if ingress.is_draining() {
-        ingress.metrics.request_refused("Draining");
+        ingress.metrics.request_refused(Reason::Draining);
         return retry(StatusCode::SERVICE_UNAVAILABLE, "gateway is draining", SOON);
     }
-    let mut share = ingress.bodies.share();
-    let body = match body::read(&head.headers, body, door.hook.max_body_bytes(), &mut share).await {
+    let mut memory = peer.memory();
+    let body = match body::read(&head.headers, body, endpoint.hook.max_body_bytes(), &mut memory).await {
         Ok(body) => body,
         Err(error) => return body_refused(&error, |reason| ingress.metrics.request_refused(reason)),
     };
-    let answer = door
+    let answer = endpoint
         .hook
         .call(HookRequest {
             headers: head.headers,
             body,
         })
         .await;
-    if !door.is_ready {
-        ingress.metrics.request_refused("SourceNotReady");
+    if !endpoint.is_ready {
+        ingress.metrics.request_refused(Reason::SourceNotReady);
     }
     match (answer.accepted, answer.retry_after) {
         (Some(proof), _) => accepted(proof.stored_proof().durability()),
@@ -282,33 +290,29 @@ fn handshake(headers: &HeaderMap) -> Answer {
     answer
 }
 
-fn body_refused(error: &BodyError, count: impl FnOnce(&'static str)) -> Answer {
+fn body_refused(error: &BodyError, count: impl FnOnce(Reason)) -> Answer {
     let message = error.to_string();
     match error {
         BodyError::TooLarge { .. } => {
-            count("TooLarge");
+            count(Reason::TooLarge);
             text(StatusCode::PAYLOAD_TOO_LARGE, &message)
         }
         BodyError::Overloaded => {
-            count("Overloaded");
+            count(Reason::Overloaded);
             retry(StatusCode::SERVICE_UNAVAILABLE, &message, SOON)
         }
-        BodyError::Stalled => {
-            count("Stalled");
-            let mut answer = text(StatusCode::REQUEST_TIMEOUT, &message);
-            answer
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-            answer
+        BodyError::Stalled | BodyError::Slow => {
+            count(Reason::Stalled);
+            closing(text(StatusCode::REQUEST_TIMEOUT, &message))
         }
         BodyError::Broken(_) => {
-            count("Invalid");
+            count(Reason::Invalid);
             text(StatusCode::BAD_REQUEST, &message)
         }
     }
 }
 
-/// What a refusal by the channel is in HTTP (CONTRACT IN-3).
+/// Returns the HTTP answer for a refusal by the channel (CONTRACT IN-3).
 fn store_refused(refused: &Refused) -> Answer {
     let message = refused.to_string();
     match *refused {
@@ -323,7 +327,7 @@ fn store_refused(refused: &Refused) -> Answer {
 }
 
 fn method_not_allowed(ingress: &Ingress, allow: &'static str) -> Answer {
-    ingress.metrics.request_refused("MethodNotAllowed");
+    ingress.metrics.request_refused(Reason::MethodNotAllowed);
     let mut answer = text(
         StatusCode::METHOD_NOT_ALLOWED,
         &format!("send events with POST; allowed: {allow}"),
@@ -332,9 +336,17 @@ fn method_not_allowed(ingress: &Ingress, allow: &'static str) -> Answer {
     answer
 }
 
-fn refused(ingress: &Ingress, status: StatusCode, reason: &'static str, message: &str) -> Answer {
+fn refused(ingress: &Ingress, status: StatusCode, reason: Reason, message: &str) -> Answer {
     ingress.metrics.request_refused(reason);
     text(status, message)
+}
+
+/// After this answer nothing more is read of the connection.
+fn closing(mut answer: Answer) -> Answer {
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn retry(status: StatusCode, message: &str, after: Duration) -> Answer {

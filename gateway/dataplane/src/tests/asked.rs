@@ -1,14 +1,14 @@
-//! A process that does not know a path asks those who may, before it says that nobody has it.
+//! A process asks the others about an unknown path before it answers 404.
 
 use url::Url;
 
 use super::*;
 use crate::{
-    server::{Listeners, serve},
-    sink::{HttpSink, Manner},
+    journey::sink::{HttpSink, SendOptions},
+    server::{Listeners, Serving, serve},
 };
 
-const MANNER: Manner = Manner {
+const OPTIONS: SendOptions = SendOptions {
     format: model::Format::Binary,
     timeout: Duration::from_secs(30),
     max_reply_bytes: 0,
@@ -20,14 +20,24 @@ async fn served(plane: &Plane) -> String {
     let address = listener.local_addr().unwrap();
     let (_, further) = Listeners::beside(address);
     let (plane, never) = (plane.clone(), CancellationToken::new());
-    tokio::spawn(serve(listener, further, plane, never, Duration::ZERO));
+    let serving = Serving {
+        connections_max: 64,
+        admin: address,
+        grace: Duration::ZERO,
+    };
+    tokio::spawn(serve(listener, further, plane, serving, never));
     format!("http://{address}")
 }
 
 /// The status, and whether it says when to come again.
 async fn posted(base: &str, path: &str) -> (u16, bool) {
-    let sink = HttpSink::new(&Url::parse(&format!("{base}/{path}")).unwrap(), 1).unwrap();
-    let answer = sink.send(&event("1"), MANNER).await.unwrap();
+    let sink = HttpSink::new(
+        &Url::parse(&format!("{base}/{path}")).unwrap(),
+        crate::journey::sink::Peer::Replica,
+        1,
+    )
+    .unwrap();
+    let answer = sink.send(&event("1"), OPTIONS).await.unwrap();
     (answer.status, answer.retry_after.is_some())
 }
 

@@ -7,7 +7,7 @@ use channel::{Channel, faulty::Fault};
 use event::Event;
 
 use super::{World, event, name, subscription};
-use crate::{Explain, Explained, Stage, TryEnd};
+use crate::{Explain, Explanation, Stage, TryEnd};
 
 fn of(id: &str) -> Explain {
     Explain {
@@ -18,7 +18,7 @@ fn of(id: &str) -> Explain {
     }
 }
 
-fn stages(explained: &Explained, channel: &str) -> Vec<(String, Stage, String)> {
+fn stages(explained: &Explanation, channel: &str) -> Vec<(String, Stage, String)> {
     let found = explained.found.iter().find(|found| found.channel == name(channel));
     let rows = found.map(|found| &found.rows[..]).unwrap_or_default();
     rows.iter()
@@ -53,8 +53,8 @@ async fn each_subscription_says_what_it_did_with_an_event_and_why() {
     world.send("a", event("1")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let explained = world.plane.explain(&of("1")).await;
-    let told = stages(&explained, "a");
-    let all: Vec<(&str, Stage)> = told.iter().map(|(name, stage, _)| (&**name, *stage)).collect();
+    let reported = stages(&explained, "a");
+    let all: Vec<(&str, Stage)> = reported.iter().map(|(name, stage, _)| (&**name, *stage)).collect();
     assert_eq!(
         all,
         [
@@ -65,7 +65,7 @@ async fn each_subscription_says_what_it_did_with_an_event_and_why() {
             ("taken", Stage::Delivered)
         ]
     );
-    for ((_, _, why), part) in told.iter().zip([
+    for ((_, _, why), part) in reported.iter().zip([
         "type = 'another'",
         "paused",
         "headgate dead show default/refused 1",
@@ -82,7 +82,7 @@ async fn each_subscription_says_what_it_did_with_an_event_and_why() {
     // Everything goes its way meanwhile.
     let is_taken = async |world: &World| {
         let retried = &world.plane.explain(&of("1")).await.tries[&name("retried")];
-        matches!(&retried[..], [_, _, last] if matches!(last.end, TryEnd::Taken(None)))
+        matches!(&retried[..], [_, _, last] if matches!(last.end, TryEnd::Succeeded { status: None, .. }))
     };
     world.eventually("taken at the third try", is_taken).await;
     let (_, stage, _) = &stages(&world.plane.explain(&of("1")).await, "a")[3];
@@ -104,7 +104,7 @@ async fn an_event_is_found_in_every_channel_that_has_it_and_told_apart_by_its_so
     let any = world.plane.explain(&of("1")).await;
     let here: Vec<_> = any.found.iter().filter(|found| found.channel == name("b")).collect();
     assert_eq!(here.len(), 2);
-    assert!(here[0].place < here[1].place, "in stored order");
+    assert!(here[0].offset < here[1].offset, "in stored order");
     let exact = Explain {
         source: Some("/test".into()),
         channel: Some(name("b")),
@@ -118,11 +118,14 @@ async fn an_event_is_found_in_every_channel_that_has_it_and_told_apart_by_its_so
         (found.event.source(), &found.passed[..]),
         ("/test", &["default/a".to_owned()][..])
     );
-    assert_eq!(exact.looked.len(), 1);
+    assert_eq!(exact.searched.len(), 1);
     // A memory channel gives up what everybody has: the try is still known.
-    assert!(matches!(exact.tries[&name("on")][0].end, TryEnd::Taken(None)));
+    assert!(matches!(
+        exact.tries[&name("on")][0].end,
+        TryEnd::Succeeded { status: None, .. }
+    ));
     let unknown = world.plane.explain(&of("2")).await;
-    assert!(unknown.found.is_empty() && unknown.tries.is_empty() && unknown.letters.is_empty());
+    assert!(unknown.found.is_empty() && unknown.tries.is_empty() && unknown.dead_letters.is_empty());
     let bounded = Explain { last: 1, ..of("1") };
     let bounded = world.plane.explain(&bounded).await;
     let here = bounded.found.iter().filter(|found| found.channel == name("b"));
@@ -139,7 +142,7 @@ async fn a_channel_that_cannot_be_read_is_named_and_the_others_are_told_of() {
     world.channel("closed").close().await;
     let explained = world.plane.explain(&of("1")).await;
     assert_eq!(explained.found.len(), 1);
-    let errors = explained.looked.iter().filter(|looked| looked.error.is_some());
-    let errors: Vec<_> = errors.map(|looked| &looked.channel).collect();
+    let errors = explained.searched.iter().filter(|searched| searched.error.is_some());
+    let errors: Vec<_> = errors.map(|searched| &searched.channel).collect();
     assert_eq!(errors, [&name("closed")]);
 }

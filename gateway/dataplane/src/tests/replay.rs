@@ -9,15 +9,15 @@ use spec::model;
 use tokio::time::Instant;
 
 use super::{World, event, name, subscription};
-use crate::{Progress, Replay, ReplayError, Replayed, Until, replay::REPLAY};
+use crate::{Progress, Replay, ReplayCounts, ReplayError, Until, inspect::replay::REPLAY};
 
 /// A channel with ten events that were delivered to `sink`; a second subscription, which is paused, keeps them.
 async fn delivered(change: impl FnOnce(&mut model::Subscription)) -> World {
     let mut keeping = subscription("keeping", "a", "other");
     keeping.paused = true;
-    let mut wanted = subscription("s", "a", "sink");
-    change(&mut wanted);
-    let world = World::new(&["a"], vec![wanted, keeping]).await;
+    let mut desired = subscription("s", "a", "sink");
+    change(&mut desired);
+    let world = World::new(&["a"], vec![desired, keeping]).await;
     world.channel("a").promise_replay();
     for id in 0..10 {
         world.send("a", event(&id.to_string())).await;
@@ -44,7 +44,7 @@ async fn begin(world: &World, what: Replay) -> impl Stream<Item = Progress> + Un
     Box::pin(world.plane.replay(&name("s"), what).await.unwrap())
 }
 
-async fn run(world: &World, what: Replay) -> Replayed {
+async fn run(world: &World, what: Replay) -> ReplayCounts {
     let mut progress = begin(world, what).await;
     loop {
         match progress.next().await.unwrap() {
@@ -69,7 +69,7 @@ async fn replayed(world: &World) -> Vec<String> {
 /// Proves: CH-7
 #[tokio::test(start_paused = true)]
 async fn past_events_reach_that_subscription_alone_marked_and_in_stored_order() {
-    let world = delivered(|wanted| wanted.ordering = model::Ordering::Total).await;
+    let world = delivered(|desired| desired.ordering = model::Ordering::Total).await;
     let counted = run(&world, all()).await;
     assert_eq!(
         (counted.read, counted.matched, counted.delivered, counted.left),
@@ -87,7 +87,7 @@ async fn from_and_to_are_places_and_a_dry_run_counts_without_delivering() {
     let world = delivered(|_| {}).await;
     let some = Replay {
         from: Start::Offset(Offset(3)),
-        to: Some(Until::Place(Offset(5))),
+        to: Some(Until::Offset(Offset(5))),
         dry_run: true,
         ..all()
     };
@@ -100,7 +100,7 @@ async fn from_and_to_are_places_and_a_dry_run_counts_without_delivering() {
     );
     assert!(replayed(&world).await.is_empty());
     let to_the_highest = Replay {
-        to: Some(Until::Place(Offset(u64::MAX))),
+        to: Some(Until::Offset(Offset(u64::MAX))),
         ..some.clone()
     };
     assert_eq!(run(&world, to_the_highest).await.read, 7);
@@ -134,8 +134,8 @@ async fn from_and_to_are_times_the_second_of_which_is_not_included() {
 /// Proves: CH-7
 #[tokio::test(start_paused = true)]
 async fn the_subscriptions_own_filters_and_the_one_asked_for_hold() {
-    let world = delivered(|wanted| {
-        wanted.filters = vec![Filter::cesql("type = 'test' AND source = '/test'".parse().unwrap()).unwrap()];
+    let world = delivered(|desired| {
+        desired.filters = vec![Filter::cesql("type = 'test' AND source = '/test'".parse().unwrap()).unwrap()];
     })
     .await;
     let only = |id: &str| Replay {
@@ -161,14 +161,14 @@ async fn a_rate_is_kept_and_progress_is_said_meanwhile() {
         },
     )
     .await;
-    let mut said = 0;
+    let mut reports = 0;
     while let Some(Progress::Going(counted)) = progress.next().await {
-        said += 1;
+        reports += 1;
         assert!(counted.delivered <= 1 + 2 * began.elapsed().as_secs());
     }
     assert!(
-        said >= 4 && began.elapsed() >= Duration::from_secs(4),
-        "{said} {:?}",
+        reports >= 4 && began.elapsed() >= Duration::from_secs(4),
+        "{reports} {:?}",
         began.elapsed()
     );
     assert_eq!(replayed(&world).await.len(), 10);
@@ -177,28 +177,28 @@ async fn a_rate_is_kept_and_progress_is_said_meanwhile() {
 /// Proves: CH-7, DL-5
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_delivered_again_becomes_a_dead_letter_and_is_counted() {
-    let world = delivered(|wanted| wanted.delivery.backoff.retry = 1).await;
+    let world = delivered(|desired| desired.delivery.backoff.retry = 1).await;
     world
         .channel("sink")
         .fail_appends([Some(Fault::Unavailable), Some(Fault::Unavailable)]);
     let one = Replay {
-        to: Some(Until::Place(Offset(0))),
+        to: Some(Until::Offset(Offset(0))),
         ..all()
     };
     let counted = run(&world, one).await;
     assert_eq!((counted.delivered, counted.dead_lettered), (0, 1));
-    let letters = world.plane.dead_letters(Some(&name("s")), 10).await.unwrap();
-    assert!(letters[0].event.text(REPLAY).is_some());
+    let dead_letters = world.plane.dead_letters(Some(&name("s")), 10).await.unwrap();
+    assert!(dead_letters[0].event.text(REPLAY).is_some());
 }
 
 /// Proves: CH-7, DL-8
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_is_down_is_probed_and_the_replay_goes_on_when_it_is_back() {
-    let world = delivered(|wanted| wanted.delivery.backoff.retry = 3).await;
+    let world = delivered(|desired| desired.delivery.backoff.retry = 3).await;
     world
         .channel("sink")
         .fail_appends(std::iter::repeat_n(Some(Fault::Unavailable), 60));
-    let mut counted = Replayed::default();
+    let mut counted = ReplayCounts::default();
     for _ in 0..5 {
         counted = run(&world, all()).await;
         assert_eq!(counted.delivered + counted.dead_lettered, 10);

@@ -62,6 +62,9 @@ fn data() -> impl Strategy<Value = (Option<String>, Bytes)> {
         "application/xml",
         "application/octet-stream",
         "image/png",
+        // In binary mode these would make the data the event.
+        "application/cloudevents+json",
+        " Application/CloudEvents-batch; charset=utf-8",
     ]);
     prop_oneof![
         (json_type.clone(), json).prop_map(|(kind, json)| (Some(kind.to_owned()), Bytes::from(json))),

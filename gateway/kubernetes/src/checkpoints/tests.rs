@@ -52,13 +52,16 @@ async fn a_holder_of_the_past_cannot_move_a_mark() {
     now.save_mark(b"new".to_vec()).await.unwrap();
     // It still believes in its turn: its clock stood still, say.
     let refused = past.save_notes(b"late".to_vec()).await.unwrap_err();
-    assert!(matches!(refused, StateError::Taken { ours: 1, theirs: 2 }), "{refused}");
+    assert!(
+        matches!(refused, StateError::Superseded { ours: 1, stored: 2 }),
+        "{refused}"
+    );
     assert_eq!(now.mark().await.unwrap().unwrap(), b"new");
     assert_eq!(now.notes().await.unwrap(), None);
     // And who knows that the turn is over does not even try.
     let fence = turn(3);
     let later = State::of(world.client().await, &owner, fence.clone());
-    fence.grant(3, Instant::now() - crate::lease::HOLDS);
+    fence.grant(3, Instant::now() - crate::lease::RENEW_DEADLINE);
     assert!(matches!(later.save_notes(vec![]).await, Err(StateError::NotMine)));
 }
 
@@ -98,7 +101,7 @@ async fn of_two_pods_the_one_that_wrote_last_goes_on() {
     assert_eq!(two.mark().await.unwrap().unwrap(), b"one");
     two.save_mark(b"two".to_vec()).await.unwrap();
     let refused = one.save_notes(vec![]).await.unwrap_err();
-    assert!(matches!(refused, StateError::Taken { .. }), "{refused}");
+    assert!(matches!(refused, StateError::Superseded { .. }), "{refused}");
     two.save_notes(b"mine".to_vec()).await.unwrap();
     assert_eq!(two.mark().await.unwrap().unwrap(), b"two");
 }

@@ -8,18 +8,6 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::testing::{World, eventually};
 
-fn contender(identity: &str) -> Contender {
-    // Connects when it is first used.
-    let config = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
-    let client = Client::try_from(config).expect("a client of a plain address");
-    let identity = Identity {
-        name: identity.to_owned(),
-        url: None,
-        contends: true,
-    };
-    Contender::new(client, "headgate", "headgate", identity, Known::default())
-}
-
 fn held(by: &str, epoch: i32, renewed: i64) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(by.to_owned()),
@@ -29,32 +17,34 @@ fn held(by: &str, epoch: i32, renewed: i64) -> LeaseSpec {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_taken_only_when_it_did_not_change_for_its_duration_by_our_own_clock() {
-    let mut one = contender("one");
+#[test]
+fn a_lease_is_taken_only_when_it_did_not_change_for_its_duration_by_our_own_clock() {
+    let mut unchanged = None;
     let begun = Instant::now();
-    let at = |seconds| begun + Duration::from_secs(seconds);
-    // Renewed in a future or a past far away: another's clock is of no account.
-    assert_eq!(one.step(&held("two", 4, 9_000_000_000), at(0)), Step::Wait);
-    assert_eq!(one.step(&held("two", 4, 9_000_000_000), at(14)), Step::Wait);
-    assert_eq!(one.step(&held("two", 4, 0), at(14)), Step::Wait, "it was renewed");
-    assert_eq!(one.step(&held("two", 4, 0), at(28)), Step::Wait);
-    assert_eq!(one.step(&held("two", 4, 0), at(29)), Step::Take { epoch: 5 });
-    assert_eq!(one.step(&held("", 4, 0), at(29)), Step::Take { epoch: 5 }, "given back");
+    let mut step = |spec: &LeaseSpec, seconds| {
+        let at = begun + Duration::from_secs(seconds);
+        let (next, step) = decide("one", None, unchanged.take(), spec, at);
+        unchanged = next;
+        step
+    };
+    // Renewed in a distant future or past: another's clock does not matter.
+    assert_eq!(step(&held("two", 4, 9_000_000_000), 0), Step::Wait);
+    assert_eq!(step(&held("two", 4, 9_000_000_000), 14), Step::Wait);
+    assert_eq!(step(&held("two", 4, 0), 14), Step::Wait, "it was renewed");
+    assert_eq!(step(&held("two", 4, 0), 28), Step::Wait);
+    assert_eq!(step(&held("two", 4, 0), 29), Step::Take { epoch: 5 });
+    assert_eq!(step(&held("", 4, 0), 29), Step::Take { epoch: 5 }, "released");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_ours_is_renewed_while_we_believe_in_it_and_taken_anew_afterwards() {
-    let mut one = contender("one");
-    assert_eq!(
-        one.step(&held("one", 4, 0), Instant::now()),
-        Step::Take { epoch: 5 },
-        "of a process before"
-    );
-    one.fence.grant(5, Instant::now());
-    assert_eq!(one.step(&held("one", 5, 0), Instant::now()), Step::Renew { epoch: 5 });
-    tokio::time::advance(HOLDS).await;
-    assert_eq!(one.step(&held("one", 5, 0), Instant::now()), Step::Take { epoch: 6 });
+async fn our_lease_is_renewed_while_we_trust_it_and_taken_in_a_new_term_afterwards() {
+    let fence = Fence::default();
+    let step = |epoch| decide("one", fence.epoch(), None, &held("one", epoch, 0), Instant::now()).1;
+    assert_eq!(step(4), Step::Take { epoch: 5 }, "held by our predecessor");
+    fence.grant(5, Instant::now());
+    assert_eq!(step(5), Step::Renew { epoch: 5 });
+    tokio::time::advance(RENEW_DEADLINE).await;
+    assert_eq!(step(5), Step::Take { epoch: 6 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,9 +55,9 @@ async fn a_fence_falls_by_itself_counted_from_before_the_request() {
     tokio::time::advance(Duration::from_secs(2)).await;
     fence.grant(3, asked);
     assert_eq!(fence.epoch(), Some(3));
-    tokio::time::advance(HOLDS - Duration::from_secs(2)).await;
+    tokio::time::advance(RENEW_DEADLINE - Duration::from_secs(2)).await;
     assert_eq!(fence.epoch(), None);
-    assert!(HOLDS < DURATION && 3 * RENEW_EVERY < HOLDS && TRY_MAX <= RENEW_EVERY);
+    assert!(RENEW_DEADLINE < LEASE_DURATION && 3 * RENEW_EVERY < RENEW_DEADLINE && TRY_MAX <= RENEW_EVERY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,16 +75,16 @@ async fn work_ends_with_the_turn_by_the_clock_and_goes_on_when_the_turn_comes_ba
     let counts = || (begun.load(Ordering::Relaxed), ended.load(Ordering::Relaxed));
     let watching = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(counts(), (0, 0), "nobody gave a turn");
+        assert_eq!(counts(), (0, 0), "no lease was granted");
         fence.grant(1, Instant::now());
-        tokio::time::sleep(HOLDS - Duration::from_secs(1)).await;
+        tokio::time::sleep(RENEW_DEADLINE - Duration::from_secs(1)).await;
         fence.grant(1, Instant::now());
-        tokio::time::sleep(HOLDS - Duration::from_secs(1)).await;
+        tokio::time::sleep(RENEW_DEADLINE - Duration::from_secs(1)).await;
         assert_eq!(counts(), (1, 0), "it was renewed");
-        tokio::time::sleep(DURATION - HOLDS).await;
+        tokio::time::sleep(LEASE_DURATION - RENEW_DEADLINE).await;
         assert_eq!(counts(), (1, 1), "before another may begin");
         fence.grant(2, Instant::now());
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * RETRY_PERIOD).await;
         assert_eq!(counts(), (2, 1));
         stop.cancel();
     };
@@ -115,10 +105,11 @@ impl Process {
         let identity = Identity {
             name: name.to_owned(),
             url: Some(format!("http://{name}:8080")),
+            key: None,
             contends,
         };
-        let (client, known) = (world.client().await, Known::default());
-        let contender = Contender::new(client, &world.namespace, "headgate-leader", identity, known);
+        let (client, cache) = (world.client().await, Cache::default());
+        let contender = Contender::new(client, &world.namespace, "headgate-leader", identity, cache);
         let (publish, turns) = watch::channel(Turn::default());
         let (fence, stop) = (contender.fence(), CancellationToken::new());
         let stopped = stop.clone();
@@ -173,8 +164,8 @@ async fn a_holder_that_is_gone_is_followed_when_its_time_is_over_and_not_sooner(
     assert_eq!(two.holds().await, 2);
     let took = begun.elapsed();
     // The last renewal may be as old as one interval, and one look has to pass.
-    assert!(took >= DURATION - RENEW_EVERY - LOOK_EVERY, "{took:?}");
-    assert!(!one.fence.is_mine(), "whoever is gone believes in nothing any more");
+    assert!(took >= LEASE_DURATION - RENEW_EVERY - RETRY_PERIOD, "{took:?}");
+    assert!(!one.fence.is_mine(), "a process that ended holds no lease");
 }
 
 #[tokio::test]

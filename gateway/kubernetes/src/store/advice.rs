@@ -1,13 +1,13 @@
-//! What cannot be read, in the words of logs and `/readyz`, and what to do about it.
+//! Error messages about collections that cannot be read, for logs and `/readyz`.
 
 use crate::{
     collection::Collection,
     refusal::{Refusal, Rule},
 };
 
-/// As it is called in logs and by `/readyz`.
-pub(super) fn name(of: &Collection) -> String {
-    match of {
+/// Returns the collection's name in logs and `/readyz`.
+pub(super) fn name(collection: &Collection) -> String {
+    match collection {
         Collection::Kind(kind) => kind.plural().to_owned(),
         Collection::Services => "services".to_owned(),
         Collection::Secret(name) => format!("secret {name}"),
@@ -16,17 +16,17 @@ pub(super) fn name(of: &Collection) -> String {
     }
 }
 
-/// What is in the way, and what to do.
-pub(super) fn advice(of: &Collection, refusal: &Refusal, rule: Option<&Rule>, server: &str) -> String {
-    match (refusal, rule, of) {
+/// Returns the error and its fix.
+pub(super) fn advice(collection: &Collection, refusal: &Refusal, rule: Option<&Rule>, server: &str) -> String {
+    match (refusal, rule, collection) {
         (Refusal::Forbidden, Some(rule), _) => rule.to_string(),
         (Refusal::NotFound, _, Collection::Kind(kind)) => format!(
-            "the API server has no {} of {}: install the custom resource definitions, or those of this version where others are there, with \
+            "the API server has no {} of {}: install the custom resource definitions of this version with \
              `headgate crds | kubectl apply -f -`",
             kind.plural(),
             kind.api_version()
         ),
-        (Refusal::NotFound, _, _) => format!("the API server has no {}", name(of)),
+        (Refusal::NotFound, _, _) => format!("the API server has no {}", name(collection)),
         (refusal, _, _) => format!("{server}: {refusal}"),
     }
 }

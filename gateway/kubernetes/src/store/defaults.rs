@@ -1,35 +1,35 @@
-//! The ConfigMap in the gateway's own namespace that says what channels get that name no provisioner. Pure.
+//! The ConfigMap in the gateway's own namespace that sets default provisioners. Pure.
 //!
-//! It is called `default-channel`, or as v0.2 called it; where both are there, the first counts. One that cannot be used is told,
-//! and the one before it goes on.
+//! Its name is `default-channel`, or the one of v0.2; if both exist, the first counts. An invalid one is reported, and
+//! the previous defaults stay in force.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use spec::{DEFAULTS_KEY, Defaults, ObjectName, model::Unresolved};
+use spec::{Cause, DEFAULTS_KEY, Defaults, ObjectName, Reason};
 
-/// In the order in which they count.
+/// In the order of precedence.
 const NAMES: [&str; 2] = ["default-channel", "default-channel-webhook"];
 
-/// The ConfigMaps that are there, and what they say.
+/// The ConfigMaps that exist, parsed.
 #[derive(Default)]
 pub(super) struct DefaultChannels {
     found: BTreeMap<ObjectName, Result<Defaults, String>>,
 }
 
-/// Where they are looked for.
-pub(super) fn places(home: &str) -> impl Iterator<Item = ObjectName> {
+/// Returns the names of the ConfigMaps to watch.
+pub(super) fn config_maps(home: &str) -> impl Iterator<Item = ObjectName> {
     NAMES.into_iter().map(move |name| ObjectName::new(home, name))
 }
 
 impl DefaultChannels {
-    /// Whether that is new.
+    /// Stores a ConfigMap. Returns whether its content has changed.
     pub(super) fn put(&mut self, name: &ObjectName, object: &Value) -> bool {
-        let said = read(object);
-        if self.found.get(name) == Some(&said) {
+        let effective = read(object);
+        if self.found.get(name) == Some(&effective) {
             return false;
         }
-        self.found.insert(name.clone(), said);
+        self.found.insert(name.clone(), effective);
         true
     }
 
@@ -37,20 +37,20 @@ impl DefaultChannels {
         self.found.remove(name).is_some()
     }
 
-    /// What counts now, and where it stands.
-    pub(super) fn said(&self) -> (Option<&ObjectName>, Result<Defaults, Unresolved>) {
+    /// Returns the effective defaults and the ConfigMap that sets them.
+    pub(super) fn effective(&self) -> (Option<&ObjectName>, Result<Defaults, Cause>) {
         let rank = |name: &&ObjectName| NAMES.iter().position(|known| **known == *name.name);
         let Some(name) = self.found.keys().min_by_key(rank) else {
             return (None, Ok(Defaults::default()));
         };
-        let said = self.found[name].clone().map_err(|fault| Unresolved {
-            reason: "DefaultChannelInvalid",
+        let effective = self.found[name].clone().map_err(|fault| Cause {
+            reason: Reason::DefaultChannelInvalid,
             message: format!(
-                "ConfigMap {name} says what channels get that name no provisioner, and cannot be used ({fault}): correct it, or \
+                "ConfigMap {name} sets default provisioners and is invalid ({fault}): correct it, or \
                  name a provisioner in the channel"
             ),
         });
-        (Some(name), said)
+        (Some(name), effective)
     }
 }
 
@@ -73,12 +73,12 @@ mod tests {
         let says = |text: &str| json!({ "data": { DEFAULTS_KEY: text } });
         let parsed = |text: &str| Defaults::parse(text).expect("no fault");
         let mut channels = DefaultChannels::default();
-        assert_eq!(channels.said(), (None, Ok(Defaults::default())));
+        assert_eq!(channels.effective(), (None, Ok(Defaults::default())));
         let (one, other) = ("clusterdefault: {name: kafka}", "clusterdefault: {name: nats}");
         assert!(channels.put(&former, &says(one)) && !channels.put(&former, &says(one)));
-        assert_eq!(channels.said(), (Some(&former), Ok(parsed(one))));
+        assert_eq!(channels.effective(), (Some(&former), Ok(parsed(one))));
         assert!(channels.put(&ours, &says(other)));
-        assert_eq!(channels.said(), (Some(&ours), Ok(parsed(other))));
+        assert_eq!(channels.effective(), (Some(&ours), Ok(parsed(other))));
         for (object, fault) in [
             (json!({}), "it has no key default-channel-config"),
             (
@@ -87,7 +87,7 @@ mod tests {
             ),
         ] {
             assert!(channels.put(&ours, &object));
-            let why = channels.said().1.expect_err(fault);
+            let why = channels.effective().1.expect_err(fault);
             assert_eq!(why.reason, "DefaultChannelInvalid");
             assert!(
                 why.message.contains("ConfigMap system/default-channel ") && why.message.contains(fault),
@@ -95,6 +95,6 @@ mod tests {
             );
         }
         assert!(channels.remove(&ours) && !channels.remove(&ours));
-        assert_eq!(channels.said().0, Some(&former));
+        assert_eq!(channels.effective().0, Some(&former));
     }
 }

@@ -1,33 +1,35 @@
-//! What runs one of our adapters in a pod of its own, under the account its source names. Pure.
+//! The workload that runs one of our adapters in a pod of its own, under the service account that its source names.
+//! Pure.
 //!
-//! The pod gets its source's document and secrets as files, which the kubelet keeps up to date: its account needs no right to
-//! read either. The one right it is given is its own checkpoint's, by a Role that belongs to the source; whatever the adapter
-//! watches (Events, say) its owner grants.
+//! The pod gets its source's document and secrets as files, which the kubelet updates: its account needs no right to
+//! read them. A Role owned by the source grants it one right, to its own checkpoint. The user grants what the adapter
+//! watches, such as Events.
 
 use serde_json::{Value, json};
 
 use super::{
-    Wanted,
+    DesiredWorkload,
     desired::{CONTAINER, Owner, SOURCE_UID, Workload, deployment},
 };
 use crate::checkpoints::state_name;
 
-/// Where a pod receives what it is called with, and where it is asked for its health.
+/// The port for requests to the source, and the port of the admin API.
 const LISTEN_PORT: u16 = 8090;
+/// The port of the admin listener in an adapter's pod.
 pub const ADMIN_PORT: u16 = 8091;
 
 const DOCUMENTS: &str = "/headgate/documents";
 const SECRETS: &str = "/headgate/secrets";
 const DATA: &str = "/headgate/data";
 
-/// Of the source's document: a change of it makes a new pod, so that it is in force at once and not when the kubelet next
-/// looks, a minute later.
+/// Annotation with the generation of the source's document. A change recreates the pod, so that it is in force at once
+/// and not when the kubelet updates the file a minute later.
 const GENERATION: &str = "headgate.dev/source-generation";
 
-/// One adapter at rest needs 20 MiB and next to no time; what it needs at work depends on what it reads.
+/// An idle adapter needs 20 MiB and hardly any CPU. The load of a busy one depends on what it reads.
 const REQUESTS: (&str, &str) = ("10m", "32Mi");
 
-/// What is made beside the Deployment, under its name; the state stays.
+/// The kinds of objects beside the Deployment. The checkpoint is not among them: it survives.
 pub(super) const COMPANIONS: [(&str, &str); 4] = [
     ("v1", "Service"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
@@ -35,40 +37,47 @@ pub(super) const COMPANIONS: [(&str, &str); 4] = [
     ("v1", "ConfigMap"),
 ];
 
-/// A key of a secret that the document names.
+/// A key of a Secret that the document names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mounted {
+    /// The name of the Secret.
     pub secret: String,
+    /// The key in it.
     pub key: String,
 }
 
-/// What is to run for a source with an account of its own.
+/// A source that runs with a service account of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterWorkload {
+    /// The source.
     pub owner: Owner,
     /// The gateway's own image.
     pub image: String,
+    /// The account in the source's namespace that the pod runs under.
     pub service_account: String,
     /// `apiVersion`, `kind`, `metadata`, `spec`.
     pub document: Value,
+    /// The keys that the pod gets as files.
     pub secrets: Vec<Mounted>,
-    /// Where it posts its events.
+    /// The URL to which it posts its events.
     pub sink: String,
-    /// By which its gateway is reached from outside, where it is.
+    /// The gateway's public URL, if it has one.
     pub public_url: Option<String>,
-    /// It is called, and others find it by a Service.
+    /// Flags with the gateway's rules for outgoing connections.
+    pub egress: Vec<String>,
+    /// The source receives requests and needs a Service.
     pub is_called: bool,
 }
 
 impl AdapterWorkload {
-    /// Where the gateway hands on what the source is called with.
+    /// Returns the URL to which the gateway forwards the source's requests.
     pub fn url(owner: &Owner) -> String {
         format!("http://{}.{}.svc:{LISTEN_PORT}", owner.child(), owner.namespace)
     }
 }
 
-/// The Deployment and what it needs.
-pub fn adapter_objects(workload: &AdapterWorkload) -> Wanted {
+/// Returns the Deployment and the objects it needs.
+pub fn adapter_objects(workload: &AdapterWorkload) -> DesiredWorkload {
     let AdapterWorkload { owner, is_called, .. } = workload;
     let mut companions = vec![
         json!({
@@ -98,21 +107,21 @@ pub fn adapter_objects(workload: &AdapterWorkload) -> Wanted {
             },
         }));
     }
-    Wanted {
+    DesiredWorkload {
         owner: owner.clone(),
         deployment: deployment(&pod(workload)),
         companions,
     }
 }
 
-/// The object of the checkpoint, empty: the account may change it and not make it.
+/// Returns the ConfigMap of the checkpoint, empty: the account may update it and not create it.
 fn state(owner: &Owner) -> Value {
     let mut metadata = owner.metadata();
     metadata["name"] = json!(state_name(owner));
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata })
 }
 
-/// As it would stand in a file.
+/// Returns the document as a file would contain it.
 fn document(object: &Value) -> Value {
     json!({
         "apiVersion": object["apiVersion"], "kind": object["kind"],
@@ -121,7 +130,7 @@ fn document(object: &Value) -> Value {
     })
 }
 
-fn pod(workload: &AdapterWorkload) -> Workload {
+fn args(workload: &AdapterWorkload) -> Vec<String> {
     let owner = &workload.owner;
     let mut args = vec![
         "adapter".to_owned(),
@@ -130,6 +139,9 @@ fn pod(workload: &AdapterWorkload) -> Workload {
         format!("--sink={}", workload.sink),
         format!("--listen=0.0.0.0:{LISTEN_PORT}"),
         format!("--admin=0.0.0.0:{ADMIN_PORT}"),
+        // The gateway reads the source's state with it. A reader of the uid may also read the source's object, which
+        // says the same.
+        format!("--admin-read-token={}", owner.uid),
         format!("--data={DATA}"),
         format!("--secrets={SECRETS}"),
         format!("--state={}/{}", owner.namespace, state_name(owner)),
@@ -139,6 +151,12 @@ fn pod(workload: &AdapterWorkload) -> Workload {
     if let Some(url) = &workload.public_url {
         args.push(format!("--public-url={url}"));
     }
+    args.extend(workload.egress.iter().cloned());
+    args
+}
+
+fn pod(workload: &AdapterWorkload) -> Workload {
+    let owner = &workload.owner;
     let mut volumes = vec![
         json!({ "name": "documents", "configMap": { "name": owner.child() } }),
         json!({ "name": "data", "emptyDir": {} }),
@@ -156,7 +174,7 @@ fn pod(workload: &AdapterWorkload) -> Workload {
         let items: Vec<Value> = of_it
             .map(|mounted| json!({ "key": mounted.key, "path": mounted.key }))
             .collect();
-        // One that is missing is the source's condition, and not a pod that does not start.
+        // A missing Secret becomes the source's condition, and does not keep the pod from starting.
         volumes.push(json!({ "name": name, "secret": { "secretName": secret, "items": items, "optional": true } }));
         let path = format!("{SECRETS}/{}/{secret}", owner.namespace);
         mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
@@ -183,9 +201,9 @@ fn pod(workload: &AdapterWorkload) -> Workload {
     Workload {
         owner: owner.clone(),
         image: workload.image.clone(),
-        args,
+        args: args(workload),
         env: Vec::new(),
-        given: Vec::new(),
+        fixed_env: Vec::new(),
         template: Some(template),
         service_account: Some(workload.service_account.clone()),
     }
@@ -219,27 +237,28 @@ mod tests {
             secrets: vec![mounted("secretToken"), mounted("accessToken")],
             sink: "http://headgate.headgate.svc/sources/shop/hello".into(),
             public_url: Some("https://events.example".into()),
+            egress: vec!["--egress-deny=10.0.0.0/8".into()],
             is_called: true,
         }
     }
 
-    fn companion<'a>(wanted: &'a Wanted, kind: &str, name: &str) -> &'a Value {
+    fn companion<'a>(desired: &'a DesiredWorkload, kind: &str, name: &str) -> &'a Value {
         let is_it = |found: &&Value| found["kind"] == kind && found["metadata"]["name"] == name;
-        wanted.companions.iter().find(is_it).unwrap()
+        desired.companions.iter().find(is_it).unwrap()
     }
 
     /// Proves: SR-6
     #[test]
     fn an_account_is_given_its_checkpoint_and_nothing_else() {
-        let wanted = adapter_objects(&workload());
-        let role = companion(&wanted, "Role", "githubsource-hello-5f0c7a3e");
+        let desired = adapter_objects(&workload());
+        let role = companion(&desired, "Role", "githubsource-hello-5f0c7a3e");
         assert_eq!(
             role["rules"],
             json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["githubsource-hello-5f0c7a3e-state"], "verbs": ["get", "update"]}])
         );
-        let subject = &companion(&wanted, "RoleBinding", "githubsource-hello-5f0c7a3e")["subjects"][0];
+        let subject = &companion(&desired, "RoleBinding", "githubsource-hello-5f0c7a3e")["subjects"][0];
         assert_eq!(subject["name"], "reader");
-        for companion in &wanted.companions {
+        for companion in &desired.companions {
             assert_eq!(
                 companion["metadata"]["ownerReferences"][0]["name"], "hello",
                 "{companion}"
@@ -249,13 +268,13 @@ mod tests {
 
     #[test]
     fn a_pod_gets_the_document_and_the_secrets_as_files() {
-        let wanted = adapter_objects(&workload());
-        let document = companion(&wanted, "ConfigMap", "githubsource-hello-5f0c7a3e")["data"]["source.yaml"].clone();
+        let desired = adapter_objects(&workload());
+        let document = companion(&desired, "ConfigMap", "githubsource-hello-5f0c7a3e")["data"]["source.yaml"].clone();
         let document: Value = serde_json::from_str(document.as_str().unwrap()).unwrap();
         assert_eq!(document["metadata"], json!({"name": "hello", "namespace": "shop"}));
         assert_eq!(document["spec"]["ownerAndRepository"], "octo/hello");
         assert!(document.get("status").is_none());
-        let pod = &wanted.deployment["spec"]["template"];
+        let pod = &desired.deployment["spec"]["template"];
         assert_eq!(pod["metadata"]["annotations"][GENERATION], "4");
         assert_eq!(
             (
@@ -283,6 +302,8 @@ mod tests {
         assert_eq!(args[..3], ["adapter", "githubsource", DOCUMENTS]);
         assert!(args.contains(&"--state=shop/githubsource-hello-5f0c7a3e-state"));
         assert!(args.contains(&"--public-url=https://events.example"));
+        assert!(args.contains(&"--egress-deny=10.0.0.0/8"));
+        assert!(args.contains(&"--admin-read-token=5f0c7a3e-1b2c-4d5e-8f90-123456789abc"));
     }
 
     #[test]

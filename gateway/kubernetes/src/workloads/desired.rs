@@ -1,65 +1,74 @@
-//! From what a source says to the Deployment that runs it. Pure: the same source is always the same Deployment.
+//! Derives the Deployment of a source. Pure: the same source always has the same Deployment.
 //!
-//! What a source's `template` says is laid over defaults that the Pod Security level `restricted` admits; the sink, the
-//! selector and that there is one pod stay ours. A value of a secret is never copied: its reference is passed on.
+//! A source's `template` is merged over defaults that the Pod Security level `restricted` admits. The sink, the
+//! selector and the number of pods are fixed. The value of a secret is never copied: the pod refers to it.
 
 use serde_json::{Map, Value, json};
 
 use super::overlay::{by_name, overlay};
 
-/// On everything that a gateway made for a source: what it watches, and what it may take away.
+/// The label of everything that a gateway created for a source, and therefore watches and may delete.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "headgate");
-/// The uid of the source, on the Deployment and on its pods: another source of the same name is another one.
+/// The label with the source's uid, on the Deployment and its pods: a recreated source has another one.
 pub const SOURCE_UID: &str = "headgate.dev/source-uid";
-/// The kind of the source.
+/// The label with the kind of the source.
 const COMPONENT: &str = "app.kubernetes.io/component";
-/// The name of the source, cut to what a label holds.
+/// The label with the name of the source, cut to the length of a label.
 const INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// The container that runs the source's image; others may stand beside it in a template.
+/// The container that runs the source's image. A template may add others.
 pub const CONTAINER: &str = "source";
 
-/// A pod counts as available when it ran so long: a container that ends over and over would be available between its ends,
-/// and the source's conditions would flap.
+/// How long a pod runs before it is available. Without it a container that crashes repeatedly would be available in
+/// between, and the source's condition would flap.
 const STEADY_SECS: u32 = 10;
 
-/// `kubectl rollout undo` is no way back from a source's edit: the next look would put it right again.
+/// `kubectl rollout undo` cannot revert a source's edit: the gateway would reapply it.
 const HISTORY: u32 = 0;
 
-/// A label's value at most.
+/// Maximum length of a label's value.
 const LABEL_MAX: usize = 63;
 
-/// Of the source's name in the Deployment's. With the kind and eight letters of the uid it stays below what the API server
-/// cuts a pod's name to (58 letters), and a person still reads whose it is.
+/// Maximum length of the source's name in the Deployment's. With the kind and eight letters of the uid it stays below
+/// the 58 letters at which the API server cuts a pod's name, and people still recognize the source.
 const NAME_MAX: usize = 24;
 
-/// The object that everything made for a source belongs to.
+/// The source that owns an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
+    /// The API version of the source.
     pub api_version: String,
+    /// The kind of the source.
     pub kind: String,
+    /// The namespace of the source and of everything created for it.
     pub namespace: String,
+    /// The name of the source.
     pub name: String,
+    /// The uid of the source, which changes when it is recreated.
     pub uid: String,
 }
 
-/// What is to run for one source.
+/// The Deployment's inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
+    /// The source.
     pub owner: Owner,
+    /// The image of the container.
     pub image: String,
+    /// The arguments of the container.
     pub args: Vec<String>,
-    /// Variables as Kubernetes has them (`EnvVar`), in the order of the document.
+    /// Environment variables (`EnvVar`), in the order of the document.
     pub env: Vec<Value>,
-    /// Ours, which nobody overrides; every container gets them.
-    pub given: Vec<(String, String)>,
-    /// A pod template, laid over everything but the variables above.
+    /// The gateway's variables. Every container gets them, and a template cannot override them.
+    pub fixed_env: Vec<(String, String)>,
+    /// A pod template, merged over everything but the variables above.
     pub template: Option<Value>,
+    /// The account of the pod; `None` gives it no token.
     pub service_account: Option<String>,
 }
 
 impl Owner {
-    /// `KIND-NAME-UID8`, of everything that is made for the source.
+    /// Returns `KIND-NAME-UID8`, the name of the source's objects.
     pub fn child(&self) -> String {
         let kind = self.kind.to_lowercase();
         let name: String = self.name.replace('.', "-").chars().take(NAME_MAX).collect();
@@ -67,7 +76,8 @@ impl Owner {
         format!("{kind}-{}-{uid}", name.trim_end_matches('-'))
     }
 
-    /// Deleted with the source, by Kubernetes' own collector, whether or not a gateway runs.
+    /// Returns the owner reference, by which Kubernetes deletes an object with its source, whether or not a gateway
+    /// runs.
     pub fn reference(&self) -> Value {
         json!({
             "apiVersion": self.api_version, "kind": self.kind, "name": self.name, "uid": self.uid,
@@ -75,6 +85,7 @@ impl Owner {
         })
     }
 
+    /// Returns the labels of the source's objects.
     pub fn labels(&self) -> Value {
         json!({
             MANAGED_BY.0: MANAGED_BY.1, COMPONENT: self.kind.to_lowercase(), INSTANCE: label(&self.name),
@@ -82,7 +93,7 @@ impl Owner {
         })
     }
 
-    /// The head of an object that is made for the source.
+    /// Returns the metadata of the source's objects.
     pub fn metadata(&self) -> Value {
         json!({
             "name": self.child(), "namespace": self.namespace, "labels": self.labels(),
@@ -91,7 +102,7 @@ impl Owner {
     }
 }
 
-/// The Deployment, whole, as it is applied.
+/// Returns the whole Deployment, as it is applied.
 pub fn deployment(workload: &Workload) -> Value {
     let owner = &workload.owner;
     json!({
@@ -102,7 +113,7 @@ pub fn deployment(workload: &Workload) -> Value {
             "replicas": 1,
             "revisionHistoryLimit": HISTORY,
             "minReadySeconds": STEADY_SECS,
-            // The old pod is gone before the new one is made: two would send everything twice.
+            // The old pod ends before the new one starts: two would send every event twice.
             "strategy": { "type": "Recreate" },
             "selector": { "matchLabels": { SOURCE_UID: owner.uid } },
             "template": template(workload),
@@ -123,8 +134,8 @@ fn template(workload: &Workload) -> Value {
                 "args": workload.args,
                 "env": workload.env,
                 "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                // The kubelet then puts the last lines of the log into the pod's status when the container fails: they
-                // are told in the source's conditions, and nobody needs the right to read logs.
+                // When the container fails, the kubelet puts the last lines of its log into the pod's status. The
+                // source's condition shows them, so the gateway needs no right to read logs.
                 "terminationMessagePolicy": "FallbackToLogsOnError",
             }],
         },
@@ -142,16 +153,17 @@ fn template(workload: &Workload) -> Value {
     overlay(labels, &workload.owner.labels());
     for part in ["containers", "initContainers"] {
         for container in pod["spec"][part].as_array_mut().into_iter().flatten() {
-            give(container, &workload.given);
+            set_env(container, &workload.fixed_env);
         }
     }
     remove_empty(&mut pod["spec"], "initContainers");
     pod
 }
 
-/// Ours come first, so that the others may say `$(K_SINK)`, and take the place of any of the same name.
-fn give(container: &mut Value, given: &[(String, String)]) {
-    let mut env: Vec<Value> = given
+/// Sets the fixed variables before the others, so that those can refer to `$(K_SINK)`, and drops others of the same
+/// name.
+fn set_env(container: &mut Value, fixed_env: &[(String, String)]) {
+    let mut env: Vec<Value> = fixed_env
         .iter()
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
@@ -162,10 +174,10 @@ fn give(container: &mut Value, given: &[(String, String)]) {
         .unwrap_or_default();
     for variable in written {
         let is_ours = |(name, _): &(String, String)| variable["name"] == name.as_str();
-        if given.iter().any(is_ours) {
+        if fixed_env.iter().any(is_ours) {
             continue;
         }
-        // The last of several wins, as in a pod; server-side apply refuses two of one name.
+        // The last of several wins, as in a pod; server-side apply refuses duplicates.
         match env.iter_mut().find(|known| by_name(known, &variable)) {
             Some(known) => *known = variable,
             None => env.push(variable),
@@ -176,7 +188,7 @@ fn give(container: &mut Value, given: &[(String, String)]) {
     }
 }
 
-/// Reading a missing member through an index makes a null of it.
+/// An index into a missing member inserts a null.
 fn remove_empty(spec: &mut Value, member: &str) {
     let spec: Option<&mut Map<String, Value>> = spec.as_object_mut();
     if let Some(spec) = spec.filter(|spec| spec.get(member).is_some_and(Value::is_null)) {
@@ -184,7 +196,7 @@ fn remove_empty(spec: &mut Value, member: &str) {
     }
 }
 
-/// As much of a name as a label's value holds, which ends in a letter or a digit.
+/// Cuts a name to the length of a label's value, which must end in a letter or a digit.
 fn label(name: &str) -> &str {
     let cut = name.get(..LABEL_MAX).unwrap_or(name);
     cut.trim_end_matches(|char: char| !char.is_ascii_alphanumeric())

@@ -1,4 +1,4 @@
-//! The Deployments that were made for sources, and their pods, as the API server says they are now.
+//! The actual Deployments of sources and their pods, as the watches report them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,56 +10,57 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use spec::Cause;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     apply,
     desired::{MANAGED_BY, Owner, SOURCE_UID},
-    observe::Deployed,
+    observe,
 };
 use crate::{
     collection::Collection,
-    follow::{Follower, Message, Told},
+    reflector::{Message, Reflector, Update},
 };
 
 /// `NAMESPACE`, `NAME`.
 type Key = (String, String);
 
-/// Messages that wait to be taken, which takes microseconds.
+/// Updates that wait to be applied, which takes microseconds.
 const INBOX: usize = 64;
 
 pub(super) struct Live {
     client: Client,
     namespace: Option<String>,
-    known: Mutex<Known>,
+    known: Mutex<LiveObjects>,
     /// By the uid of the source.
     waiting: Mutex<HashMap<String, Weak<Notify>>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct LiveObjects {
     deployments: Listed<Deployment>,
     pods: Listed<Pod>,
 }
 
-/// Objects of one kind, and whether they are all.
+/// The objects of one kind.
 struct Listed<K> {
     objects: BTreeMap<Key, Arc<K>>,
-    /// Why they are not known; `None` once they are.
-    unknown: Option<Deployed>,
+    /// Why the objects are unknown; `None` once they were listed.
+    unknown: Option<Cause>,
 }
 
 impl<K> Default for Listed<K> {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
-            unknown: Some(Deployed::waiting("what runs in the cluster is being listed")),
+            unknown: Some(observe::waiting("the workloads in the cluster are being listed")),
         }
     }
 }
 
-/// Whose workload has changed.
+/// The sources whose workload has changed.
 enum Touched {
     None,
     Source(String),
@@ -76,22 +77,22 @@ impl Live {
         }
     }
 
-    /// Never ends.
+    /// Watches Deployments and pods. Never returns.
     pub(super) async fn watch(&self, server: &str) {
         tokio::join!(
-            self.follow(("apps/v1", "Deployment"), server, |known| &mut known.deployments),
-            self.follow(("v1", "Pod"), server, |known| &mut known.pods),
+            self.reflector(("apps/v1", "Deployment"), server, |known| &mut known.deployments),
+            self.reflector(("v1", "Pod"), server, |known| &mut known.pods),
         );
     }
 
-    async fn follow<K: Resource + DeserializeOwned>(
+    async fn reflector<K: Resource + DeserializeOwned>(
         &self,
         (api_version, kind): (&str, &str),
         server: &str,
-        of: impl Fn(&mut Known) -> &mut Listed<K>,
+        of: impl Fn(&mut LiveObjects) -> &mut Listed<K>,
     ) {
-        let (out, mut told) = mpsc::channel(INBOX);
-        let follower = Follower {
+        let (out, mut updates) = mpsc::channel(INBOX);
+        let follower = Reflector {
             client: self.client.clone(),
             collection: Collection::Targets {
                 api_version: api_version.to_owned(),
@@ -102,12 +103,12 @@ impl Live {
             out,
         };
         let taking = async {
-            while let Some(Message { told, .. }) = told.recv().await {
-                let touched = take(of(&mut self.known.lock()), told, (server, kind));
+            while let Some(Message { update, .. }) = updates.recv().await {
+                let touched = apply_update(of(&mut self.known.lock()), update, (server, kind));
                 self.notify(&touched);
             }
         };
-        // Dropped together: whoever follows ends with whoever listens.
+        // Both are dropped with this future.
         tokio::join!(follower.run(CancellationToken::new()), taking);
     }
 
@@ -122,7 +123,7 @@ impl Live {
         }
     }
 
-    /// Rung when something of this source has changed.
+    /// Returns a handle that is notified when a workload object of this source changes.
     pub(super) fn changed(&self, uid: &str) -> Arc<Notify> {
         let mut waiting = self.waiting.lock();
         if let Some(notify) = waiting.get(uid).and_then(Weak::upgrade) {
@@ -133,8 +134,12 @@ impl Live {
         notify
     }
 
-    /// The Deployment and the pods of a source; an error while they are not known.
-    pub(super) fn state(&self, owner: &Owner) -> Result<(Option<Arc<Deployment>>, Vec<Pod>), Deployed> {
+    /// Returns the Deployment and the pods of a source.
+    ///
+    /// # Errors
+    ///
+    /// They are unknown: not listed yet, or refused.
+    pub(super) fn state(&self, owner: &Owner) -> Result<(Option<Arc<Deployment>>, Vec<Pod>), Cause> {
         let known = self.known.lock();
         if let Some(unknown) = known.deployments.unknown.as_ref().or(known.pods.unknown.as_ref()) {
             return Err(unknown.clone());
@@ -150,19 +155,23 @@ impl Live {
         Ok((deployment, pods.collect()))
     }
 
-    /// What was just written; the watch tells of it a moment later.
+    /// Stores a Deployment that was just applied; the watch reports it a moment later.
     pub(super) fn put(&self, deployment: Deployment) {
         insert(&mut self.known.lock().deployments.objects, deployment);
     }
 }
 
-fn take<K: Resource + DeserializeOwned>(listed: &mut Listed<K>, told: Told, (server, kind): (&str, &str)) -> Touched {
-    match told {
-        Told::Listed(objects) => {
+fn apply_update<K: Resource + DeserializeOwned>(
+    listed: &mut Listed<K>,
+    update: Update,
+    (server, kind): (&str, &str),
+) -> Touched {
+    match update {
+        Update::Listed(objects) => {
             let objects = objects.into_iter().filter_map(read::<K>);
             let before = std::mem::take(&mut listed.objects);
             listed.objects = objects.map(|object| (key(&object), Arc::new(object))).collect();
-            // What was written while they were listed.
+            // Keeps objects that were applied while the list was on its way.
             for (key, object) in before {
                 let known = listed.objects.get(&key);
                 if known.is_some_and(|known| is_older(known.as_ref(), object.as_ref())) {
@@ -172,7 +181,7 @@ fn take<K: Resource + DeserializeOwned>(listed: &mut Listed<K>, told: Told, (ser
             listed.unknown = None;
             Touched::All
         }
-        Told::Changed(object) => match read::<K>(*object) {
+        Update::Changed(object) => match read::<K>(*object) {
             Some(object) => {
                 let touched = touched(&object);
                 insert(&mut listed.objects, object);
@@ -180,27 +189,27 @@ fn take<K: Resource + DeserializeOwned>(listed: &mut Listed<K>, told: Told, (ser
             }
             None => Touched::None,
         },
-        Told::Deleted(object) => match read::<K>(*object) {
+        Update::Deleted(object) => match read::<K>(*object) {
             Some(object) => {
                 listed.objects.remove(&key(&object));
                 touched(&object)
             }
             None => Touched::None,
         },
-        Told::Refused(refusal, rule) => {
+        Update::Refused(refusal, rule) => {
             let refused = apply::watch_refused(&refusal, rule.as_ref(), server);
             tracing::debug!(
                 kind,
-                reason = refused.reason,
+                reason = refused.reason.as_str(),
                 detail = refused.message,
                 "workloads cannot be watched, trying again"
             );
-            // What was listed before is looked at on: a watch ends often.
+            // Objects that were listed stay known: a watch ends often.
             match &mut listed.unknown {
                 Some(unknown) if *unknown != refused => {
                     tracing::warn!(
                         kind,
-                        reason = refused.reason,
+                        reason = refused.reason.as_str(),
                         detail = refused.message,
                         "workloads cannot be watched"
                     );
@@ -210,16 +219,16 @@ fn take<K: Resource + DeserializeOwned>(listed: &mut Listed<K>, told: Told, (ser
                 _ => Touched::None,
             }
         }
-        Told::Resumed | Told::Left(_) => Touched::None,
+        Update::Resumed | Update::DropFromSpec(_) => Touched::None,
     }
 }
 
-/// What is none of its kind is of a server that speaks another language; nothing is known of it.
+/// An object that cannot be parsed comes from a newer API server; it is ignored.
 fn read<K: DeserializeOwned>(object: Value) -> Option<K> {
     serde_json::from_value(object).ok()
 }
 
-/// A watch tells of what we wrote a moment later, and of what was before it in between: that is not taken.
+/// After we applied an object, the watch may still report an older version: that one is ignored.
 fn insert<K: Resource>(objects: &mut BTreeMap<Key, Arc<K>>, object: K) {
     let key = key(&object);
     if !objects.get(&key).is_some_and(|known| is_older(&object, known.as_ref())) {

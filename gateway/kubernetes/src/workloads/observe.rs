@@ -1,9 +1,9 @@
-//! How a source's Deployment is, in the words of its source's condition `Deployed`. Pure.
+//! Derives the source's condition `Deployed` from its Deployment and pods. Pure.
 //!
-//! A rollout that is complete is True. Else the first thing that stands in its way is told: what a container waits for and what
-//! it said last, why no node takes the pod, why no pod is admitted. The kubelet puts a failed container's last lines into the
-//! pod's status (`terminationMessagePolicy`), so that is all that is read. They are shown only of pods that get no secret: the
-//! gateway does not know its value, and could not leave it out (CONTRACT SR-6).
+//! A complete rollout is True. Otherwise the condition shows the first obstacle: why a container waits and its last
+//! output, why no node accepts the pod, or why no pod is admitted. The kubelet puts the last lines of a failed
+//! container into the pod's status (`terminationMessagePolicy`), so no log is read. They are shown only for pods that
+//! get no secret, because the gateway does not know its value and could not redact it (CONTRACT SR-6).
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, DeploymentStatus},
@@ -12,53 +12,24 @@ use k8s_openapi::api::{
     },
 };
 use serde_json::{Value, json};
-use spec::observed::Truth;
+use spec::{Cause, Reason};
 
-/// The condition `Deployed` of a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deployed {
-    pub truth: Truth,
-    /// CamelCase, stable, listed in docs/reasons; empty when True.
-    pub reason: &'static str,
-    pub message: String,
-}
-
-/// As much of what a container said last as a condition shows; the kubelet keeps 4096 bytes.
+/// How much of a container's last output a condition shows; the kubelet keeps 4096 bytes.
 const WORDS_MAX_BYTES: usize = 1024;
 
-impl Deployed {
-    pub(super) fn met() -> Self {
-        Self {
-            truth: Truth::True,
-            reason: "",
-            message: String::new(),
-        }
-    }
-
-    pub(super) fn waiting(message: impl Into<String>) -> Self {
-        Self {
-            truth: Truth::Unknown,
-            reason: "Deploying",
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn unmet(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            truth: Truth::False,
-            reason,
-            message: message.into(),
-        }
-    }
+/// The rollout is in progress.
+pub(super) fn waiting(message: impl Into<String>) -> Cause {
+    Cause::new(Reason::Deploying, message)
 }
 
+/// Returns `Ok` if the rollout is complete, and else why it is not; the reason is `Deploying` while nothing is wrong.
 /// `pods` are those of this Deployment, in any order.
-pub fn observe(deployment: &Deployment, pods: &[Pod]) -> Deployed {
+pub fn observe(deployment: &Deployment, pods: &[Pod]) -> Result<(), Cause> {
     let status = deployment.status.clone().unwrap_or_default();
     if is_complete(deployment, &status) {
-        return Deployed::met();
+        return Ok(());
     }
-    // A pod that is going is the one of before.
+    // A pod that is being deleted belongs to the previous rollout.
     let mut pods: Vec<&Pod> = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -66,7 +37,7 @@ pub fn observe(deployment: &Deployment, pods: &[Pod]) -> Deployed {
     pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp.clone().map(|created| created.0)));
     let of_pod = |pod: &&Pod| of_containers(pod).or_else(|| of_scheduling(pod));
     if let Some(trouble) = pods.iter().find_map(of_pod) {
-        return trouble;
+        return Err(trouble);
     }
     let condition = |kind: &str, truth: &str| {
         let conditions = status.conditions.iter().flatten();
@@ -75,46 +46,46 @@ pub fn observe(deployment: &Deployment, pods: &[Pod]) -> Deployed {
             .map(|condition| condition.message.clone().unwrap_or_default())
             .next()
     };
-    if let Some(said) = condition("ReplicaFailure", "True") {
-        let message = format!("the API server does not admit the source's pod: {said}");
-        return Deployed::unmet("PodRefused", message);
+    if let Some(detail) = condition("ReplicaFailure", "True") {
+        let message = format!("the API server does not admit the source's pod: {detail}");
+        return Err(Cause::new(Reason::PodRefused, message));
     }
-    if let Some(said) = condition("Progressing", "False") {
-        let message = format!("the source's pod is not there in time: {said}");
-        return Deployed::unmet("RolloutStalled", message);
+    if let Some(detail) = condition("Progressing", "False") {
+        let message = format!("the source's pod did not become available in time: {detail}");
+        return Err(Cause::new(Reason::RolloutStalled, message));
     }
-    match pods.first() {
-        None => Deployed::waiting("the source's pod is being made"),
-        Some(pod) => Deployed::waiting(format!("pod {} is being started", name(pod))),
-    }
+    Err(match pods.first() {
+        None => waiting("the source's pod is being created"),
+        Some(pod) => waiting(format!("pod {} is being started", name(pod))),
+    })
 }
 
-/// What `status.deployment` of the source shows.
-pub(super) fn shown(deployment: &Deployment, pods: &[Pod]) -> Value {
+/// Returns `status.deployment` of the source.
+pub(super) fn status_field(deployment: &Deployment, pods: &[Pod]) -> Value {
     let living = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
     let restarts = living.map(|pod| statuses(pod).map(|status| status.restart_count).sum::<i32>());
     json!({ "name": deployment.metadata.name, "pod": living.map(name), "restarts": restarts })
 }
 
-/// All pods are of the template that was applied last, and ran for a while.
+/// All pods have the template that was applied last, and are available.
 fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     status.observed_generation >= deployment.metadata.generation
-        && status.updated_replicas.unwrap_or(0) >= wanted
-        && status.available_replicas.unwrap_or(0) >= wanted
+        && status.updated_replicas.unwrap_or(0) >= desired
+        && status.available_replicas.unwrap_or(0) >= desired
 }
 
-fn of_containers(pod: &Pod) -> Option<Deployed> {
+fn of_containers(pod: &Pod) -> Option<Cause> {
     statuses(pod).find_map(|status| of_container(pod, status))
 }
 
-fn of_container(pod: &Pod, status: &ContainerStatus) -> Option<Deployed> {
+fn of_container(pod: &Pod, status: &ContainerStatus) -> Option<Cause> {
     let container = &status.name;
     let state = status.state.clone().unwrap_or_default();
     let before = status.last_state.clone().and_then(|state| state.terminated);
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
-        let said = waiting.message.as_deref().unwrap_or_default();
+        let detail = waiting.message.as_deref().unwrap_or_default();
         return match reason {
             "" | "ContainerCreating" | "PodInitializing" => None,
             "CrashLoopBackOff" => Some(crashed(pod, status, before.as_ref())),
@@ -125,32 +96,33 @@ fn of_container(pod: &Pod, status: &ContainerStatus) -> Option<Deployed> {
             | "ImageInspectError"
             | "RegistryUnavailable" => {
                 let message = format!(
-                    "image {} of pod {} cannot be had ({reason}: {said}): correct spec.image, or give the source's account an imagePullSecret",
+                    "image {} of pod {} cannot be pulled ({reason}: {detail}): correct spec.image, or give the source's account an imagePullSecret",
                     status.image,
                     name(pod)
                 );
-                Some(Deployed::unmet("ImagePullFailed", message))
+                Some(Cause::new(Reason::ImagePullFailed, message))
             }
             _ => {
                 let message = format!(
-                    "container {container} of pod {} cannot be started ({reason}: {said})",
+                    "container {container} of pod {} cannot be started ({reason}: {detail})",
                     name(pod)
                 );
-                Some(Deployed::unmet("ContainerRefused", message))
+                Some(Cause::new(Reason::ContainerRefused, message))
             }
         };
     }
-    // Just ended and not yet waiting to be started again; or started again, and not long ago. An init container is to end well.
+    // It has just failed, or was restarted and is not ready yet. An init container that ended well is no failure.
     let ended = state
         .terminated
         .filter(|ended| ended.exit_code != 0)
-        .or(match status.ready {
-            true => None,
-            false => before.filter(|_| status.restart_count > 0),
+        .or(if status.ready {
+            None
+        } else {
+            before.filter(|_| status.restart_count > 0)
         });
     match ended {
         Some(ended) => Some(crashed(pod, status, Some(&ended))),
-        // Its pod counts as available after a while: until then it may still be in a loop.
+        // The pod is available only after a while: until then it may still crash again.
         None if status.restart_count > 0 && is_running(status.state.as_ref()) => {
             let before = status.last_state.clone().and_then(|state| state.terminated);
             Some(crashed(pod, status, before.as_ref()))
@@ -163,11 +135,14 @@ fn is_running(state: Option<&ContainerState>) -> bool {
     state.is_some_and(|state| state.running.is_some())
 }
 
-fn crashed(pod: &Pod, status: &ContainerStatus, ended: Option<&ContainerStateTerminated>) -> Deployed {
+fn crashed(pod: &Pod, status: &ContainerStatus, ended: Option<&ContainerStateTerminated>) -> Cause {
     let how = match ended {
         None => "ended".to_owned(),
         Some(ended) => match ended.reason.as_deref() {
-            Some("OOMKilled") => format!("was ended for want of memory (exit code {})", ended.exit_code),
+            Some("OOMKilled") => format!(
+                "was killed because it ran out of memory (exit code {})",
+                ended.exit_code
+            ),
             _ => format!("ended with exit code {}", ended.exit_code),
         },
     };
@@ -178,7 +153,7 @@ fn crashed(pod: &Pod, status: &ContainerStatus, ended: Option<&ContainerStateTer
     let words = match (words, gets_a_secret(pod)) {
         ("", _) => "it printed nothing".to_owned(),
         (_, true) => format!(
-            "what it printed may hold a secret that it gets: kubectl logs --previous --namespace {} {}",
+            "its output may contain a secret; read it with kubectl logs --previous --namespace {} {}",
             pod.metadata.namespace.as_deref().unwrap_or_default(),
             name(pod)
         ),
@@ -190,10 +165,10 @@ fn crashed(pod: &Pod, status: &ContainerStatus, ended: Option<&ContainerStateTer
         name(pod),
         status.restart_count
     );
-    Deployed::unmet("CrashLoop", message)
+    Cause::new(Reason::CrashLoop, message)
 }
 
-/// By a variable or a file.
+/// Returns whether a container gets a secret by a variable or a file.
 fn gets_a_secret(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let by_variable = |container: &Container| {
@@ -224,18 +199,18 @@ fn end_of(words: &str) -> &str {
     &words[start.unwrap_or(0)..]
 }
 
-fn of_scheduling(pod: &Pod) -> Option<Deployed> {
+fn of_scheduling(pod: &Pod) -> Option<Cause> {
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.iter().flatten();
     let refused = conditions
         .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .map(|condition| condition.message.clone().unwrap_or_default())
         .next()?;
-    let message = format!("no node takes pod {}: {refused}", name(pod));
-    Some(Deployed::unmet("Unschedulable", message))
+    let message = format!("no node accepts pod {}: {refused}", name(pod));
+    Some(Cause::new(Reason::Unschedulable, message))
 }
 
-/// Of init containers first: while one fails, the others wait.
+/// Init containers come first: while one fails, the others wait.
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
     status.flat_map(|status| {
@@ -276,7 +251,7 @@ mod tests {
     #[test]
     fn a_complete_rollout_is_deployed_and_nothing_less() {
         let complete = json!({"observedGeneration": 3, "updatedReplicas": 1, "availableReplicas": 1});
-        assert_eq!(observe(&deployment(&complete), &[]), Deployed::met());
+        assert_eq!(observe(&deployment(&complete), &[]), Ok(()));
         for (field, value) in [
             ("observedGeneration", 2),
             ("updatedReplicas", 0),
@@ -284,8 +259,8 @@ mod tests {
         ] {
             let mut status = complete.clone();
             status[field] = json!(value);
-            let found = observe(&deployment(&status), &[]);
-            assert_eq!((found.truth, found.reason), (Truth::Unknown, "Deploying"), "{field}");
+            let found = observe(&deployment(&status), &[]).unwrap_err();
+            assert_eq!(found.reason, Reason::Deploying, "{field}");
         }
     }
 
@@ -304,7 +279,7 @@ mod tests {
             (
                 container(waiting("CrashLoopBackOff", ""), killed, 1),
                 "CrashLoop",
-                &["want of memory", "printed nothing"],
+                &["ran out of memory", "printed nothing"],
             ),
             (container(ended.clone(), json!({}), 0), "CrashLoop", &["exit code 2"]),
             (container(json!({"running": {}}), ended, 2), "CrashLoop", &["2 times"]),
@@ -325,8 +300,8 @@ mod tests {
             (unscheduled, "Unschedulable", &["beats-1", "insufficient memory"]),
         ];
         for (status, reason, parts) in cases {
-            let found = observe(&deployment(&json!({"observedGeneration": 3})), &[pod(&status)]);
-            assert_eq!((found.truth, found.reason), (Truth::False, reason), "{status}");
+            let found = observe(&deployment(&json!({"observedGeneration": 3})), &[pod(&status)]).unwrap_err();
+            assert_eq!(found.reason, reason, "{status}");
             for part in parts {
                 assert!(found.message.contains(part), "{part}: {}", found.message);
             }
@@ -347,7 +322,7 @@ mod tests {
         ] {
             let mut pod = pod(&status);
             pod.spec = serde_json::from_value(spec.clone()).unwrap();
-            let found = observe(&deployment(&json!({"observedGeneration": 3})), &[pod]);
+            let found = observe(&deployment(&json!({"observedGeneration": 3})), &[pod]).unwrap_err();
             assert!(
                 !found.message.contains("s3cret") && found.message.contains("kubectl logs"),
                 "{}",
@@ -364,7 +339,7 @@ mod tests {
             container(json!({"running": {}}), json!({}), 0),
         ] {
             let found = observe(&deployment(&json!({"observedGeneration": 3})), &[pod(&status)]);
-            assert_eq!(found, Deployed::waiting("pod beats-1 is being started"), "{status}");
+            assert_eq!(found, Err(waiting("pod beats-1 is being started")), "{status}");
         }
     }
 
@@ -376,6 +351,7 @@ mod tests {
                 &deployment(&json!({"observedGeneration": 3, "conditions": [condition]})),
                 &[],
             )
+            .unwrap_err()
         };
         let refused = with(
             "ReplicaFailure",
@@ -400,7 +376,7 @@ mod tests {
         ));
         going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-24T12:00:00Z")).unwrap();
         let waits = deployment(&json!({"observedGeneration": 3}));
-        assert_eq!(observe(&waits, &[going]).truth, Truth::Unknown);
+        assert_eq!(observe(&waits, &[going]).unwrap_err().reason, Reason::Deploying);
         let words = format!("{}the end", "é".repeat(3000));
         assert!(end_of(&words).len() <= WORDS_MAX_BYTES && end_of(&words).ends_with("the end"));
     }

@@ -1,11 +1,11 @@
-//! One JSON document laid over another, and whether one holds what another says. Pure.
+//! Merges and compares JSON documents as Kubernetes does. Pure.
 //!
-//! Lists of things that have a `name` (containers, variables, ports, volumes) are merged by it, as Kubernetes merges them;
-//! other lists are replaced. A `null` takes away what stood there.
+//! Lists whose items all have a `name` (containers, variables, ports, volumes) are merged by it; other lists are
+//! replaced. A `null` removes a member.
 
 use serde_json::Value;
 
-/// What `over` says wins.
+/// Merges `over` into `base`; `over` wins.
 pub(super) fn overlay(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -29,7 +29,7 @@ pub(super) fn overlay(base: &mut Value, over: &Value) {
     }
 }
 
-/// Both have one, and it is the same.
+/// Returns whether both have the same name.
 pub(super) fn by_name(one: &Value, other: &Value) -> bool {
     one.get("name").is_some_and(|name| other.get("name") == Some(name))
 }
@@ -38,52 +38,60 @@ fn are_named(list: &[Value]) -> bool {
     list.iter().all(|value| value.get("name").is_some_and(Value::is_string))
 }
 
-/// Whether `found` says everything that `wanted` says; more may stand there: what the API server filled in, what others own.
-/// Lists have to be as long, and named things may stand in another order.
-pub(super) fn holds(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
-            let found = found.get(name).unwrap_or(&Value::Null);
-            is_nothing(found) && is_nothing(wanted) || holds(found, wanted)
+/// Returns whether `actual` has every field of `desired`. It may have more, such as defaults of the API server and
+/// fields of other managers. Lists must have the same length; named items may be in another order.
+pub(super) fn holds(actual: &Value, desired: &Value) -> bool {
+    match (actual, desired) {
+        (Value::Object(actual), Value::Object(desired)) => desired.iter().all(|(name, desired)| {
+            let actual = actual.get(name).unwrap_or(&Value::Null);
+            is_nothing(actual) && is_nothing(desired) || holds(actual, desired)
         }),
-        (Value::Array(found), Value::Array(wanted)) if are_named(found) && are_named(wanted) => {
-            let held = |wanted: &Value| found.iter().any(|found| by_name(found, wanted) && holds(found, wanted));
-            found.len() == wanted.len() && wanted.iter().all(held)
+        (Value::Array(actual), Value::Array(desired)) if are_named(actual) && are_named(desired) => {
+            let held = |desired: &Value| {
+                actual
+                    .iter()
+                    .any(|actual| by_name(actual, desired) && holds(actual, desired))
+            };
+            actual.len() == desired.len() && desired.iter().all(held)
         }
-        (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| holds(found, wanted))
+        (Value::Array(actual), Value::Array(desired)) => {
+            actual.len() == desired.len()
+                && actual
+                    .iter()
+                    .zip(desired)
+                    .all(|(actual, desired)| holds(actual, desired))
         }
-        (found, wanted) => found == wanted,
+        (actual, desired) => actual == desired,
     }
 }
 
-/// Of what `found` says, that which `wanted` speaks of; whole lists, for what else is in them matters.
-pub(super) fn part(found: &Value, wanted: &Value) -> Value {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            let parts = wanted.iter().map(|(name, wanted)| {
-                let found = found.get(name).unwrap_or(&Value::Null);
-                (name.clone(), part(found, wanted))
+/// Returns the fields of `actual` that `desired` also sets. Lists are kept whole, because their other entries matter.
+pub(super) fn part(actual: &Value, desired: &Value) -> Value {
+    match (actual, desired) {
+        (Value::Object(actual), Value::Object(desired)) => {
+            let parts = desired.iter().map(|(name, desired)| {
+                let actual = actual.get(name).unwrap_or(&Value::Null);
+                (name.clone(), part(actual, desired))
             });
             Value::Object(parts.collect())
         }
-        (Value::Array(found), Value::Array(wanted)) if are_named(found) && are_named(wanted) => {
-            let of = |found: &Value| match wanted.iter().find(|wanted| by_name(found, wanted)) {
-                Some(wanted) => part(found, wanted),
-                None => found.clone(),
+        (Value::Array(actual), Value::Array(desired)) if are_named(actual) && are_named(desired) => {
+            let of = |actual: &Value| match desired.iter().find(|desired| by_name(actual, desired)) {
+                Some(desired) => part(actual, desired),
+                None => actual.clone(),
             };
-            found.iter().map(of).collect()
+            actual.iter().map(of).collect()
         }
-        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => found
+        (Value::Array(actual), Value::Array(desired)) if actual.len() == desired.len() => actual
             .iter()
-            .zip(wanted)
-            .map(|(found, wanted)| part(found, wanted))
+            .zip(desired)
+            .map(|(actual, desired)| part(actual, desired))
             .collect(),
-        (found, _) => found.clone(),
+        (actual, _) => actual.clone(),
     }
 }
 
-/// The API server leaves out what is empty.
+/// The API server leaves out empty values.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -129,34 +137,34 @@ mod tests {
 
     #[test]
     fn a_part_is_what_is_spoken_of_and_whole_lists() {
-        let wanted = json!({"a": {"b": 1}, "list": [{"name": "x", "cpu": "0.5"}], "plain": [{"c": 1}], "gone": 1});
-        let found = json!({
+        let desired = json!({"a": {"b": 1}, "list": [{"name": "x", "cpu": "0.5"}], "plain": [{"c": 1}], "gone": 1});
+        let actual = json!({
             "a": {"b": 2, "more": 3}, "list": [{"name": "x", "cpu": "500m", "more": 1}, {"name": "y", "z": 1}],
             "plain": [{"c": 4, "d": 5}], "status": {},
         });
         let expected = json!({
             "a": {"b": 2}, "list": [{"name": "x", "cpu": "500m"}, {"name": "y", "z": 1}], "plain": [{"c": 4}], "gone": null,
         });
-        assert_eq!(part(&found, &wanted), expected);
+        assert_eq!(part(&actual, &desired), expected);
     }
 
     #[test]
     fn what_the_server_filled_in_is_no_drift() {
-        let wanted = json!({"spec": {"replicas": 1, "x": "", "list": [{"name": "a", "v": 1}], "no": false}});
-        for found in [
+        let desired = json!({"spec": {"replicas": 1, "x": "", "list": [{"name": "a", "v": 1}], "no": false}});
+        for actual in [
             json!({"spec": {"replicas": 1, "list": [{"name": "a", "v": 1, "filled": "in"}], "more": 2}}),
             json!({"spec": {"replicas": 1, "x": "", "list": [{"name": "a", "v": 1}], "no": false}, "status": {}}),
         ] {
-            assert!(holds(&found, &wanted), "{found}");
+            assert!(holds(&actual, &desired), "{actual}");
         }
-        for found in [
+        for actual in [
             json!({"spec": {"replicas": 2, "list": [{"name": "a", "v": 1}]}}),
             json!({"spec": {"replicas": 1, "list": [{"name": "a", "v": 2}]}}),
             json!({"spec": {"replicas": 1, "list": [{"name": "a", "v": 1}, {"name": "b"}]}}),
             json!({"spec": {"replicas": 1, "list": []}}),
             json!({}),
         ] {
-            assert!(!holds(&found, &wanted), "{found}");
+            assert!(!holds(&actual, &desired), "{actual}");
         }
     }
 }

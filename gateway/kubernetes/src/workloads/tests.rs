@@ -8,7 +8,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 use serde_json::json;
-use spec::observed::Truth;
+use spec::Cause;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -16,7 +16,7 @@ use crate::testing::{World, eventually};
 
 /// A gateway, as far as it keeps workloads.
 struct Gateway {
-    said: Arc<Mutex<Option<Deployed>>>,
+    reported: Arc<Mutex<Option<Cause>>>,
     writes: Arc<AtomicU64>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -24,37 +24,40 @@ struct Gateway {
 
 impl Gateway {
     /// Keeps one source's workload.
-    async fn start(world: &World, wanted: Wanted) -> Self {
-        Self::comparing(world, wanted, COMPANIONS_EVERY).await
+    async fn start(world: &World, desired: DesiredWorkload) -> Self {
+        Self::comparing(world, desired, COMPANIONS_EVERY).await
     }
 
-    async fn comparing(world: &World, wanted: Wanted, every: Duration) -> Self {
+    async fn comparing(world: &World, desired: DesiredWorkload, every: Duration) -> Self {
         let mut workloads = Workloads::new(world.client().await, "https://api", None);
         workloads.companions_every = every;
-        let (said, writes, stop) = (Arc::default(), Arc::default(), CancellationToken::new());
+        let (reported, writes, stop) = (Arc::default(), Arc::default(), CancellationToken::new());
         let (watching, stopped) = (workloads.clone(), stop.clone());
         let watch = tokio::spawn(async move { watching.run(stopped).await });
-        let (told, counted, stopped): (Arc<Mutex<Option<Deployed>>>, Arc<AtomicU64>, _) =
-            (Arc::clone(&said), Arc::clone(&writes), stop.clone());
-        let keep = tokio::spawn(async move {
+        let (told, counted, stopped): (Arc<Mutex<Option<Cause>>>, Arc<AtomicU64>, _) =
+            (Arc::clone(&reported), Arc::clone(&writes), stop.clone());
+        let reconcile = tokio::spawn(async move {
             let may_write = || {
                 counted.fetch_add(1, Ordering::Relaxed);
                 true
             };
-            let say = |deployed: &Deployed, _| *told.lock() = Some(deployed.clone());
-            workloads.keep(&wanted, may_write, say, stopped).await;
+            let report = |deployed: &Result<(), Cause>, _| *told.lock() = deployed.clone().err();
+            workloads.reconcile(&desired, may_write, report, stopped).await;
         });
         Self {
-            said,
+            reported,
             writes,
             stop,
-            tasks: vec![watch, keep],
+            tasks: vec![watch, reconcile],
         }
     }
 
-    async fn says(&self, reason: &str) -> Deployed {
+    async fn says(&self, reason: &str) -> Cause {
         eventually(&format!("the source says {reason:?}"), || async {
-            self.said.lock().clone().filter(|said| said.reason == reason)
+            self.reported
+                .lock()
+                .clone()
+                .filter(|reported| reported.reason == reason)
         })
         .await
     }
@@ -67,20 +70,20 @@ impl Gateway {
     }
 }
 
-fn wanted(owner: &Owner, image: &str) -> Wanted {
+fn desired(owner: &Owner, image: &str) -> DesiredWorkload {
     let workload = Workload {
         owner: owner.clone(),
         image: image.into(),
         args: vec!["--sink=http://gateway/sources/a/b".into()],
         env: vec![json!({"name": "LEVEL", "value": "debug"})],
-        given: vec![("K_SINK".into(), "http://gateway/sources/a/b".into())],
+        fixed_env: vec![("K_SINK".into(), "http://gateway/sources/a/b".into())],
         // Reads otherwise than it is written.
         template: Some(
             json!({"spec": {"containers": [{"name": "source", "resources": {"requests": {"cpu": "0.5"}}}]}}),
         ),
         service_account: None,
     };
-    Wanted {
+    DesiredWorkload {
         owner: owner.clone(),
         deployment: deployment(&workload),
         companions: Vec::new(),
@@ -95,7 +98,7 @@ async fn pod(world: &World) -> String {
     pods.await[0]["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-/// What a kubelet would say of the pod.
+/// The status that a kubelet would write.
 async fn patch_status(world: &World, pod: &str, status: &Value) {
     let patch = json!({ "status": status }).to_string();
     world
@@ -119,19 +122,19 @@ fn image(deployment: &Value) -> &Value {
 async fn a_deployment_comes_changes_and_goes_with_its_source() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     gateway.says("Deploying").await;
     let pod = pod(&world).await;
     assert!(pod.starts_with(&owner.child()), "{pod}");
     gateway.stop().await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:2")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:2")).await;
     eventually("the Deployment has the new image", || async {
         let found = world.get("deployment", &owner.child()).await;
         (*image(&found) == "beats:2").then_some(())
     })
     .await;
     gateway.stop().await;
-    // Nobody of us is there any more.
+    // No gateway runs any more.
     world.kubectl(&["delete", "containersource", "beats"]).await;
     eventually("Deployment and pods are collected", || async {
         let left = world.list("deployments").await.len() + world.list("pods").await.len();
@@ -144,13 +147,13 @@ async fn a_deployment_comes_changes_and_goes_with_its_source() {
 async fn nothing_is_written_where_nothing_has_changed() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     pod(&world).await;
     gateway.says("Deploying").await;
     assert_eq!(gateway.writes.load(Ordering::Relaxed), 1);
     gateway.stop().await;
     // Another process finds what the one before left. Half a CPU reads `500m`, so it makes sure once, which changes nothing.
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     gateway.says("Deploying").await;
     for round in 0..3 {
         world
@@ -176,7 +179,7 @@ async fn nothing_is_written_where_nothing_has_changed() {
 async fn what_somebody_else_changed_is_put_right() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     pod(&world).await;
     let name = owner.child();
     world.kubectl(&["scale", "deployment", &name, "--replicas=3"]).await;
@@ -200,7 +203,7 @@ async fn what_somebody_else_changed_is_put_right() {
 async fn what_a_pod_waits_for_is_the_sources_condition() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     let pod = pod(&world).await;
     let container = |state: Value, before: Value| {
         json!({"containerStatuses": [{
@@ -220,7 +223,6 @@ async fn what_a_pod_waits_for_is_the_sources_condition() {
     let ended = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no such host: sink"}});
     patch_status(&world, &pod, &container(waits, ended)).await;
     let crashed = gateway.says("CrashLoop").await;
-    assert_eq!(crashed.truth, Truth::False);
     for part in ["exit code 2", "no such host: sink", &pod] {
         assert!(crashed.message.contains(part), "{part}: {}", crashed.message);
     }
@@ -236,14 +238,14 @@ async fn a_pod_that_is_not_admitted_is_told_with_the_servers_words() {
         .kubectl(&["label", "namespace", &world.namespace, label])
         .await;
     let owner = world.source("beats").await;
-    let mut rude = wanted(&owner, "beats:1");
+    let mut rude = desired(&owner, "beats:1");
     rude.deployment["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
     let gateway = Gateway::start(&world, rude).await;
     let refused = gateway.says("PodRefused").await;
     assert!(refused.message.contains("hostNetwork"), "{}", refused.message);
     gateway.stop().await;
-    // What a source gets by default is admitted.
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    // The defaults of a source are admitted.
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     pod(&world).await;
     gateway.stop().await;
 }
@@ -252,7 +254,7 @@ async fn a_pod_that_is_not_admitted_is_told_with_the_servers_words() {
 async fn what_the_server_does_not_take_is_told() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let mut wrong = wanted(&owner, "beats:1");
+    let mut wrong = desired(&owner, "beats:1");
     wrong.deployment["spec"]["template"]["spec"]["restartPolicy"] = json!("Sometimes");
     let gateway = Gateway::start(&world, wrong).await;
     let refused = gateway.says("WorkloadInvalid").await;
@@ -264,7 +266,7 @@ async fn what_the_server_does_not_take_is_told() {
 async fn a_deployment_that_is_not_wanted_any_more_goes_before_its_adapter_runs_elsewhere() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let gateway = Gateway::start(&world, wanted(&owner, "beats:1")).await;
+    let gateway = Gateway::start(&world, desired(&owner, "beats:1")).await;
     pod(&world).await;
     gateway.stop().await;
     let workloads = Workloads::new(world.client().await, "https://api", Some(&world.namespace));
@@ -280,10 +282,10 @@ async fn a_deployment_that_is_not_wanted_any_more_goes_before_its_adapter_runs_e
     watch.await.unwrap();
 }
 
-/// What stands beside an adapter's Deployment, by kind and name, with the version it was last written in.
-async fn companions(world: &World, wanted: &Wanted) -> Vec<(String, Option<String>)> {
+/// The objects beside an adapter's Deployment, by kind and name, with their resourceVersion.
+async fn companions(world: &World, desired: &DesiredWorkload) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
-    for companion in &wanted.companions {
+    for companion in &desired.companions {
         let kind = companion["kind"].as_str().unwrap();
         let name = companion["metadata"]["name"].as_str().unwrap();
         let object = world.get(kind, name).await;
@@ -297,7 +299,7 @@ async fn companions(world: &World, wanted: &Wanted) -> Vec<(String, Option<Strin
 async fn what_stands_beside_a_deployment_comes_back_and_is_not_written_for_nothing() {
     let Some(world) = World::new().await else { return };
     let owner = world.source("beats").await;
-    let wanted = adapter_objects(&AdapterWorkload {
+    let desired = adapter_objects(&AdapterWorkload {
         owner: owner.clone(),
         image: "headgate:1".into(),
         service_account: "reader".into(),
@@ -305,32 +307,33 @@ async fn what_stands_beside_a_deployment_comes_back_and_is_not_written_for_nothi
         secrets: Vec::new(),
         sink: "http://gateway/sources/a/b".into(),
         public_url: None,
+        egress: Vec::new(),
         is_called: true,
     });
-    let gateway = Gateway::comparing(&world, wanted.clone(), Duration::from_millis(500)).await;
+    let gateway = Gateway::comparing(&world, desired.clone(), Duration::from_millis(500)).await;
     eventually("all of them are made", || async {
-        let found = companions(&world, &wanted).await;
+        let found = companions(&world, &desired).await;
         found.iter().all(|(_, version)| version.is_some()).then_some(())
     })
     .await;
-    // What is theirs to write stays: nobody compares it.
+    // The fields of others stay: the gateway does not compare them.
     let state = format!("{}-state", owner.child());
     let mark = r#"{"binaryData":{"mark":"bWFyaw=="}}"#;
     world
         .kubectl(&["patch", "configmap", &state, "--type=merge", "-p", mark])
         .await;
-    let before = companions(&world, &wanted).await;
+    let before = companions(&world, &desired).await;
     let asked = gateway.writes.load(Ordering::Relaxed);
     eventually("they are compared, and compared again", || async {
         (gateway.writes.load(Ordering::Relaxed) > asked + 2).then_some(())
     })
     .await;
-    assert_eq!(companions(&world, &wanted).await, before, "nothing has changed");
+    assert_eq!(companions(&world, &desired).await, before, "nothing has changed");
     // Deleted by hand, one after the other, and edited.
     for (place, version) in &before {
         world.kubectl(&["delete", place]).await;
         eventually(&format!("{place} is made again"), || async {
-            let found = companions(&world, &wanted).await;
+            let found = companions(&world, &desired).await;
             found
                 .into_iter()
                 .find(|(name, now)| name == place && now.is_some() && now != version)
@@ -338,7 +341,7 @@ async fn what_stands_beside_a_deployment_comes_back_and_is_not_written_for_nothi
         .await;
     }
     let child = owner.child();
-    // The port that somebody wrote has the name of ours: the two cannot stand together.
+    // A user added a port with the name of ours: the two conflict.
     let edits = [
         ("role", r#"{"rules":[]}"#, "/rules/0/verbs/0"),
         ("configmap", r#"{"data":{"source.yaml":"{}"}}"#, "/data/source.yaml"),
@@ -349,12 +352,12 @@ async fn what_stands_beside_a_deployment_comes_back_and_is_not_written_for_nothi
         ),
     ];
     for (kind, edit, path) in edits {
-        let as_wanted = world.get(kind, &child).await.pointer(path).cloned().unwrap();
+        let is_as_desired = world.get(kind, &child).await.pointer(path).cloned().unwrap();
         world
             .kubectl(&["patch", kind, &child, "--type=merge", "-p", edit])
             .await;
         eventually(&format!("{kind} is put right"), || async {
-            (world.get(kind, &child).await.pointer(path) == Some(&as_wanted)).then_some(())
+            (world.get(kind, &child).await.pointer(path) == Some(&is_as_desired)).then_some(())
         })
         .await;
     }

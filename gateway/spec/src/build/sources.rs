@@ -1,47 +1,52 @@
 //! Sources. A sink that is no channel gets an outbox: a channel and a subscription of our own, so that fan-out and direct
 //! delivery are the same to an adapter (API.md 2.5).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use status::{Cause, Reason};
 use url::Url;
 
 use super::{Building, MAX_IN_FLIGHT};
 use crate::{
     ObjectKey, ObjectName,
     document::Document,
-    duration::Iso,
     model::{
-        self, Arguments, Channel, ContainerSource, DeletionPolicy, FoundSecret, GcpPubSubSource, GitHubApp, GitHubMode,
-        GitHubSource, KubernetesEventSource, Ordering, RestartPolicy, Source, SourceConfig, StartFrom, Subscription,
-        Target, Unresolved, Variable, VariableValue,
+        self, Arguments, Channel, ContainerSource, EmbeddedArguments, FoundSecret, GcpPubSubSource, GitHubApp,
+        GitHubSource, KubernetesEventSource, Ordering, Source, SourceConfig, StartFrom, Subscription, Target, Variable,
+        VariableValue,
     },
+    resolver::Resolver,
     resource::{self, SecretSelector, SourceFields, Token},
     schema::kinds::OUTBOX_SUFFIX,
     secrets,
-    surroundings::Surroundings,
     tree::Node,
 };
-
-/// `sweepInterval` when a document has none (API.md 2.5).
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 impl Building<'_> {
     pub(super) fn github(&mut self, key: &ObjectKey, document: &Document, written: &resource::GitHubSource) {
         let config = GitHubSource {
             owner_and_repository: written.owner_and_repository.clone(),
-            event_types: match written.event_types.as_slice() {
-                [] => vec!["*".to_owned()],
-                types => types.to_vec(),
-            },
-            api_url: written.github_api_url.as_deref().and_then(|url| Url::parse(url).ok()),
-            secret_token: self.token(document, "secretToken", &written.secret_token, "SecretTokenNotFound"),
+            event_types: written.event_types.clone(),
+            api_url: written.github_api_url.clone(),
+            secret_token: self.token(
+                document,
+                "secretToken",
+                &written.secret_token,
+                Reason::SecretTokenNotFound,
+            ),
             previous_secret_token: self.token(
                 document,
                 "previousSecretToken",
                 &written.previous_secret_token,
-                "SecretTokenNotFound",
+                Reason::SecretTokenNotFound,
             ),
-            access_token: self.token(document, "accessToken", &written.access_token, "AccessTokenNotFound"),
+            allow_unsigned: written.allow_unsigned,
+            access_token: self.token(
+                document,
+                "accessToken",
+                &written.access_token,
+                Reason::AccessTokenNotFound,
+            ),
             app: written.app.as_ref().map(|app| GitHubApp {
                 id: app.id,
                 installation_id: app.installation_id,
@@ -49,16 +54,11 @@ impl Building<'_> {
                     document,
                     "app.privateKey.secretKeyRef",
                     &app.private_key.secret_key_ref,
-                    ("", "PrivateKeyNotFound"),
+                    ("", Reason::PrivateKeyNotFound),
                 ),
             }),
-            mode: match written.mode.as_deref() {
-                Some("poll") => GitHubMode::Poll,
-                _ => GitHubMode::Webhook,
-            },
-            sweep_interval: written.sweep_interval.map_or(Some(SWEEP_INTERVAL), |Iso(interval)| {
-                (!interval.is_zero()).then_some(interval)
-            }),
+            mode: written.mode,
+            sweep_interval: (!written.sweep_interval.is_zero()).then_some(written.sweep_interval),
         };
         self.source(key, document, &written.common, SourceConfig::GitHub(config));
     }
@@ -70,14 +70,14 @@ impl Building<'_> {
         written: &resource::KubernetesEventSource,
     ) {
         let config = KubernetesEventSource {
-            namespace: (!written.all_namespaces).then(|| written.namespace.clone()),
+            namespace: (!written.all_namespaces).then(|| match written.namespace.as_deref() {
+                None | Some("") => key.name.namespace.clone(),
+                Some(named) => named.to_owned(),
+            }),
             types: written.types.clone(),
             reasons: written.reasons.clone(),
             kinds: written.kinds.clone(),
-            coalesce: written
-                .coalesce
-                .map(|Iso(window)| window)
-                .filter(|window| !window.is_zero()),
+            coalesce: written.coalesce.filter(|window| !window.is_zero()),
         };
         self.source(key, document, &written.common, SourceConfig::KubernetesEvents(config));
     }
@@ -88,23 +88,20 @@ impl Building<'_> {
             project: written.google_cloud_project.clone(),
             topic: written.topic.clone(),
             credentials: credentials.map(|selector| {
-                let default = (resource::GCP_CREDENTIALS_KEY, "CredentialsNotFound");
+                let default = (resource::GCP_CREDENTIALS_KEY, Reason::CredentialsNotFound);
                 self.secret(document, "gcpCredsSecret", selector, default)
             }),
             subscription: written.subscription.clone(),
             emulator_host: written.emulator_host.clone(),
-            deletion: match written.deletion_policy.as_deref() {
-                Some("Retain") => DeletionPolicy::Retain,
-                _ => DeletionPolicy::Delete,
-            },
+            deletion: written.deletion_policy,
             ordering: written.ordering,
         };
         self.source(key, document, &written.common, SourceConfig::GcpPubSub(config));
     }
 
     pub(super) fn container(&mut self, key: &ObjectKey, document: &Document, written: &resource::ContainerSource) {
-        let mut env = Vec::with_capacity(written.env.len());
-        for (index, variable) in written.env.iter().enumerate() {
+        let mut env = Vec::with_capacity(written.env.0.len());
+        for (index, variable) in written.env.0.iter().enumerate() {
             env.push(Variable {
                 name: variable.name.clone(),
                 value: self.variable(document, index, variable),
@@ -115,11 +112,7 @@ impl Building<'_> {
             args: written.args.clone(),
             env,
             template: written.template.clone(),
-            restart: match written.restart_policy.as_deref() {
-                Some("never" | "Never") => RestartPolicy::Never,
-                Some("onFailure" | "OnFailure") => RestartPolicy::OnFailure,
-                _ => RestartPolicy::Always,
-            },
+            restart: written.restart_policy,
         };
         self.source(key, document, &written.common, SourceConfig::Container(config));
     }
@@ -128,17 +121,16 @@ impl Building<'_> {
         let Some(from) = &variable.value_from else {
             return VariableValue::Text(variable.value.clone().unwrap_or_default());
         };
-        // Who runs pods reads it there; the gateway need not be allowed to.
-        if let Surroundings::Cluster(_) = self.surroundings {
-            return VariableValue::Reference(from.clone());
+        // The process that runs the pod reads it there; the gateway need not be allowed to.
+        if let Resolver::Cluster(_) = self.resolver {
+            return VariableValue::Reference(from.written.clone());
         }
-        let selector = from.get("secretKeyRef").cloned();
-        match selector.map(serde_json::from_value::<SecretSelector>) {
-            Some(Ok(selector)) => {
+        match &from.secret {
+            Some(selector) => {
                 let field = format!("env[{index}].valueFrom.secretKeyRef");
-                VariableValue::Secret(self.secret(document, &field, &selector, ("", "SecretNotFound")))
+                VariableValue::Secret(self.secret(document, &field, selector, ("", Reason::SecretNotFound)))
             }
-            Some(Err(_)) | None => VariableValue::Reference(from.clone()),
+            None => VariableValue::Reference(from.written.clone()),
         }
     }
 
@@ -147,7 +139,7 @@ impl Building<'_> {
         document: &Document,
         field: &str,
         token: &Option<Token>,
-        reason: &'static str,
+        reason: Reason,
     ) -> Option<FoundSecret> {
         let selector = &token.as_ref()?.secret_key_ref;
         Some(self.secret(document, &format!("{field}.secretKeyRef"), selector, ("", reason)))
@@ -159,10 +151,10 @@ impl Building<'_> {
         document: &Document,
         field: &str,
         selector: &SecretSelector,
-        (default_key, reason): (&str, &'static str),
+        (default_key, reason): (&str, Reason),
     ) -> FoundSecret {
         let namespace = &document.key.name.namespace;
-        let found = secrets::find(self.set, self.surroundings, namespace, selector, default_key, reason);
+        let found = secrets::find(self.set, self.resolver, namespace, selector, default_key, reason);
         if let Err(why) = &found {
             self.dangling
                 .push(document.dangling(&format!("spec.{field}"), why.reason, &why.message));
@@ -173,8 +165,8 @@ impl Building<'_> {
     fn source(&mut self, key: &ObjectKey, document: &Document, common: &SourceFields, config: SourceConfig) {
         let (sink, sink_uri) = match &common.sink {
             None => {
-                let why = Unresolved {
-                    reason: "SinkEmpty",
+                let why = Cause {
+                    reason: Reason::SinkEmpty,
                     message: "the source has no sink: set spec.sink".to_owned(),
                 };
                 self.dangling
@@ -196,9 +188,13 @@ impl Building<'_> {
             key: key.clone(),
             sink,
             sink_uri,
-            service_account: common.service_account_name.clone(),
+            service_account: common
+                .service_account_name
+                .as_ref()
+                .or(common.service_account_name_v02.as_ref())
+                .cloned(),
             uid,
-            extensions: common.extensions.clone(),
+            extensions: common.ce_overrides.extensions.clone(),
             config,
         };
         self.spec.sources.insert(key.clone(), Arc::new(source));
@@ -211,7 +207,7 @@ impl Building<'_> {
         key: &ObjectKey,
         written: &resource::Destination,
         target: Target,
-    ) -> (Result<ObjectName, Unresolved>, Option<String>) {
+    ) -> (Result<ObjectName, Cause>, Option<String>) {
         let (unresolved, uri) = match &target {
             Target::Unresolved(why) => (Some(why.clone()), None),
             Target::Uri(url) => (None, Some(without_credentials(url))),
@@ -230,18 +226,10 @@ impl Building<'_> {
     fn outbox(&mut self, name: &ObjectName, target: Target) {
         // Always durable, whatever the default provisioner is: that is the promise of a direct sink.
         let provisioner = self.provisioners.find("embedded");
-        let arguments = Arguments::Embedded {
-            retention_age: super::RETENTION_AGE,
-            retention_bytes: super::RETENTION_BYTES,
-            limit_age: None,
-            limit_bytes: None,
-            dedup: None,
-        };
         let channel = Channel {
             name: name.clone(),
             provisioner,
-            arguments,
-            max_event_bytes: None,
+            arguments: Arguments::Embedded(EmbeddedArguments::default()),
             implicit: true,
         };
         let subscription = Subscription {
@@ -269,11 +257,12 @@ impl Building<'_> {
     }
 }
 
-/// As it may be shown.
+/// As it may be shown: queries hold tokens as often as the part before the host does.
 fn without_credentials(url: &Url) -> String {
     let mut shown = url.clone();
     // Both can only fail for URLs without a host, which http has none of; then there is nothing to leave out.
     let _ = shown.set_username("");
     let _ = shown.set_password(None);
+    shown.set_query(None);
     shown.into()
 }

@@ -1,25 +1,26 @@
-//! What a target's name means (API.md 2.1): our channels, URLs, and standalone `v1/Service` documents, in a cluster whatever its
+//! Resolves the name of a target (API.md 2.1): our channels, URLs, and standalone `v1/Service` documents, in a cluster whatever its
 //! API server says has an address.
 
+use status::{Cause, Reason};
 use url::Url;
 
 use crate::{
     Kind, ObjectKey, ObjectName,
-    model::{Target, Unresolved},
+    model::Target,
     nearest::suggestion,
+    resolver::{Reference, ResolvedReferences, Resolver},
     resource::{Destination, ObjectReference, Resource},
     schema::{
         forms::{host_or_url, http_url},
-        parts,
+        target,
     },
     set::{Set, named},
-    surroundings::{Found, Reference, Surroundings},
     validate::service_url,
 };
 
 pub(super) struct Targets<'a> {
     pub(super) set: &'a Set,
-    pub(super) surroundings: Surroundings<'a>,
+    pub(super) resolver: Resolver<'a>,
 }
 
 impl Targets<'_> {
@@ -39,8 +40,8 @@ impl Targets<'_> {
         // Its form was checked with the document; a fault here is told rather than dropped.
         url.map_or_else(
             |message| {
-                Target::Unresolved(Unresolved {
-                    reason: "SinkEmpty",
+                Target::Unresolved(Cause {
+                    reason: Reason::SinkEmpty,
                     message,
                 })
             },
@@ -76,9 +77,9 @@ impl Targets<'_> {
     fn object(&self, from: &ObjectKey, object: &ObjectReference, uri: Option<&str>) -> Target {
         let namespace = object.namespace.as_ref().unwrap_or(&from.name.namespace);
         let name = ObjectName::new(namespace, &object.name);
-        match (object.api_version.as_str(), object.kind.as_str(), self.surroundings) {
-            (parts::EVENTING, "Channel", _) => self.channel(name),
-            (api_version, kind, Surroundings::Cluster(found)) => {
+        match (object.api_version.as_str(), object.kind.as_str(), self.resolver) {
+            (target::EVENTING, "Channel", _) => self.channel(name),
+            (api_version, kind, Resolver::Cluster(found)) => {
                 let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
                 let reference = Reference {
                     api_version,
@@ -87,9 +88,9 @@ impl Targets<'_> {
                 };
                 addressed(found, &reference, uri)
             }
-            ("v1", "Service", Surroundings::Files(_)) => self.service(&name, uri),
-            (api_version, kind, Surroundings::Files(_)) => Target::Unresolved(Unresolved {
-                reason: "NotFound",
+            ("v1", "Service", Resolver::Files(_)) => self.service(&name, uri),
+            (api_version, kind, Resolver::Files(_)) => Target::Unresolved(Cause {
+                reason: Reason::NotFound,
                 message: format!(
                     "{api_version} {kind} {name} cannot be resolved: without Kubernetes, targets are Channels, Services (v1) and URIs"
                 ),
@@ -115,12 +116,12 @@ impl Targets<'_> {
 }
 
 /// Where an object of the cluster is, as its API server says.
-fn addressed(found: &Found, reference: &Reference, uri: Option<&str>) -> Target {
+fn addressed(found: &ResolvedReferences, reference: &Reference, uri: Option<&str>) -> Target {
     match found.addresses.get(reference) {
         Some(Ok(url)) => join(url, uri).map_or_else(|message| missing(format!("{reference}: {message}")), Target::Uri),
         Some(Err(why)) => Target::Unresolved(why.clone()),
-        None => Target::Unresolved(Unresolved {
-            reason: "Deploying",
+        None => Target::Unresolved(Cause {
+            reason: Reason::Deploying,
             message: format!("the address of {reference} is being looked up"),
         }),
     }
@@ -134,8 +135,8 @@ fn join(url: &Url, uri: Option<&str>) -> Result<Url, String> {
 }
 
 fn missing(message: String) -> Target {
-    Target::Unresolved(Unresolved {
-        reason: "NotFound",
+    Target::Unresolved(Cause {
+        reason: Reason::NotFound,
         message,
     })
 }

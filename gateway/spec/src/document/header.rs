@@ -92,7 +92,7 @@ fn known_kind(api_version: &str, kind: &str) -> Result<Kind, Unknown> {
     if let Some(found) = found.filter(|found| found.api_version() == api_version) {
         return Ok(found);
     }
-    let ours = [schema::parts::EVENTING, schema::parts::SOURCES];
+    let ours = [schema::target::EVENTING, schema::target::SOURCES];
     let group = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
     let is_ours = ours.iter().any(|known| group(known) == group(api_version));
     match found {
@@ -106,14 +106,15 @@ fn known_kind(api_version: &str, kind: &str) -> Result<Kind, Unknown> {
                 kind,
                 Kind::ALL.into_iter().filter(|kind| kind.is_ours()).map(Kind::as_str),
             );
+            // Whatever the version: of another one there is nothing.
             let known = Kind::ALL
                 .into_iter()
-                .filter(|known| known.api_version() == api_version)
+                .filter(|known| known.is_ours() && group(known.api_version()) == group(api_version))
                 .map(Kind::as_str);
-            let meant = if meant.is_empty() {
-                format!("; known: {}", known.collect::<Vec<_>>().join(", "))
-            } else {
-                meant
+            let meant = match instead(kind) {
+                Some(instead) => format!("; here it is {instead}"),
+                None if meant.is_empty() => format!("; known: {}", known.collect::<Vec<_>>().join(", ")),
+                None => meant,
             };
             Err(Unknown::Fault(
                 "kind",
@@ -126,8 +127,32 @@ fn known_kind(api_version: &str, kind: &str) -> Result<Kind, Unknown> {
                 "{api_version} {kind} is not ours and is ignored; ours is {meant} {kind}"
             )))
         }
-        _ => Err(Unknown::Foreign(format!(
-            "{api_version} {kind} is not ours and is ignored"
-        ))),
+        _ => {
+            let is_knative = group(api_version).ends_with("knative.dev");
+            let instead = instead(kind).filter(|_| is_knative);
+            let instead = instead.map_or_else(String::new, |instead| format!("; here it is {instead}"));
+            Err(Unknown::Foreign(format!(
+                "{api_version} {kind} is not ours and is ignored{instead}"
+            )))
+        }
     }
+}
+
+/// The kind that takes the place of one of Knative's.
+fn instead(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "Trigger" => "a Subscription with `filters`",
+        "Broker" => "a Channel, with a Subscription for each Trigger",
+        "InMemoryChannel" => "a Channel with `provisioner: { name: in-memory-channel }`",
+        "KafkaChannel" | "NatsJetStreamChannel" | "NatssChannel" => {
+            "a Channel whose `provisioner` is a ClusterChannelProvisioner for Kafka or NATS"
+        }
+        "Sequence" => "a Channel and a Subscription for each step, each with the next Channel as `reply`",
+        "Parallel" => "a Channel with a Subscription for each branch",
+        "ApiServerSource" => "a KubernetesEventSource",
+        "PingSource" | "CronJobSource" | "SinkBinding" | "KafkaSource" => {
+            "a ContainerSource, whose image sends the events"
+        }
+        _ => return None,
+    })
 }

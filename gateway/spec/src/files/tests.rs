@@ -111,7 +111,7 @@ async fn a_save_by_rename_and_a_save_by_delete_and_create_lose_nothing() {
     watched.await.unwrap();
 }
 
-/// What a reload waits for before it believes: the decision alone.
+/// When a reload believes that files vanished: the decision alone.
 #[test]
 fn a_document_that_would_disappear_is_a_reason_to_look_again() {
     let folder = TempDir::new().unwrap();

@@ -14,7 +14,7 @@ use crate::{
     load::FilesSettings,
 };
 
-/// What `stat` tells of every file that matters: enough to notice a change without reading.
+/// The `stat` of every file that matters: enough to notice a change without reading.
 pub(super) type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64, u64)>;
 
 pub(super) fn fingerprint(settings: &FilesSettings) -> Fingerprint {
@@ -52,14 +52,14 @@ pub(super) struct Watching {
 impl Watching {
     pub(super) fn start(settings: &FilesSettings, hint: mpsc::Sender<()>) -> Self {
         let secrets = settings.secrets_dir.clone();
-        let told = move |event: notify::Result<notify::Event>| {
+        let handler = move |event: notify::Result<notify::Event>| {
             // An error means that something was missed: a reason to look, too.
             if event.map_or(true, |event| matters(&event, secrets.as_deref())) {
                 // Full means that a hint is waiting already, which is all that one more would say.
                 let _ = hint.try_send(());
             }
         };
-        let watcher = notify::recommended_watcher(told)
+        let watcher = notify::recommended_watcher(handler)
             .inspect_err(
                 |error| tracing::warn!(%error, "files are looked at every two seconds, for they cannot be watched"),
             )
@@ -115,7 +115,7 @@ mod tests {
         }
     }
 
-    /// What is left on a mount that gives no hints.
+    /// Polling is all that is left on a mount that gives no hints.
     #[test]
     fn looking_notices_changes_of_documents_and_secrets_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();

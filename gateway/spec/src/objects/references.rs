@@ -1,31 +1,28 @@
-//! What one document refers to: targets that are no Channels of ours, and Secrets.
-
-use serde_json::Value;
+//! The references of one document: targets that are no Channels of ours, and Secrets.
 
 use crate::{
     ObjectName,
     document::Document,
-    provisioners::secret_of,
+    resolver::Reference,
     resource::{Destination, Resource},
-    schema::parts,
-    surroundings::Reference,
+    schema::target,
 };
 
 #[derive(Default)]
-pub(super) struct Wanted {
+pub(super) struct Referenced {
     pub(super) targets: Vec<Reference>,
     pub(super) secrets: Vec<ObjectName>,
 }
 
 /// A document with faults refers to nothing: it is not used.
-pub(super) fn wanted(document: &Document) -> Wanted {
+pub(super) fn referenced(document: &Document) -> Referenced {
     let Some(resource) = &document.resource else {
-        return Wanted::default();
+        return Referenced::default();
     };
     let namespace = &document.key.name.namespace;
     let target = |written: &Destination| {
         let object = written.object()?;
-        if (&*object.api_version, &*object.kind) == (parts::EVENTING, "Channel") {
+        if (&*object.api_version, &*object.kind) == (target::EVENTING, "Channel") {
             return None;
         }
         Some(Reference {
@@ -39,9 +36,9 @@ pub(super) fn wanted(document: &Document) -> Wanted {
         .map(|name| ObjectName::new(namespace, name))
         .collect();
     if let Resource::ClusterChannelProvisioner(provisioner) = resource {
-        secrets.extend(secret_of(&Value::Object(provisioner.config.clone())));
+        secrets.extend(provisioner.config.secret());
     }
-    Wanted {
+    Referenced {
         targets: destinations(resource).into_iter().filter_map(target).collect(),
         secrets,
     }
@@ -64,7 +61,7 @@ fn destinations(resource: &Resource) -> Vec<&Destination> {
     destinations.into_iter().flatten().collect()
 }
 
-/// Secrets of the document's own namespace. Those of a container's variables are read by whoever runs it.
+/// Secrets of the document's own namespace. The process that runs a container reads those of its variables.
 fn named(resource: &Resource) -> Vec<&str> {
     match resource {
         Resource::GitHubSource(source) => {

@@ -2,10 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::json;
+use status::{Cause, Reason};
 use url::Url;
 
 use super::*;
-use crate::model::{SourceConfig, Target, Unresolved};
+use crate::model::{SourceConfig, Target};
 
 fn object(kind: Kind, name: &str, uid: &str, spec: &Value) -> Value {
     json!({
@@ -31,7 +32,7 @@ fn name(name: &str) -> ObjectName {
 struct Store {
     objects: Objects,
     specs: watch::Receiver<Arc<Spec>>,
-    found: Found,
+    found: ResolvedReferences,
 }
 
 impl Store {
@@ -40,7 +41,7 @@ impl Store {
         let mut this = Self {
             objects: Objects::new("embedded", out),
             specs,
-            found: Found::default(),
+            found: ResolvedReferences::default(),
         };
         for (kind, object) in objects {
             this.objects.put(*kind, object);
@@ -80,7 +81,7 @@ fn objects_become_a_spec_without_what_the_server_added() {
     assert!(store.publish().subscriptions.is_empty());
 }
 
-/// What runs for a source belongs to its object, which is told from a former one of that name by the uid.
+/// A source's workload belongs to its object, which the uid tells from a predecessor of the same name.
 #[test]
 fn a_source_is_known_by_the_uid_of_its_object() {
     let spec = json!({ "image": "beats:1", "sink": { "apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Channel", "name": "orders" } });
@@ -103,7 +104,7 @@ fn a_target_is_what_the_api_server_says_of_it_now() {
         name: name("cart"),
     };
     assert_eq!(store.objects.references().targets, [cart.clone()].into());
-    let mut subscriber = |address: Option<Result<Url, Unresolved>>| {
+    let mut subscriber = |address: Option<Result<Url, Cause>>| {
         if let Some(address) = address {
             store.found.addresses.insert(cart.clone(), address);
         }
@@ -112,8 +113,8 @@ fn a_target_is_what_the_api_server_says_of_it_now() {
     assert!(matches!(subscriber(None), Target::Unresolved(why) if why.reason == "Deploying"));
     let url = Url::parse("http://cart.shop.svc.cluster.local/").unwrap();
     assert_eq!(subscriber(Some(Ok(url.clone()))), Target::Uri(url.join("/in").unwrap()));
-    let gone = Unresolved {
-        reason: "NotFound",
+    let gone = Cause {
+        reason: Reason::NotFound,
         message: "service shop/cart does not exist".into(),
     };
     assert_eq!(subscriber(Some(Err(gone.clone()))), Target::Unresolved(gone));
@@ -167,8 +168,8 @@ fn a_secret_is_asked_for_by_name_and_its_values_are_shown_nowhere() {
         _ => unreachable!("a GitHubSource"),
     };
     assert_eq!(token(&store.publish()).unwrap_err().reason, "SecretTokenNotFound");
-    let forbidden = Unresolved {
-        reason: "Forbidden",
+    let forbidden = Cause {
+        reason: Reason::Forbidden,
         message: "may not be read".into(),
     };
     store.found.withheld.insert(name("hook"), forbidden.clone());
@@ -187,12 +188,12 @@ fn backend(spec: &Spec, channel: &str) -> Result<String, &'static str> {
     provisioner
         .as_ref()
         .map(|found| found.name.clone())
-        .map_err(|why| why.reason)
+        .map_err(|why| why.reason.as_str())
 }
 
-fn defaults(text: &str) -> Result<Defaults, Unresolved> {
-    Defaults::parse(text).map_err(|message| Unresolved {
-        reason: "DefaultChannelInvalid",
+fn defaults(text: &str) -> Result<Defaults, Cause> {
+    Defaults::parse(text).map_err(|message| Cause {
+        reason: Reason::DefaultChannelInvalid,
         message,
     })
 }
@@ -225,7 +226,7 @@ fn a_channel_keeps_the_default_that_it_was_given() {
     let memory = || Ok("in-memory-channel".to_owned());
     let expected = [memory(), memory(), memory(), Ok("embedded".into()), memory()];
     assert_eq!(names.map(|name| backend(&spec, name)), expected);
-    // One that is made anew is another one.
+    // A recreated object is another one.
     store.objects.set_defaults(defaults("clusterdefault: {name: embedded}"));
     store.objects.put(Kind::Channel, &plain("first", "6"));
     assert_eq!(backend(&store.publish(), "first"), Ok("embedded".into()));

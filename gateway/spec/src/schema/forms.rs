@@ -1,4 +1,4 @@
-//! What text may look like: one table for files (a check with a message) and for the CRDs (patterns in CEL, with the same
+//! The forms of text: one table for files (a check with a message) and for the CRDs (patterns in CEL, with the same
 //! words in the message, or an enum).
 //!
 //! Every form has a longest text: the API server allows a rule only where it can tell beforehand what it costs at most.
@@ -22,6 +22,8 @@ pub(crate) enum Form {
     PositiveDuration,
     /// An absolute `http`, `https` or `h2c` URL.
     HttpUrl,
+    /// The URL of an API that is given a token: `https`, or `http` to this machine.
+    ApiUrl,
     OneOf(&'static [&'static str]),
     /// DNS-1123 subdomain: names of objects.
     Name,
@@ -53,7 +55,10 @@ impl Form {
         if let Some(max) = self.max().filter(|max| text.chars().count() > *max) {
             let start: String = text.chars().take(SHOWN).collect();
             // Addresses may carry credentials.
-            let start = if matches!(self, Self::Url | Self::HttpUrl | Self::RelativeUrl | Self::HostOrUrl) {
+            let start = if matches!(
+                self,
+                Self::Url | Self::HttpUrl | Self::ApiUrl | Self::RelativeUrl | Self::HostOrUrl
+            ) {
                 "the text".to_owned()
             } else {
                 format!("`{start}...`")
@@ -68,6 +73,7 @@ impl Form {
             Self::PositiveDuration if duration::parse(text)?.is_zero() => Err(LONGER.to_owned()),
             Self::PositiveDuration => Ok(()),
             Self::HttpUrl => http_url(text).map(|_| ()),
+            Self::ApiUrl => api_url(text),
             Self::RelativeUrl => relative_url(text),
             Self::HostOrUrl => host_or_url(text).map(|_| ()),
             Self::OneOf(words) if words.contains(&text) => Ok(()),
@@ -95,7 +101,7 @@ impl Form {
             Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => None,
             Self::Filled | Self::HostOrUrl => Some(TEXT_MAX),
             Self::Duration | Self::PositiveDuration => Some(DURATION_MAX),
-            Self::Url | Self::HttpUrl | Self::RelativeUrl => Some(URL_MAX),
+            Self::Url | Self::HttpUrl | Self::ApiUrl | Self::RelativeUrl => Some(URL_MAX),
             Self::Name | Self::SecretKey => Some(NAME_MAX),
             Self::Label | Self::LabelOrNone => Some(LABEL_MAX),
             Self::Attribute => Some(ATTRIBUTE_MAX),
@@ -114,6 +120,10 @@ impl Form {
                 &PATTERNS
             }
             Self::HttpUrl => &[(r"^(?i:https?|h2c)://[^\s/?#:]\S*$", HTTP_URL)],
+            Self::ApiUrl => &[(
+                r"^(?i:https://[^\s/?#:]\S*|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?([/?#]\S*)?)$",
+                API_URL,
+            )],
             Self::RelativeUrl => &[(r"^((?i:https?|h2c):|[^:/?#]*([/?#]|$))", RELATIVE_URL)],
             Self::HostOrUrl => &[(
                 r"^((?i:https?|h2c)://[^\s/?#:]\S*|[^\s/?#@:\[\]]+(:[0-9]*)?|\[[0-9a-fA-F:.]+\](:[0-9]*)?)$",
@@ -134,8 +144,8 @@ impl Form {
     }
 }
 
-/// Of a text that is too long, so much is shown.
-const SHOWN: usize = 20;
+/// How much of a text that is too long is shown.
+pub(super) const SHOWN: usize = 20;
 
 /// Names of images with registry, path and digest, the longest of what is merely to be filled, stay well below.
 const TEXT_MAX: usize = 1024;
@@ -148,6 +158,8 @@ const LONGER: &str = "must be longer than nothing";
 /// Servers take request lines of 8 KiB.
 const URL_MAX: usize = 8192;
 pub(super) const HTTP_URL: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
+const API_URL: &str =
+    "expected an https URL, because the token is sent there; http is for this machine alone (127.0.0.1, localhost)";
 pub(super) const RELATIVE_URL: &str = "expected a path or an http or https URL";
 const HOST_OR_URL: &str = "expected a host with or without a port, such as orders.example.com:9000, or a whole URL";
 
@@ -192,7 +204,7 @@ fn attribute(text: &str) -> Result<(), String> {
     Err(format!("`{text}` is no attribute name: {ATTRIBUTE}"))
 }
 
-/// What Kubernetes takes; nothing that leads out of a folder.
+/// A name that Kubernetes accepts and that leads out of no folder.
 fn secret_key(text: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !text.is_empty() && !text.starts_with("..") && text != "." && text.bytes().all(allowed) {
@@ -243,6 +255,22 @@ pub(crate) fn http_url(text: &str) -> Result<Url, String> {
         return Err(format!("{HTTP_URL}: there is no host"));
     }
     Ok(url)
+}
+
+/// A token goes there with every request: in the clear it may not leave the machine.
+fn api_url(text: &str) -> Result<(), String> {
+    let url = http_url(text).map_err(|error| format!("{API_URL}: {error}"))?;
+    let is_local = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_local => Ok(()),
+        _ => Err(API_URL.to_owned()),
+    }
 }
 
 fn relative_url(text: &str) -> Result<(), String> {
@@ -310,66 +338,4 @@ pub(crate) fn quantity(text: &str) -> Result<u64, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_form_takes_what_it_names_and_nothing_else() {
-        let table: [(Form, &[&str], &[&str]); 9] = [
-            (
-                Form::Name,
-                &["orders", "a.b-c", "9"],
-                &["Orders", "-a", "a-", "a..b", "", "a_b", "a/b"],
-            ),
-            (Form::Label, &["default", "team-1"], &["a.b", "A", ""]),
-            (
-                Form::HttpUrl,
-                &["http://h", "https://h:1/p?q", "h2c://h:1/p"],
-                &["ftp://h/", "h:80", "/p", "", "http://", "http:///p", "http:h"],
-            ),
-            (
-                Form::OwnerAndRepository,
-                &["org", "org/repo", "a-b/c.d_e"],
-                &["", "a/b/c", "/b", "a/", "a b"],
-            ),
-            (
-                Form::Attribute,
-                &["type", "partitionkey", "x1"],
-                &["Type", "a-b", "", "a.b"],
-            ),
-            (
-                Form::Timestamp,
-                &["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00"],
-                &["2026-01-31", "now", "2026-01-31T12:00:00"],
-            ),
-            (Form::PositiveDuration, &["PT1S"], &["PT0S", "1s"]),
-            (Form::OneOf(&["none", "key"]), &["key"], &["Key", ""]),
-            (Form::Filled, &["x"], &["", "  "]),
-        ];
-        for (form, taken, refused) in table {
-            for text in taken {
-                assert_eq!(form.check(text), Ok(()), "{form:?} {text}");
-            }
-            for text in refused {
-                assert!(form.check(text).is_err(), "{form:?} {text}");
-            }
-        }
-        assert!(Form::Name.check(&"a".repeat(254)).is_err() && Form::Label.check(&"a".repeat(64)).is_err());
-    }
-
-    #[test]
-    fn a_size_is_bytes_or_a_whole_quantity() {
-        assert_eq!(
-            (quantity("10"), quantity("512Mi"), quantity("1G")),
-            (Ok(10), Ok(512 << 20), Ok(1_000_000_000))
-        );
-        for text in ["", "Mi", "1.5Gi", "-1", "99999999999Ti", "1 Gi"] {
-            assert!(quantity(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_url_that_is_refused_is_not_repeated() {
-        assert!(http_url("ftp://user:hunter2@host/").is_err_and(|message| !message.contains("hunter2")));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Rules over several fields, each said once: files are checked by evaluating it, the API server gets it as CEL.
 //!
-//! What a rule says is data, so both judges keep the same one and say it in the same words; a file's judge may add what it
+//! A rule is data, so both judges keep the same one and say it in the same words; a file's judge may add what it
 //! knows beyond (which word was meant). Paths are fields below the object that has the rule, joined by dots. Rules are asked
 //! only about objects whose fields are of the right type: so does the API server.
 
@@ -43,7 +43,7 @@ pub(crate) struct Rule {
     pub(crate) test: Test,
     /// The field to point at; empty is the object itself.
     pub(crate) at: &'static str,
-    /// What is told when the rule is not kept.
+    /// The message for a document that breaks the rule.
     pub(crate) words: &'static str,
     /// The whole message for files, where more can be said than the words it contains.
     pub(crate) more: Option<fn(&Node) -> Option<String>>,

@@ -3,16 +3,22 @@
 use super::{
     Form,
     forms::{HTTP_URL, RELATIVE_URL},
-    parts::{EVENTING, EVENTING_GROUP, SOURCES_GROUP},
     rules::{Rule, Test, any, given, not, rule},
 };
 use crate::{Kind, nearest::suggestion, tree::Node};
 
-/// What a reference consists of; some of them, directly in a target, mean one.
+/// The groups of Kubernetes that our kinds belong to.
+pub(crate) const EVENTING: &str = "eventing.knative.dev/v1alpha1";
+pub(crate) const SOURCES: &str = "sources.eventing.knative.dev/v1alpha1";
+/// How every apiVersion of these groups begins.
+const EVENTING_GROUP: &str = "eventing.knative.dev/";
+const SOURCES_GROUP: &str = "sources.eventing.knative.dev/";
+
+/// The fields of a reference; some of them, directly in a target, mean one.
 const REFERENCE: [&str; 3] = ["apiVersion", "kind", "name"];
 
 /// Rules of a target; `reply` may have `channel` as well.
-pub(super) fn rules(reply: bool) -> Vec<Rule> {
+pub(crate) fn rules(reply: bool) -> Vec<Rule> {
     let mut beside_dns_name = vec!["apiVersion", "kind", "name", "ref", "uri"];
     let mut rules = Vec::new();
     if reply {
@@ -52,6 +58,15 @@ pub(super) fn rules(reply: bool) -> Vec<Rule> {
         ),
         whole("kind", "`kind` is required: a reference is apiVersion, kind and name"),
         whole("name", "`name` is required: a reference is apiVersion, kind and name"),
+    ]);
+    rules.extend(uri());
+    rules.extend(referable());
+    rules
+}
+
+/// Rules of `uri`.
+fn uri() -> [Rule; 3] {
+    [
         Rule {
             more: Some(|node| wrong_form(node, Form::HttpUrl)),
             ..rule(
@@ -85,13 +100,11 @@ pub(super) fn rules(reply: bool) -> Vec<Rule> {
             "uri",
             "a channel is one address: `uri` beside it can only be a mistake",
         ),
-    ]);
-    rules.extend(referable());
-    rules
+    ]
 }
 
-/// Of our own groups' kinds, only a Channel takes events. For a reference, wherever it stands.
-pub(super) fn referable() -> Vec<Rule> {
+/// Checks that a reference to one of our own groups names a Channel, the only kind of theirs that takes events.
+pub(crate) fn referable() -> Vec<Rule> {
     let ours = || {
         Test::Any(vec![
             Test::StartsWith("apiVersion", EVENTING_GROUP),

@@ -20,9 +20,14 @@ fn contents(files: &[(&str, &str)]) -> Contents {
 }
 
 fn over(before: &Set, files: &[(&str, &str)]) -> (Set, Vec<String>) {
-    let (set, findings) = merge(before, contents(files), &BTreeSet::new(), &Given::new("embedded"));
-    let told = |fault: &Fault| format!("{}:{} {}", fault.file, fault.line, fault.reason);
-    (set, findings.faults.iter().map(told).collect())
+    let (set, findings) = merge(
+        before,
+        contents(files),
+        &BTreeSet::new(),
+        &AssignedProvisioners::new("embedded"),
+    );
+    let shown = |fault: &Fault| format!("{}:{} {}", fault.file, fault.line, fault.reason);
+    (set, findings.faults.iter().map(shown).collect())
 }
 
 fn first(files: &[(&str, &str)]) -> Set {
@@ -126,7 +131,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
         &before,
         contents(&[("a", &channel("a", ""))]),
         &unread,
-        &Given::new("embedded"),
+        &AssignedProvisioners::new("embedded"),
     );
     assert_eq!(
         (in_force(&after), after.incomplete),
@@ -223,8 +228,8 @@ fn arguments_follow_the_backend_of_a_provisioner_that_comes_with_them() {
     );
     let built = crate::build::build(
         &after,
-        crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()),
-        &Given::new("embedded"),
+        crate::resolver::Resolver::Files(&crate::secrets::Folder::default()),
+        &AssignedProvisioners::new("embedded"),
         &crate::Spec::default(),
         jiff::Timestamp::now(),
     );
@@ -260,7 +265,7 @@ proptest! {
             text.splice(at..end, put.chars());
         }
         let text: String = text.into_iter().collect();
-        let (set, findings) = merge(&Set::default(), contents(&[("a", &text), ("b.json", &text)]), &BTreeSet::new(), &Given::new("embedded"));
+        let (set, findings) = merge(&Set::default(), contents(&[("a", &text), ("b.json", &text)]), &BTreeSet::new(), &AssignedProvisioners::new("embedded"));
         for fault in &findings.faults {
             prop_assert!(fault.line >= 1 && fault.column >= 1 && !fault.to_string().is_empty());
             prop_assert!(fault.line <= text.lines().count() + 1);
@@ -268,7 +273,7 @@ proptest! {
         for warning in &findings.warnings {
             prop_assert!(!warning.to_string().is_empty());
         }
-        let built = crate::build::build(&set, crate::surroundings::Surroundings::Files(&crate::secrets::Folder::default()), &Given::new("embedded"), &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
+        let built = crate::build::build(&set, crate::resolver::Resolver::Files(&crate::secrets::Folder::default()), &AssignedProvisioners::new("embedded"), &crate::Spec::default(), jiff::Timestamp::UNIX_EPOCH);
         for fault in &built.dangling {
             prop_assert!(!fault.to_string().is_empty());
         }

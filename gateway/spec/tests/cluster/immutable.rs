@@ -1,4 +1,4 @@
-//! What may not change while an object lives.
+//! Fields that may not change while an object lives.
 
 use super::{cluster, whole};
 
@@ -63,18 +63,18 @@ async fn what_is_immutable_is_refused_when_it_changes_and_only_then() {
         cluster
             .kubectl_with(&["create", "-n", "immutable", "-f", "-"], &before)
             .await;
-        let said = cluster
+        let answer = cluster
             .try_kubectl(&["replace", "-n", "immutable", "-f", "-"], &after)
             .await;
-        match (&said, refused) {
+        match (&answer, refused) {
             (Ok(_), "") => {}
-            (Err(said), refused) if !refused.is_empty() => {
+            (Err(answer), refused) if !refused.is_empty() => {
                 assert!(
-                    said.contains(&format!("{refused}: ")) && said.contains("is immutable"),
-                    "{after}\n{said}"
+                    answer.contains(&format!("{refused}: ")) && answer.contains("is immutable"),
+                    "{after}\n{answer}"
                 );
             }
-            _ => panic!("{before}\n{after}\n{said:?}"),
+            _ => panic!("{before}\n{after}\n{answer:?}"),
         }
         cluster
             .kubectl_with(&["delete", "-n", "immutable", "-f", "-"], &before)

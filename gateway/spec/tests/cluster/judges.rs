@@ -19,19 +19,19 @@ async fn what_validate_refuses_the_api_server_refuses_in_the_same_words() {
         if !fault.message.contains(words(case, "file")) {
             wrong.push(format!("{case}\n  validate: {}", fault.what()));
         }
-        let said = cluster
+        let answer = cluster
             .try_kubectl(&["create", "--dry-run=server", "-f", "-"], &document)
             .await;
-        let Err(said) = said else {
+        let Err(answer) = answer else {
             wrong.push(format!("{case}\n  the API server takes it"));
             continue;
         };
         // It knows no place for what an object's name is, nor for one key among many.
-        let place = fault.path.rsplit_once('.').map_or("", |(above, _)| above);
-        let place = if place == "metadata" { "" } else { place };
-        if !said.contains(words(case, "server")) || !said.contains(place) {
+        let above = fault.path.rsplit_once('.').map_or("", |(above, _)| above);
+        let above = if above == "metadata" { "" } else { above };
+        if !answer.contains(words(case, "server")) || !answer.contains(above) {
             wrong.push(format!(
-                "{case}\n  validate: {}\n  the API server: {said}",
+                "{case}\n  validate: {}\n  the API server: {answer}",
                 fault.what()
             ));
         }
@@ -39,13 +39,13 @@ async fn what_validate_refuses_the_api_server_refuses_in_the_same_words() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// What a judge says of a case.
+/// The verdict of a judge on a case.
 fn words<'a>(case: &'a str, judge: &str) -> &'a str {
-    let said = case.lines().filter_map(|line| line.strip_prefix("# "));
-    let own = said
+    let answer = case.lines().filter_map(|line| line.strip_prefix("# "));
+    let own = answer
         .clone()
         .find_map(|line| line.strip_prefix(judge)?.strip_prefix(": "));
-    own.or_else(|| said.clone().next()).unwrap()
+    own.or_else(|| answer.clone().next()).unwrap()
 }
 
 /// The forms of texts are checked by code here and by patterns there: these are where the two could part.
@@ -197,12 +197,12 @@ async fn a_text_is_of_its_form_for_both_judges_or_for_none() {
         );
         for (text, taken) in texts.iter().zip(verdicts) {
             let document = written(&template, text);
-            let said = cluster
+            let answer = cluster
                 .try_kubectl(&["create", "--dry-run=server", "-f", "-"], &document)
                 .await;
-            if said.is_ok() != taken {
+            if answer.is_ok() != taken {
                 wrong.push(format!(
-                    "{template}\n  {text:?}: validate takes it: {taken}; the API server: {said:?}"
+                    "{template}\n  {text:?}: validate takes it: {taken}; the API server: {answer:?}"
                 ));
             }
         }

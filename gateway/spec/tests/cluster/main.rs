@@ -40,7 +40,7 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn faults(text: &str) -> Vec<Fault> {
-    // What a document refers to is another matter than what it says.
+    // References of a document are judged apart from its fields.
     loaded(text)
         .faults
         .into_iter()

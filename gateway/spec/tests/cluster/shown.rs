@@ -1,4 +1,4 @@
-//! What a person sees: columns, short names, categories.
+//! The parts of an object that a person sees: columns, short names, categories.
 
 use super::{cluster, whole};
 
@@ -82,7 +82,7 @@ async fn kubectl_get_shows_what_a_person_wants_to_know() {
     assert_eq!(
         get("chan").await,
         [
-            "NAME READY REASON PROVISIONER ADDRESS",
+            "NAME READY REASON PROVISIONER DURABILITY ADDRESS",
             "orders True embedded http://orders/"
         ]
     );

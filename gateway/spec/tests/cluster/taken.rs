@@ -73,6 +73,6 @@ async fn every_sample_is_taken_by_the_api_server() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/samples");
     let count = fs::read_dir(&samples).unwrap().count();
     let samples = samples.display().to_string();
-    let said = cluster.kubectl(&["apply", "--dry-run=server", "-f", &samples]).await;
-    assert!(said.lines().count() >= count, "{said}");
+    let answer = cluster.kubectl(&["apply", "--dry-run=server", "-f", &samples]).await;
+    assert!(answer.lines().count() >= count, "{answer}");
 }

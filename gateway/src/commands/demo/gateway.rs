@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{Failure, client::Gateway};
+use crate::{Failure, api::DeadLetter, client::Gateway};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -51,7 +51,7 @@ impl Process {
         };
         let mut lines = BufReader::new(stderr).lines();
         let ready = async {
-            let mut said = Vec::new();
+            let mut lines_read = Vec::new();
             while let Ok(Some(line)) = lines.next_line().await {
                 let log: Value = serde_json::from_str(&line).unwrap_or_default();
                 if log["message"] == "gateway is ready" {
@@ -60,17 +60,17 @@ impl Process {
                         log["admin"].as_str().unwrap_or_default().to_owned(),
                     ));
                 }
-                said.push(line);
+                lines_read.push(line);
             }
             Err(Failure::Wrong(format!(
                 "the gateway did not start: {}",
-                said.join("\n")
+                lines_read.join("\n")
             )))
         };
         let ready = tokio::time::timeout(START_TIMEOUT, ready).await;
         let (ingress, admin) = ready.map_err(|_| Failure::Wrong("the gateway was not ready in time".into()))??;
         let ready_after = began.elapsed();
-        // Its further lines are not shown, but must be read, or it would wait for somebody to.
+        // Its further lines are not shown, but must be read, or it would wait for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let admin = Gateway::new(&format!("http://{admin}"), None)?;
         Ok(Self {
@@ -98,13 +98,8 @@ impl Process {
 
     /// Ids of the events in the dead-letter log.
     pub(super) async fn dead_letters(&self) -> Result<BTreeSet<String>, Failure> {
-        let letters = self.admin.get("/api/v1/deadletters", &[]).await?;
-        let ids = letters
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|letter| letter["event"].as_str());
-        Ok(ids.map(str::to_owned).collect())
+        let dead_letters: Vec<DeadLetter> = self.admin.get("/api/v1/deadletters", &[]).await?;
+        Ok(dead_letters.into_iter().map(|dead_letter| dead_letter.event).collect())
     }
 
     fn signal(&self, signal: rustix::process::Signal) {

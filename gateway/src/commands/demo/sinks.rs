@@ -16,11 +16,11 @@ use crate::{Failure, commands::tail::summary};
 pub(super) struct Recorder {
     pub(super) name: &'static str,
     pub(super) url: String,
-    seen: Arc<Mutex<Seen>>,
+    received: Arc<Mutex<Received>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Received {
     requests: usize,
     /// Ids of the requests that were answered 2xx.
     taken: Vec<String>,
@@ -32,14 +32,14 @@ impl Recorder {
     pub(super) async fn start(name: &'static str, answer: fn(usize) -> u16) -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/", listener.local_addr()?);
-        let seen = Arc::<Mutex<Seen>>::default();
-        let shared = seen.clone();
+        let received = Arc::<Mutex<Received>>::default();
+        let shared = received.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = shared.clone();
+                let received = shared.clone();
                 tokio::spawn(async move {
                     let service = service_fn(|request: http::Request<Incoming>| {
-                        let seen = seen.clone();
+                        let received = received.clone();
                         async move {
                             let (head, body) = request.into_parts();
                             let body = body
@@ -48,7 +48,7 @@ impl Recorder {
                                 .map(http_body_util::Collected::to_bytes)
                                 .unwrap_or_default();
                             let status = match http_form::decode(&head.headers, body) {
-                                Ok(http_form::Decoded::One(event)) => seen.lock().record(&event, answer),
+                                Ok(http_form::Decoded::One(event)) => received.lock().record(&event, answer),
                                 _ => 400,
                             };
                             let mut response = Response::new(Full::<Bytes>::default());
@@ -63,28 +63,28 @@ impl Recorder {
                 });
             }
         });
-        Ok(Self { name, url, seen })
+        Ok(Self { name, url, received })
     }
 
     /// Ids of what was taken.
     pub(super) fn taken(&self) -> BTreeSet<String> {
-        self.seen.lock().taken.iter().cloned().collect()
+        self.received.lock().taken.iter().cloned().collect()
     }
 
     pub(super) fn taken_requests(&self) -> usize {
-        self.seen.lock().taken.len()
+        self.received.lock().taken.len()
     }
 
     pub(super) fn requests(&self) -> usize {
-        self.seen.lock().requests
+        self.received.lock().requests
     }
 
     pub(super) fn first_lines(&self, count: usize) -> Vec<String> {
-        self.seen.lock().lines.iter().take(count).cloned().collect()
+        self.received.lock().lines.iter().take(count).cloned().collect()
     }
 }
 
-impl Seen {
+impl Received {
     fn record(&mut self, event: &Event, answer: fn(usize) -> u16) -> u16 {
         let status = answer(self.requests);
         self.requests += 1;

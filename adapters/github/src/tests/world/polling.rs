@@ -17,7 +17,7 @@ async fn deliveries_arrive_once_each_without_anybody_calling() {
     let mut world = polling().await;
     let hook = world.registered().await;
     assert_eq!(hook.secret, None, "nobody calls, so nothing is signed");
-    assert!(world.door.lock().is_none());
+    assert!(world.endpoint.lock().is_none());
     let mut guids = world.github.happens(REPOSITORY, "push", PUSH).await;
     world.stored(1).await;
     world.stop().await;
@@ -26,7 +26,7 @@ async fn deliveries_arrive_once_each_without_anybody_calling() {
         guids.extend(world.github.happens(REPOSITORY, "push", body.as_bytes()).await);
     }
     world.start().await;
-    // Ended and begun anew on the way.
+    // Stopped and restarted on the way.
     world.stored(COUNT / 2).await;
     world.stop().await;
     world.start().await;
@@ -43,8 +43,10 @@ async fn a_source_that_cannot_ask_is_not_ready() {
     let mut world = polling().await;
     world.config.credentials = None;
     world.start().await;
-    let condition = world.until("Swept", |condition| condition.reason == "NotManaged").await;
-    assert_eq!(condition.weight, adapter::Weight::Error);
+    let condition = world
+        .until("Swept", |condition| condition.reason() == "NotManaged")
+        .await;
+    assert_eq!(condition.severity, adapter::Severity::Error);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What GitHub could not deliver is fetched from its list, once.
+//! Deliveries that GitHub could not deliver are fetched from its list, once.
 
 use adapter::Refused;
 
@@ -24,7 +24,7 @@ async fn deliveries_of_a_down_time_arrive_once_each_in_their_order() {
     assert_eq!(stored[7].text("subject"), Some("refs/heads/7"));
     assert_eq!(stored[0].text("githubrecovered"), None);
     world.swept().await;
-    assert_eq!(world.given.report.said().fields["recoveredDeliveries"], COUNT - 1);
+    assert_eq!(world.given.report.state().fields["recoveredDeliveries"], COUNT - 1);
     // Neither the next sweep nor the next life repeats any.
     world.stop().await;
     world.start().await;
@@ -135,7 +135,7 @@ async fn what_is_stored_already_is_not_recovered_also_after_a_restart() {
     // The same attempt again, as GitHub would list it had the answer been lost.
     world.stop().await;
     world.github.redeliver(REPOSITORY, &guids[0]).await;
-    world.github.forget_answers(REPOSITORY, hook.id);
+    world.github.lose_answers(REPOSITORY, hook.id);
     world.config.sweep_interval = Some(Duration::from_millis(50));
     world.start().await;
     world.swept().await;
@@ -156,7 +156,9 @@ async fn while_the_channel_refuses_nothing_is_done_with() {
         world.outlet.refuse_from_now_on(refusal);
         world.start().await;
         world
-            .until(adapter::ACCEPTED, |condition| condition.reason == refusal().reason())
+            .until(adapter::ACCEPTED, |condition| {
+                condition.reason() == refusal().reason().as_str()
+            })
             .await;
         world.stop().await;
         world.outlet.accept_from_now_on();
@@ -177,7 +179,7 @@ async fn what_can_never_fit_is_said_and_holds_up_nothing() {
         .refuse_from_now_on(|| Refused::TooLarge { bytes: 2, limit: 1 });
     world.start().await;
     world
-        .until("DeliveriesFit", |condition| condition.reason == "TooLarge")
+        .until("DeliveriesFit", |condition| condition.reason() == "TooLarge")
         .await;
     world.swept().await;
     let tries = world.github.requests();
@@ -196,7 +198,7 @@ async fn a_down_time_beyond_what_github_keeps_is_a_gap() {
     world.stop().await;
     world.github.happens(REPOSITORY, "push", PUSH).await;
     world.github.pass(Duration::from_secs(4 * 86_400));
-    let kept = world.github.happens(REPOSITORY, "push", PUSH).await;
+    let remaining = world.github.happens(REPOSITORY, "push", PUSH).await;
     world.start().await;
     let stored = world.stored(3).await;
     assert_eq!(stored[1].kind(), "dev.headgate.gap");
@@ -204,9 +206,9 @@ async fn a_down_time_beyond_what_github_keeps_is_a_gap() {
     let data: serde_json::Value = serde_json::from_slice(stored[1].data()).unwrap();
     let time = |name: &str| data[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(time("from") < time("to"));
-    assert_eq!(stored[2].id(), kept[0]);
+    assert_eq!(stored[2].id(), remaining[0]);
     world
-        .until("Complete", |condition| condition.reason == "EventsMissing")
+        .until("Complete", |condition| condition.reason() == "EventsMissing")
         .await;
     world.stop().await;
     world.start().await;

@@ -23,7 +23,7 @@ async fn a_secret_changes_under_load_and_no_delivery_is_rejected() {
     for secret in ["second", "third"] {
         world.config.secrets = vec![Secret::new(secret.as_bytes())];
         let (built, adapter) = world.sources.source(world.config.clone(), world.given.clone());
-        *world.door.lock() = built.map(Arc::new);
+        *world.endpoint.lock() = built.map(Arc::new);
         let (end, task) = world.running.take().unwrap();
         end.cancel();
         task.await.unwrap();

@@ -1,6 +1,6 @@
 //! GitHub refuses, limits, is down or slow: a condition with a reason, and it heals by itself.
 
-use adapter::{Truth, Weight};
+use adapter::{Severity, Truth};
 use servers::github::Fault;
 
 use super::*;
@@ -12,10 +12,10 @@ async fn a_revoked_token_is_a_warning_while_deliveries_come_in_and_heals_when_re
     world.registered().await;
     world.github.accept_tokens(&[]);
     let condition = world
-        .until("Swept", |condition| condition.reason == "AccessTokenRejected")
+        .until("Swept", |condition| condition.reason() == "AccessTokenRejected")
         .await;
-    assert_eq!((condition.truth, condition.weight), (Truth::False, Weight::Warning));
-    assert!(!condition.message.contains(github::TOKEN), "{}", condition.message);
+    assert_eq!((condition.truth, condition.severity), (Truth::False, Severity::Warning));
+    assert!(!condition.message().contains(github::TOKEN), "{}", condition.message());
     world.github.happens(REPOSITORY, "push", PUSH).await;
     world.stored(1).await;
     world.github.accept_tokens(&[github::TOKEN]);
@@ -30,10 +30,10 @@ async fn a_source_that_never_had_a_webhook_is_not_ready_before_it_has() {
     world.start().await;
     let condition = world
         .until("WebhookConfigured", |condition| {
-            condition.reason == "AccessTokenRejected"
+            condition.reason() == "AccessTokenRejected"
         })
         .await;
-    assert_eq!(condition.weight, Weight::Error);
+    assert_eq!(condition.severity, Severity::Error);
     // A new token comes with a new configuration.
     world.config.credentials = Some(Credentials::Token(Secret::new(*b"another")));
     world.registered().await;
@@ -46,11 +46,11 @@ async fn a_repository_that_is_gone_is_said_and_found_again() {
     let hook = world.registered().await;
     world.github.hide(REPOSITORY, true);
     world
-        .until("Swept", |condition| condition.reason == "RepositoryNotFound")
+        .until("Swept", |condition| condition.reason() == "RepositoryNotFound")
         .await;
     world
         .until("WebhookConfigured", |condition| {
-            condition.reason == "RepositoryNotFound"
+            condition.reason() == "RepositoryNotFound"
         })
         .await;
     world.github.hide(REPOSITORY, false);
@@ -69,7 +69,7 @@ async fn a_github_that_is_down_or_slow_is_waited_for() {
     world.registered().await;
     world.github.down(true);
     world
-        .until("Swept", |condition| condition.reason == "GitHubUnreachable")
+        .until("Swept", |condition| condition.reason() == "GitHubUnreachable")
         .await;
     world.github.down(false);
     world
@@ -92,7 +92,7 @@ async fn limits_are_waited_out_and_nothing_is_asked_meanwhile() {
     world.github.fault("GET", "/deliveries", secondary, 1);
     world.start().await;
     world
-        .until("Swept", |condition| condition.reason == "RateLimited")
+        .until("Swept", |condition| condition.reason() == "RateLimited")
         .await;
     let asked = world.github.requests().len();
     let since = Instant::now();
@@ -102,12 +102,15 @@ async fn limits_are_waited_out_and_nothing_is_asked_meanwhile() {
     // The hour's limit: the answer that spends it says so, and the next request is not sent.
     world.github.allow(1);
     world
-        .until("Swept", |condition| condition.reason == "RateLimited")
+        .until("Swept", |condition| condition.reason() == "RateLimited")
         .await;
     let asked = world.github.requests().len();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.github.requests().len(), asked);
-    assert_eq!(world.given.report.said().conditions["Swept"].weight, Weight::Warning);
+    assert_eq!(
+        world.given.report.state().conditions["Swept"].severity,
+        Severity::Warning
+    );
 }
 
 #[tokio::test]
@@ -130,9 +133,11 @@ async fn an_enterprise_server_and_a_renamed_repository_are_found() {
     world.github.fault("GET", "/repos/octo/hello/hooks/", fault, 1);
     world.start().await;
     let condition = world
-        .until("WebhookConfigured", |condition| condition.reason == "GitHubUnreachable")
+        .until("WebhookConfigured", |condition| {
+            condition.reason() == "GitHubUnreachable"
+        })
         .await;
-    assert!(condition.message.contains("another host"), "{}", condition.message);
+    assert!(condition.message().contains("another host"), "{}", condition.message());
     world
         .until("WebhookConfigured", |condition| condition.truth == Truth::True)
         .await;

@@ -1,6 +1,6 @@
 //! The webhook: made once, found again, kept as it is to be, taken away.
 
-use adapter::{Truth, Weight};
+use adapter::{Severity, Truth};
 use servers::github::Fault;
 
 use super::*;
@@ -14,13 +14,13 @@ async fn a_webhook_is_made_and_delivers() {
     assert_eq!(hook.events, ["issues", "push"]);
     assert_eq!((hook.content_type.as_str(), hook.insecure_ssl.as_str()), ("json", "0"));
     assert_eq!(hook.secret.as_deref(), Some("now"));
-    let said = world.given.report.said();
-    assert_eq!(said.fields["webhookIDKey"], hook.id.to_string());
+    let reported = world.given.report.state();
+    assert_eq!(reported.fields["webhookIDKey"], hook.id.to_string());
     let guids = world.github.happens(REPOSITORY, "push", PUSH).await;
     let stored = world.stored(1).await;
     assert_eq!(ids(&stored), guids);
     assert_eq!(stored[0].text("githubrecovered"), None);
-    assert!(world.given.report.said().fields.contains_key("lastDeliveryTime"));
+    assert!(world.given.report.state().fields.contains_key("lastDeliveryTime"));
 }
 
 #[tokio::test]
@@ -103,13 +103,13 @@ async fn the_21st_webhook_is_a_condition_that_heals() {
     world.github.add_hooks(REPOSITORY, 20);
     world.start().await;
     let condition = world
-        .until("WebhookConfigured", |condition| condition.reason == "HookLimit")
+        .until("WebhookConfigured", |condition| condition.reason() == "HookLimit")
         .await;
-    assert_eq!((condition.truth, condition.weight), (Truth::False, Weight::Error));
+    assert_eq!((condition.truth, condition.severity), (Truth::False, Severity::Error));
     let one = world.github.hooks(REPOSITORY)[0].id;
     world.github.remove_hook(REPOSITORY, one);
     world
-        .until("WebhookConfigured", |condition| condition.reason.is_empty())
+        .until("WebhookConfigured", |condition| condition.reason().is_empty())
         .await;
 }
 
@@ -124,12 +124,12 @@ async fn a_webhook_that_somebody_removed_is_made_anew_and_the_time_between_is_a_
     let stored = world.stored(1).await;
     assert_eq!(stored[0].kind(), "dev.headgate.gap");
     assert_eq!(stored[0].text("reason"), Some("WebhookRemoved"));
-    assert_eq!(world.until("Complete", |_| true).await.reason, "EventsMissing");
+    assert_eq!(world.until("Complete", |_| true).await.reason(), "EventsMissing");
     world.stop().await;
     world.registered().await;
     world.swept().await;
     assert_eq!(world.outlet.stored().len(), 1, "a gap is said once");
-    assert_eq!(world.until("Complete", |_| true).await.reason, "EventsMissing");
+    assert_eq!(world.until("Complete", |_| true).await.reason(), "EventsMissing");
 }
 
 #[tokio::test]
@@ -158,15 +158,15 @@ async fn without_credentials_or_a_public_address_github_is_not_asked() {
     };
     world.start().await;
     world
-        .until("WebhookConfigured", |condition| condition.reason == "NoPublicURL")
+        .until("WebhookConfigured", |condition| condition.reason() == "NoPublicURL")
         .await;
     world.config = config(&[], &["*"]);
     world.start().await;
     world
-        .until("WebhookConfigured", |condition| condition.reason == "NotManaged")
+        .until("WebhookConfigured", |condition| condition.reason() == "NotManaged")
         .await;
     world
-        .until("Authenticated", |condition| condition.reason == "Unauthenticated")
+        .until("Authenticated", |condition| condition.reason() == "Unauthenticated")
         .await;
     world.end().await;
     assert!(world.github.requests().is_empty());

@@ -1,15 +1,15 @@
-//! What a disk may do to an operation instead of doing it.
+//! The faults of a disk.
 
 use std::io;
 
-/// What happens to operations that change the disk.
+/// How operations that change the disk fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No space: a write stops half way.
     Full,
-    /// No space, and it is only noticed when what was written is put in its place.
+    /// No space, noticed only when data is written back.
     FullAtSync,
-    /// The device failed: a write may have happened in part, a sync has lost what it should have written.
+    /// The device failed: a write may be partial, a sync has lost what it should have written.
     Broken,
     /// Nothing can be changed.
     ReadOnly,
@@ -29,7 +29,7 @@ pub(crate) enum Operation {
 }
 
 impl Fault {
-    /// Space is needed by some operations, and giving it back is none of them.
+    /// Only operations that need space fail for want of it.
     pub(super) fn hits(self, operation: Operation) -> bool {
         use Operation::{Create, CreateDir, Rename, Sync, SyncWhole, Write};
         match self {
@@ -52,10 +52,10 @@ impl Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trouble {
     pub(crate) fault: Fault,
-    /// So many operations that it would hit succeed before.
+    /// Operations of its kind that succeed before.
     pub(crate) after: u64,
-    /// So many fail; all of them without a number.
+    /// Operations that fail; `None` for all.
     pub(crate) times: Option<u64>,
-    /// Hits operations of this kind only.
+    /// Only operations of this kind fail.
     pub(crate) only: Option<Operation>,
 }

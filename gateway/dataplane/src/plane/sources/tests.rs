@@ -4,19 +4,19 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use adapter::{Adapter, AdapterError};
+use adapter::Adapter;
 use async_trait::async_trait;
 use channel::Channel;
 use channel_memory::MemoryChannel;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use spec::{Condition, Kind, ObjectKey, ObjectName, Spec, model};
+use spec::{Cause, Condition, Kind, ObjectKey, ObjectName, Reason, Spec, model};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Backends, Built, Plane, Settings};
+use crate::{Backends, Plane, Settings, SourceParts};
 
-/// What one run of an adapter does.
+/// The behaviour of one run of an adapter.
 #[derive(Clone, Copy)]
 enum Act {
     Run,
@@ -25,7 +25,7 @@ enum Act {
     End,
 }
 
-/// What happened, in order, and what the next runs do; running is what is left when the script is over.
+/// The runs so far, in order, and the behaviour of the next runs; a run after the last one of the script keeps running.
 #[derive(Default)]
 struct Script {
     acts: Mutex<Vec<Act>>,
@@ -48,7 +48,7 @@ struct Scripted {
 
 #[async_trait]
 impl Adapter for Scripted {
-    async fn run(&self, stop: CancellationToken) -> Result<(), AdapterError> {
+    async fn run(&self, stop: CancellationToken) -> Result<(), Cause> {
         self.script.note(format!("run {}", self.topic));
         let act = {
             let mut acts = self.script.acts.lock();
@@ -62,8 +62,8 @@ impl Adapter for Scripted {
                 self.script.note(format!("end {}", self.topic));
                 Ok(())
             }
-            Act::Fail => Err(AdapterError {
-                reason: "TopicNotFound",
+            Act::Fail => Err(Cause {
+                reason: Reason::TopicNotFound,
                 message: "there is none".into(),
             }),
             Act::Panic => panic!("scripted"),
@@ -71,7 +71,7 @@ impl Adapter for Scripted {
         }
     }
 
-    async fn delete(&self) -> Result<(), AdapterError> {
+    async fn delete(&self) -> Result<(), Cause> {
         self.script.note(format!("delete {}", self.topic));
         Ok(())
     }
@@ -81,21 +81,21 @@ struct Backing(Arc<Script>);
 
 #[async_trait]
 impl Backends for Backing {
-    async fn open(&self, _: &model::Channel) -> Result<Arc<dyn Channel>, model::Unresolved> {
+    async fn open(&self, _: &model::Channel) -> Result<Arc<dyn Channel>, Cause> {
         Ok(Arc::new(MemoryChannel::new(channel_memory::Settings::default())))
     }
 
-    fn source(&self, source: &model::Source, given: adapter::Source) -> Result<Built, model::Unresolved> {
+    fn source(&self, source: &model::Source, given: adapter::Source) -> Result<SourceParts, Cause> {
         let model::SourceConfig::GcpPubSub(config) = &source.config else {
-            return Ok(Built::default());
+            return Ok(SourceParts::default());
         };
-        Ok(Built {
+        Ok(SourceParts {
             adapter: Some(Arc::new(Scripted {
                 script: self.0.clone(),
                 topic: config.topic.clone(),
                 given,
             })),
-            ..Built::default()
+            ..SourceParts::default()
         })
     }
 }
@@ -146,9 +146,9 @@ impl World {
         };
         let backends = Arc::new(Backing(script.clone()));
         let plane = Plane::new(settings, backends, &mut Registry::default()).unwrap();
-        let (specs, wanted) = watch::channel(Arc::new(Spec::default()));
+        let (specs, desired) = watch::channel(Arc::new(Spec::default()));
         let running = plane.clone();
-        tokio::spawn(async move { running.run(wanted, CancellationToken::new()).await });
+        tokio::spawn(async move { running.run(desired, CancellationToken::new()).await });
         Self {
             plane,
             specs,
@@ -195,7 +195,7 @@ impl World {
     }
 
     fn condition(&self, kind: &str) -> Option<Condition> {
-        self.plane.observe().objects.get(&key())?.condition(kind).cloned()
+        self.plane.observe().objects.get(&key())?.conditions.get(kind).cloned()
     }
 }
 
@@ -206,12 +206,12 @@ async fn an_adapter_that_fails_panics_or_ends_is_a_condition_and_is_run_again() 
     world.want(&[source("a")], false);
     world.happened(&["run a"]).await;
     let deployed = world.condition("Deployed").unwrap();
-    assert_eq!(deployed.reason, "TopicNotFound");
+    assert_eq!(deployed.reason(), "TopicNotFound");
     world.happened(&["run a"; 2]).await;
-    assert_eq!(world.condition("Deployed").unwrap().reason, "AdapterEnded");
+    assert_eq!(world.condition("Deployed").unwrap().reason(), "AdapterEnded");
     world.happened(&["run a"; 4]).await;
-    assert_ne!(world.condition("Deployed").unwrap().reason, "AdapterEnded");
-    assert_eq!(world.condition("Subscribed").unwrap().reason, "");
+    assert_ne!(world.condition("Deployed").unwrap().reason(), "AdapterEnded");
+    assert_eq!(world.condition("Subscribed").unwrap().reason(), "");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ fn workload() -> Workload {
             json!({"name": "K_SINK", "value": "http://elsewhere"}),
             json!({"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "beats", "key": "token"}}}),
         ],
-        given: vec![("K_SINK".into(), "http://gateway/sources/shop/beats".into())],
+        fixed_env: vec![("K_SINK".into(), "http://gateway/sources/shop/beats".into())],
         template: None,
         service_account: None,
     }
