@@ -336,6 +336,17 @@ impl Gateway {
         panic!("{kind} {name} is not as it should be; it is: {}", last.lock())
     }
 
+    /// Waits until the subscription has a dead letter for this reason.
+    ///
+    /// A letter is written beside the deliveries that follow it, so that a sink that has them does not prove it.
+    pub async fn wait_for_letter(&self, subscription: &str, reason: &str) {
+        eventually(&format!("a dead letter of {subscription} with {reason}"), || async {
+            let list = self.cli(&["dead", "list", subscription, "-o", "json"]).await.stdout;
+            list.contains(reason).then_some(())
+        })
+        .await;
+    }
+
     /// The objects of a kind, spec and status.
     pub async fn list(&self, kind: &str) -> Vec<Value> {
         let output = self.cli(&["get", kind, "-o", "json"]).await;

@@ -114,15 +114,16 @@ async fn messages_of_a_foreign_client_are_events_or_dead_letters_and_ours_are_me
     peers::run(Peer::Python, "nats_client.py", &["publish", servers, &stream]).await;
     let own = Request::event("orders", "ours").header("ce-ext", "%C3%BCber");
     gateway.send(&own.body("{\"n\": 2.50}")).await.is(202);
+    // Events without an order come in any; the message that is none is set aside at its own pace.
     let received = sink.wait_for(3).await;
-    let ids: Vec<String> = received.iter().map(|received| received.id()).collect();
-    assert_eq!(ids, ["binary", "structured", "ours"]);
-    for foreign in &received[..2] {
+    let mut ids = sink.ids();
+    ids.sort();
+    assert_eq!(ids, ["binary", "ours", "structured"]);
+    for foreign in received.iter().filter(|received| received.id() != "ours") {
         assert_eq!(foreign.header("ce-ext"), Some("%C3%BCmlaut%20100%25"));
         assert_eq!(&foreign.body[..], b"{\"n\": 1.50}");
     }
-    let dead_letters = gateway.cli(&["dead", "list", "printer", "-o", "json"]).await.stdout;
-    assert!(dead_letters.contains("NotAnEvent"), "{dead_letters}");
+    gateway.wait_for_letter("printer", "NotAnEvent").await;
 
     let read = peers::run(Peer::Python, "nats_client.py", &["read", servers, &stream, "4"]).await;
     let last: Value = serde_json::from_str(read.lines().last().expect("four lines")).expect("a line of JSON");
