@@ -347,6 +347,14 @@ impl Gateway {
         .await;
     }
 
+    /// Waits until `/metrics` has this text: a source counts an event when it is stored, and a fast sink may have it before.
+    pub async fn wait_metric(&self, text: &str) {
+        eventually(&format!("{text} in /metrics"), || async {
+            self.admin_get("/metrics").await.text().contains(text).then_some(())
+        })
+        .await;
+    }
+
     /// The objects of a kind, spec and status.
     pub async fn list(&self, kind: &str) -> Vec<Value> {
         let output = self.cli(&["get", kind, "-o", "json"]).await;

@@ -1,5 +1,7 @@
 //! A publisher that sends again: with a dedup window the repeat is answered and not stored.
 
+use std::time::Duration;
+
 use e2e::{
     Gateway, Request, Sink,
     documents::{channel_with, subscription},
@@ -31,7 +33,8 @@ async fn a_repeat_inside_the_window_is_202_and_reaches_nobody_again_also_after_a
     let batch =
         Request::structured("orders", batch.to_string()).header("content-type", "application/cloudevents-batch+json");
     gateway.send(&batch).await.is(202);
-    gateway.settled().await;
+    sink.wait_for(4).await;
+    sink.listens_at(4, Duration::from_millis(300)).await;
     let mut ids = sink.ids();
     ids.sort();
     assert_eq!(ids, ["1", "1", "2", "3"], "1 and 2 once, 1 of elsewhere, 3 once");

@@ -101,7 +101,8 @@ async fn the_grace_period_bounds_the_end_and_what_did_not_finish_comes_back() {
     sink.wait_for(1).await;
     let start = Instant::now();
     assert!(gateway.terminate().await.success());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Without the flag it would be 30 s.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     sink.always(Response::status(204));
     gateway.start_again().await;
     sink.wait_for(2).await;

@@ -130,10 +130,13 @@ async fn a_topic_that_comes_later_is_subscribed_to_and_its_messages_arrive() {
     assert_eq!(body["Attributes"], json!({ "origin": "till-7" }));
     assert!(event.attribute("time").is_some() && body["PublishTime"].is_string());
 
-    let metrics = gateway.admin_get("/metrics").await.text();
     let labels = r#"{kind="GcpPubSubSource",namespace="default",name="comes-later""#;
-    assert!(metrics.contains(&format!(r#"headgate_source_events_total{labels},result="stored"}} 1"#)));
-    assert!(metrics.contains(&format!("headgate_source_lag_seconds{labels}}}")));
+    gateway
+        .wait_metric(&format!(r#"headgate_source_events_total{labels},result="stored"}} 1"#))
+        .await;
+    gateway
+        .wait_metric(&format!("headgate_source_lag_seconds{labels}}}"))
+        .await;
 
     gateway.remove(&documents[2]);
     eventually("its subscription is deleted", || async {

@@ -77,14 +77,15 @@ async fn a_source_makes_its_webhook_behind_250_others_and_takes_it_away_when_it_
     let event = sink.wait_for_one().await;
     assert_eq!(event.id(), guids[0]);
     assert_eq!(event.attribute("githubrecovered"), None);
-    let seen = gateway.admin_get("/metrics").await.text();
     let labels = r#"namespace="default",name="hello""#;
-    assert!(
-        seen.contains(&format!("headgate_github_api_remaining{{{labels}}} ")),
-        "{seen}"
-    );
-    let stored = format!(r#"headgate_source_events_total{{kind="GitHubSource",{labels},result="stored"}} 1"#);
-    assert!(seen.contains(&stored), "{seen}");
+    gateway
+        .wait_metric(&format!("headgate_github_api_remaining{{{labels}}} "))
+        .await;
+    gateway
+        .wait_metric(&format!(
+            r#"headgate_source_events_total{{kind="GitHubSource",{labels},result="stored"}} 1"#
+        ))
+        .await;
     gateway.remove(&source(&github, json!({})));
     eventually("the webhook is gone", || async {
         (github.hooks(REPOSITORY).len() == 250).then_some(())

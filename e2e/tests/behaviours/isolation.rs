@@ -17,7 +17,7 @@ use tokio::time::Instant;
 #[tokio::test]
 async fn a_slow_and_a_dead_subscriber_delay_neither_acceptance_nor_others(#[values("memory", "embedded")] kind: &str) {
     let (healthy, slow, poisoned) = (Sink::start().await, Sink::start().await, Sink::start().await);
-    slow.always(Response::status(204).after(Duration::from_secs(2)));
+    slow.always(Response::status(204).after(Duration::from_secs(25)));
     poisoned.always(Response::status(500));
     let dead = format!("http://{}/", ports::free());
     let gateway = Gateway::with([
@@ -47,12 +47,9 @@ async fn a_slow_and_a_dead_subscriber_delay_neither_acceptance_nor_others(#[valu
         request.at.duration_since(sent[n])
     });
     let late = late.max().unwrap_or_default();
-    // Far from the 2 s that one waiting turn at the slow subscriber would cost, far above a busy machine's noise.
-    assert!(slowest < Duration::from_secs(1), "a publisher waited {slowest:?}");
-    assert!(
-        late < Duration::from_millis(1500),
-        "the healthy subscriber waited {late:?}"
-    );
+    // Far from the 25 s that one waiting turn at the slow subscriber would cost, far above a busy machine's noise.
+    assert!(slowest < Duration::from_secs(10), "a publisher waited {slowest:?}");
+    assert!(late < Duration::from_secs(10), "the healthy subscriber waited {late:?}");
 }
 
 /// Proves: CH-2
