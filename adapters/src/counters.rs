@@ -1,21 +1,22 @@
-//! The metrics of all sources: `headgate_source_events_total` by result, and `headgate_source_lag_seconds`.
+//! The metrics of all sources: `headgate_source_events_total` by result, `headgate_source_lag_seconds`, and
+//! `headgate_source_last_event_timestamp_seconds`.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::registry::Registry;
 
 use crate::{
     PerSource,
-    per_source::{Family, Measured, Sample},
+    per_source::{Family, Measured, Sample, Samples},
 };
 
-/// The lag is not known: a source that upstream calls cannot know it.
+/// Not known: the lag of a source that upstream calls, and the time of the last event before there was one.
 const UNKNOWN: i64 = -1;
 
 /// The outcomes of an upstream fact.
@@ -43,6 +44,8 @@ const RESULTS: [(Result, &str); 6] = [
 pub struct Counters {
     results: [AtomicU64; RESULTS.len()],
     lag_ms: AtomicI64,
+    /// When an event was stored last, in milliseconds since 1970; [`UNKNOWN`] before the first.
+    last_ms: AtomicI64,
 }
 
 impl Default for Counters {
@@ -50,6 +53,7 @@ impl Default for Counters {
         Self {
             results: Default::default(),
             lag_ms: AtomicI64::new(UNKNOWN),
+            last_ms: AtomicI64::new(UNKNOWN),
         }
     }
 }
@@ -63,6 +67,11 @@ impl Counters {
     /// Counts events that the sink's channel stored.
     pub fn stored(&self, events: u64) {
         self.add(Result::Stored, events);
+        // A clock before 1970 tells no time.
+        let now = SystemTime::UNIX_EPOCH.elapsed().map(|since| since.as_millis());
+        if let Ok(Ok(now)) = now.map(i64::try_from) {
+            self.last_ms.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Counts events that the sink's channel refused; each refused attempt counts.
@@ -115,13 +124,24 @@ impl Measured for Counters {
         Family {
             name: "headgate_source_lag_seconds",
             help: "Age of the newest upstream fact of each source when it was stored, in seconds",
-            samples: |counters| {
-                let lag_ms = counters.lag_ms.load(Ordering::Relaxed);
-                let lag = (lag_ms != UNKNOWN).then(|| Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64());
-                lag.map(|lag| (None, Sample::Seconds(lag))).into_iter().collect()
-            },
+            samples: |counters| seconds(&counters.lag_ms),
+        },
+        Family {
+            name: "headgate_source_last_event_timestamp_seconds",
+            help: "When an event of each source was stored last, in seconds since 1970",
+            samples: |counters| seconds(&counters.last_ms),
         },
     ];
+}
+
+/// Gives a sample in seconds unless it is [`UNKNOWN`].
+fn seconds(milliseconds: &AtomicI64) -> Samples {
+    let known = milliseconds.load(Ordering::Relaxed);
+    let known = (known != UNKNOWN).then(|| Duration::from_millis(known.unsigned_abs()).as_secs_f64());
+    known
+        .map(|seconds| (None, Sample::Seconds(seconds)))
+        .into_iter()
+        .collect()
 }
 
 /// The counters of all sources. A handle: clones share them.
@@ -152,7 +172,10 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = SourceMetrics::registered(&mut registry);
         let counters = metrics.counters("GitHubSource", "default", "hello");
+        let last = "headgate_source_last_event_timestamp_seconds{";
+        assert!(!shown(&registry).contains(last), "none was stored yet");
         counters.stored(2);
+        assert!(shown(&registry).contains(last));
         let labels = r#"{kind="GitHubSource",namespace="default",name="hello""#;
         assert!(shown(&registry).contains(&format!(r#"headgate_source_events_total{labels},result="stored"}} 2"#)));
         assert!(

@@ -74,6 +74,23 @@ pub async fn run(arguments: &[&str]) -> Finished {
     headgate_in(&std::env::temp_dir(), arguments, b"").await
 }
 
+/// Runs another program to its end.
+///
+/// # Panics
+/// When it cannot be started: the message has `advice`.
+pub async fn other(folder: &Path, program: &str, arguments: &[&str], input: &[u8], advice: &str) -> Finished {
+    let child = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .kill_on_drop(true)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}: {advice}"));
+    finish(child, arguments, input).await
+}
+
 async fn finish(mut child: Child, arguments: &[&str], input: &[u8]) -> Finished {
     let mut stdin = child.stdin.take().expect("piped");
     // A command that does not read its input may be gone already: not a fault.
@@ -81,7 +98,7 @@ async fn finish(mut child: Child, arguments: &[&str], input: &[u8]) -> Finished 
     drop(stdin);
     let output = timeout(LIMIT, child.wait_with_output())
         .await
-        .unwrap_or_else(|_| panic!("headgate {arguments:?} did not end within {LIMIT:?}"))
+        .unwrap_or_else(|_| panic!("{arguments:?} did not end within {LIMIT:?}"))
         .expect("its output can be read");
     Finished {
         code: output.status.code().unwrap_or(-1),

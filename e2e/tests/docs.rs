@@ -61,6 +61,7 @@ fn a_page_says_what_to_do_and_how_to_look() {
 const ONLY_WITH_SERVERS: &[&str] = &[
     "headgate_github_api_remaining",
     "headgate_source_lag_seconds",
+    "headgate_source_last_event_timestamp_seconds",
     "headgate_kubernetes_requests_total",
 ];
 

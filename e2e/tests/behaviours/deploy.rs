@@ -99,6 +99,51 @@ async fn kustomize_and_helm_make_the_same_objects_and_the_server_takes_them() {
     }
 }
 
+/// Their kinds are not the server's own, so that the texts are compared: what the chart makes is made of the files that kustomize takes.
+#[tokio::test]
+async fn kustomize_and_helm_bring_the_same_monitoring() {
+    let (Some(cluster), Some(helm)) = (cluster().await, Helm::fetched().await) else {
+        return;
+    };
+    let chosen = [
+        "--set",
+        "monitoring.enabled=true",
+        "--show-only",
+        "templates/monitoring.yaml",
+    ];
+    let templated = templated(&helm, &chosen).await;
+    let kustomized = cluster.kubectl(&["kustomize", &path("monitoring")]).await;
+    for kind in ["PodMonitor", "PrometheusRule", "ConfigMap"] {
+        let count = |text: &str| text.lines().filter(|line| **line == format!("kind: {kind}")).count();
+        assert!(count(&templated) > 0, "{kind}: {templated:.2000}");
+        assert_eq!(count(&templated), count(&kustomized), "{kind}");
+    }
+    let indented = |text: &str| -> String {
+        let line = |line: &str| {
+            if line.is_empty() {
+                "\n".to_owned()
+            } else {
+                format!("  {line}\n")
+            }
+        };
+        text.lines().map(line).collect()
+    };
+    let monitors = fs::read_to_string(path("monitoring/pod-monitors.yaml")).expect("the monitors");
+    let rules = fs::read_to_string(path("monitoring/headgate-rules.yml")).expect("the rules");
+    for (part, name) in [(monitors, "monitors"), (indented(&rules), "rules")] {
+        let bare = |text: &str| text.replace("  \n", "\n");
+        assert!(
+            bare(&templated).contains(bare(&part).trim_end()),
+            "the chart has other {name}"
+        );
+    }
+    for entry in fs::read_dir(path("monitoring/dashboards")).expect("dashboards") {
+        let name = entry.expect("a dashboard").file_name().into_string().expect("a name");
+        assert!(templated.contains(&format!("{name}: ")), "the chart lacks {name}");
+        assert!(kustomized.contains(&format!("{name}: ")), "kustomize lacks {name}");
+    }
+}
+
 #[tokio::test]
 async fn values_of_the_chart_reach_what_they_are_about() {
     let (Some(cluster), Some(helm)) = (cluster().await, Helm::fetched().await) else {

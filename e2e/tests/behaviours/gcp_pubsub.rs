@@ -20,26 +20,26 @@ const PUBLISH_MAX: usize = 1000;
 
 /// Another process's emulator, by REST.
 #[derive(Clone, Copy)]
-struct Emulator(SocketAddr);
+pub(crate) struct Emulator(SocketAddr);
 
 impl Emulator {
-    async fn shared() -> Option<Self> {
+    pub(crate) async fn shared() -> Option<Self> {
         let host = PubSub::shared().await?;
         Some(Self(host.parse().expect("an address")))
     }
 
-    fn host(self) -> String {
+    pub(crate) fn host(self) -> String {
         self.0.to_string()
     }
 
-    async fn create_topic(self, topic: &str) {
+    pub(crate) async fn create_topic(self, topic: &str) {
         let path = format!("/v1/projects/shop/topics/{topic}");
         let request = Request::new("PUT", &path).header("content-type", "application/json");
         request.body("{}").send(self.0).await.is(200);
     }
 
     /// Publishes messages as the REST API has them; gives their ids.
-    async fn publish(self, topic: &str, messages: &[Value]) -> Vec<String> {
+    pub(crate) async fn publish(self, topic: &str, messages: &[Value]) -> Vec<String> {
         let path = format!("/v1/projects/shop/topics/{topic}:publish");
         let mut ids = Vec::new();
         for messages in messages.chunks(PUBLISH_MAX) {

@@ -35,6 +35,7 @@ mod kafka;
 mod kubernetes;
 mod kubernetes_events;
 mod log_files;
+mod monitoring;
 mod nats;
 mod odd_answers;
 mod openapi;

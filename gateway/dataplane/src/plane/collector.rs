@@ -1,4 +1,4 @@
-//! Gauges of depths, computed when metrics are scraped: nothing is counted per event for them.
+//! Gauges of depths and of readiness, computed when metrics are scraped: nothing is counted per event for them.
 
 use std::{
     collections::BTreeMap,
@@ -13,9 +13,9 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::gauge::ConstGauge,
 };
-use spec::ObjectName;
+use spec::{ObjectName, Reason, Truth};
 
-use super::PlaneInner;
+use super::{PlaneInner, observe::observe};
 use crate::metrics::ByObject;
 
 pub(crate) struct Depths(Weak<PlaneInner>);
@@ -130,8 +130,32 @@ impl Collector for Depths {
         let channels = channels(&shared);
         let subscriptions = subscriptions(&channels);
         encode_gauges(&mut encoder, OF_CHANNELS, &channels)?;
-        encode_gauges(&mut encoder, OF_SUBSCRIPTIONS, &subscriptions)
+        encode_gauges(&mut encoder, OF_SUBSCRIPTIONS, &subscriptions)?;
+        encode_ready(&mut encoder, &shared)
     }
+}
+
+/// Encodes whether each object of this process is Ready. Objects of another replica are in the scrape of that one.
+fn encode_ready(encoder: &mut DescriptorEncoder<'_>, shared: &PlaneInner) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let help = "1 while an object's condition Ready is True, otherwise 0";
+    let mut family = encoder.encode_descriptor("headgate_object_ready", help, None, kind)?;
+    for (key, status) in observe(shared).objects {
+        let conditions = &status.conditions;
+        let is_elsewhere = conditions
+            .get("Here")
+            .is_some_and(|here| here.reason() == Reason::Elsewhere.as_str());
+        let Some(ready) = conditions.get("Ready").filter(|_| !is_elsewhere) else {
+            continue;
+        };
+        let labels = [
+            ("kind", key.kind.as_str()),
+            ("namespace", &*key.name.namespace),
+            ("name", &*key.name.name),
+        ];
+        ConstGauge::new(i64::from(ready.truth == Truth::True)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn encode_gauges<T>(
