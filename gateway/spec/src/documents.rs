@@ -15,19 +15,24 @@ pub(crate) struct Chunk<'a> {
     pub(crate) line: usize,
 }
 
-/// The documents of a file of YAML or JSON. JSON objects may follow one another, as kubectl takes them.
+/// The documents of a file of YAML or JSON. JSON objects may follow one another, as kubectl takes them, also between separators.
 pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
-    if text.trim_start().starts_with('{') {
-        let objects = objects(text);
+    let mut chunks = Vec::new();
+    for document in documents(text) {
+        let is_json = document.text.trim_start().starts_with('{');
+        let objects = if is_json { objects(&document) } else { Vec::new() };
         if objects.len() > 1 {
-            return objects;
+            chunks.extend(objects);
+        } else {
+            chunks.push(document);
         }
     }
-    documents(text)
+    chunks
 }
 
 /// JSON values one after another. What is left after the last whole one comes last: it is why the rest cannot be read.
-fn objects(text: &str) -> Vec<Chunk<'_>> {
+fn objects<'a>(document: &Chunk<'a>) -> Vec<Chunk<'a>> {
+    let text = document.text;
     let mut chunks = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     let mut start = 0;
@@ -40,8 +45,8 @@ fn objects(text: &str) -> Vec<Chunk<'_>> {
         if !chunk.trim().is_empty() {
             chunks.push(Chunk {
                 text: &chunk[gap..],
-                start: start + gap,
-                line: 1 + text[..start + gap].matches('\n').count(),
+                start: document.start + start + gap,
+                line: document.line + text[..start + gap].matches('\n').count(),
             });
         }
         if !is_whole {
@@ -139,6 +144,14 @@ mod tests {
         assert_eq!(lines("{\"a\": 1}\n{\"b\": "), [(1, "{\"a\": 1}"), (2, "{\"b\": ")]);
         assert_eq!(lines("{\"a\": 1}\n"), [(1, "{\"a\": 1}\n")]);
         assert_eq!(lines("{a: 'it}'}\n---\n{b: 1}\n").len(), 2, "that is YAML");
-        assert_eq!(lines("{\"a\": 1}\n---\n{\"b\": 1}\n").len(), 2);
+        assert_eq!(
+            lines("{\"a\": 1}\n{\"b\": 2}\n---\n{\"c\": 3}\n---\n{\"d\": 4}\n"),
+            [
+                (1, "{\"a\": 1}"),
+                (2, "{\"b\": 2}"),
+                (3, "---\n{\"c\": 3}\n"),
+                (5, "---\n{\"d\": 4}\n")
+            ]
+        );
     }
 }
