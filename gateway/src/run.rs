@@ -61,7 +61,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, operate: Option<S
     let (plane, listen, admin, grace) = (gateway.plane.clone(), gateway.listen, gateway.admin, gateway.args.grace);
     let (stop, reload) = (Stop::default(), Arc::new(Reload::default()));
     let controller = gateway.documents.controller().cloned();
-    let is_ready = || plane.is_ready() && controller.as_ref().is_none_or(Controller::is_served);
+    let is_ready = || plane.is_started() && controller.as_ref().is_none_or(Controller::is_served);
     let hangup = || {
         // Objects of a cluster are watched: nothing is read again.
         if controller.is_none() {

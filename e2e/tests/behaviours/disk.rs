@@ -274,6 +274,9 @@ async fn on_a_read_only_disk_it_is_not_ready_says_so_delivers_and_recovers() {
     assert!(refused.text().contains("read-only"), "{refused}");
     assert!(refused.header("retry-after").is_some(), "{refused}");
     all_arrive(&sink, &["1".to_owned(), "2".to_owned()]).await;
+    // Not only until the documents were loaded.
+    let readyz = gateway.admin_get("/readyz").await.is(503);
+    assert!(readyz.text().contains("ReadOnly"), "{readyz}");
 
     disk.remount("rw").await;
     eventually("it is ready again", || async {

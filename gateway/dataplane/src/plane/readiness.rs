@@ -17,8 +17,9 @@ pub struct Readiness {
 }
 
 impl Plane {
-    /// Whether a spec was applied and nothing drains. Cheap: it may be polled.
-    pub fn is_ready(&self) -> bool {
+    /// Whether the start is over and no drain has begun: a spec was applied. Cheap: it may be polled. What comes and goes later, such as
+    /// a disk that cannot be written, is told by [`Self::readiness`].
+    pub fn is_started(&self) -> bool {
         self.applied() > 0 && !self.0.ingress.is_draining()
     }
 
@@ -33,7 +34,7 @@ impl Plane {
         }
         reasons.extend(self.0.backends.unready());
         Readiness {
-            ready: self.is_ready(),
+            ready: reasons.is_empty(),
             reasons,
             degraded: self.degraded(),
         }
