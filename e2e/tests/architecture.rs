@@ -465,6 +465,68 @@ fn metadata() -> &'static Value {
     })
 }
 
+/// Libraries whose license is told by a file alone: name, file, and what the file is.
+const LICENSE_FILES: &[(&str, &str, &str)] = &[("cloudevents-sdk", "LICENSE", "Apache-2.0")];
+
+#[test]
+fn libraries_have_licenses_that_deny_toml_allows_and_come_from_one_registry() {
+    let file = read(&workspace().join("deny.toml"));
+    let line = file.lines().find(|line| line.starts_with("allow = ["));
+    let allowed: BTreeSet<&str> = line.expect("a list").split('"').skip(1).step_by(2).collect();
+    let packages = metadata()["packages"].as_array().expect("packages");
+    let foreign: Vec<&Value> = packages
+        .iter()
+        .filter(|package| package["source"].is_string())
+        .collect();
+    assert!(foreign.len() > 100, "{} libraries", foreign.len());
+    let mut refused = Vec::new();
+    for package in &foreign {
+        let name = text(&package["name"]);
+        let by_file = LICENSE_FILES
+            .iter()
+            .find(|(known, file, _)| *known == name && package["license_file"] == *file);
+        let license = package["license"].as_str().or(by_file.map(|(_, _, license)| *license));
+        if !license.is_some_and(|license| is_allowed(license, &allowed)) {
+            refused.push(format!("{name}: {license:?}"));
+        }
+    }
+    assert!(
+        refused.is_empty(),
+        "licenses that deny.toml does not allow: {refused:#?}"
+    );
+    let sources: BTreeSet<&str> = foreign.iter().map(|package| text(&package["source"])).collect();
+    assert!(
+        sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")),
+        "{sources:?}"
+    );
+}
+
+/// An SPDX expression of which one choice is allowed in each part. An exception to a license only allows more.
+fn is_allowed(license: &str, allowed: &BTreeSet<&str>) -> bool {
+    let spelled = license.replace('/', " OR ");
+    spelled.split(" AND ").all(|part| {
+        let mut choices = part.split(" OR ").map(|choice| choice.trim().trim_matches(['(', ')']));
+        choices.any(|choice| choice.split(" WITH ").next().is_some_and(|base| allowed.contains(base)))
+    })
+}
+
+#[test]
+fn a_license_is_allowed_when_one_choice_of_each_part_is() {
+    let allowed = BTreeSet::from(["MIT", "ISC"]);
+    for (license, is) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("GPL-3.0 OR MIT", true),
+        ("GPL-3.0/MIT", true),
+        ("(GPL-3.0 OR MIT) AND ISC", true),
+        ("MIT AND GPL-3.0", false),
+        ("MIT WITH LLVM-exception", true),
+        ("MITX", false),
+    ] {
+        assert_eq!(is_allowed(license, &allowed), is, "{license}");
+    }
+}
+
 struct Ban {
     name: String,
     wrappers: Vec<String>,
