@@ -130,11 +130,13 @@ async fn kustomize_and_helm_bring_the_same_monitoring() {
     };
     let monitors = fs::read_to_string(path("monitoring/pod-monitors.yaml")).expect("the monitors");
     let rules = fs::read_to_string(path("monitoring/headgate-rules.yml")).expect("the rules");
-    for (part, name) in [(monitors, "monitors"), (indented(&rules), "rules")] {
-        let bare = |text: &str| text.replace("  \n", "\n");
+    let mut parts: Vec<String> = monitors.split("---\n").map(str::to_owned).collect();
+    parts.push(indented(&rules));
+    let bare = |text: &str| text.replace("  \n", "\n");
+    for part in parts {
         assert!(
             bare(&templated).contains(bare(&part).trim_end()),
-            "the chart has other {name}"
+            "the chart lacks:\n{part}"
         );
     }
     for entry in fs::read_dir(path("monitoring/dashboards")).expect("dashboards") {

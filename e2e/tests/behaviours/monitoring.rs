@@ -266,7 +266,9 @@ async fn every_panel_and_every_rule_has_data_in_an_incident() {
     let watching = async {
         every_panel_shows_something(&prometheus).await;
         rules_see_it(&prometheus).await;
-        gateway.admin_get("/metrics").await.text()
+        // The format that promtool reads.
+        let scrape = Request::new("GET", "/metrics").header("accept", "text/plain");
+        scrape.send(gateway.admin()).await.is(200).text()
     };
     let metrics = tokio::select! {
         metrics = watching => metrics,
