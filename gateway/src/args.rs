@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Show objects of a running gateway.
     Get(Get),
+    /// Show the flow of events again and again, objects with trouble first.
+    Top(Top),
     /// Send one event to a channel.
     Send(Send),
     /// Show events as a channel stores them; subscriptions are not affected.

@@ -17,6 +17,7 @@ mod schema;
 mod send;
 mod sink;
 mod tail;
+mod top;
 mod validate;
 
 use crate::{
@@ -54,6 +55,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Demo => demo::demo().await,
         Command::Validate(args) => validate::validate(&args),
         Command::Get(args) => get::get(&gateway()?, args).await,
+        Command::Top(args) => top::top(&gateway()?, args).await,
         Command::Send(args) => send::send(&gateway()?, args).await,
         Command::Tail(args) => tail::tail(&gateway()?, args).await,
         Command::Filter(args) => filter::filter(gateway, args).await,

@@ -233,7 +233,7 @@ mod tests {
                 .filter(|argument| argument.get::<ArgValueCompleter>().is_some());
             own.count() + command.get_subcommands().map(count).sum::<usize>()
         }
-        // Channels of 4 commands, subscriptions of 7, ids of 4, kinds of 2, one name, one namespace.
-        assert_eq!(count(&with_completers(args::command())), 19);
+        // Channels of 4 commands, subscriptions of 7, ids of 4, kinds of 2, one name, namespaces of 2.
+        assert_eq!(count(&with_completers(args::command())), 20);
     }
 }

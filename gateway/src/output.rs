@@ -78,12 +78,17 @@ fn acts(c: char) -> bool {
 
 /// Columns of the terminal that results go to; `None` in a pipe.
 pub(crate) fn width() -> Option<usize> {
+    size().map(|size| size.ws_col.into()).filter(|width| *width > 0)
+}
+
+/// Lines of that terminal.
+pub(crate) fn height() -> Option<usize> {
+    size().map(|size| size.ws_row.into()).filter(|height| *height > 0)
+}
+
+fn size() -> Option<rustix::termios::Winsize> {
     let out = std::io::stdout();
-    if !out.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&out).ok()?;
-    (size.ws_col > 0).then(|| size.ws_col.into())
+    out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok())?
 }
 
 /// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).

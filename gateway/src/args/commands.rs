@@ -44,6 +44,19 @@ pub(crate) struct Get {
     pub(crate) output: Format,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Top {
+    /// Show objects of this namespace only.
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// The time between two looks, over which rates are taken.
+    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) interval: Duration,
+    /// Print one table and end, as in a pipe.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,

@@ -115,7 +115,7 @@ fn columns(kind: &str, wide: bool) -> Vec<(&'static str, &'static str)> {
 
 /// Why it is not ready; of what is ready, what else is wrong with it: paused, a sink that fails, a full channel, and then what
 /// could be better: brokers that promise less than they could.
-fn reason(conditions: &[Value], ready: Option<&Value>) -> String {
+pub(super) fn reason(conditions: &[Value], ready: Option<&Value>) -> String {
     let why = ready.map(|ready| cell(&ready["reason"])).unwrap_or_default();
     if !why.is_empty() {
         return why;
