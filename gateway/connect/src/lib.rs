@@ -6,16 +6,20 @@
 
 #![warn(missing_docs)]
 
+mod authorities;
 mod connector;
 mod egress;
 mod in_process;
 mod proxies;
+mod replicas;
 mod resolver;
 mod words;
 
+pub use authorities::authorities;
 pub use connector::{Connector, Dialed, Dialer, connector, tls};
 pub use egress::{Egress, EgressRefused, Network, Rule, check_all, egress_refused};
 pub use in_process::{Connect, replace_network};
 pub use proxies::{InvalidProxy, Proxies, Proxy, is_this_machine};
+pub use replicas::{replica_connector, trust_replicas, trust_replicas_of};
 pub use resolver::{ResolveError, Resolver};
 pub use words::{is_local, lack_of_files, tls_words, without_user};
