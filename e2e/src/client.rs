@@ -4,16 +4,25 @@
 //! length, chunks or end of stream.
 
 use std::{
-    fmt::Write as _,
+    fmt::{Debug, Write as _},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, pem::PemObject},
+    },
 };
 
 /// An answer later than this is none.
@@ -139,10 +148,15 @@ pub fn path_of(channel: &str) -> String {
     }
 }
 
+/// What is below a connection.
+trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for T {}
+
 /// One connection, kept alive as long as both sides want.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
 }
 
@@ -158,10 +172,32 @@ impl Connection {
         Self::over(socket.connect(to).await?)
     }
 
+    /// Connects with TLS to a server whose certificate this authority (PEM) has issued for its address.
+    ///
+    /// # Panics
+    /// When the authority is none.
+    pub async fn open_tls(to: SocketAddr, authority: &str) -> std::io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
+        roots.add(authority).expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self {
+            stream: Box::new(connector.connect(to.ip().into(), stream).await?),
+            unread: Vec::new(),
+        })
+    }
+
     fn over(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream,
+            stream: Box::new(stream),
             unread: Vec::new(),
         })
     }

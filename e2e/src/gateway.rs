@@ -43,6 +43,7 @@ pub struct Setup {
     is_in_cluster: bool,
     opens_admin: bool,
     opens_ingress: bool,
+    admin_authority: Option<String>,
 }
 
 impl Setup {
@@ -95,6 +96,12 @@ impl Setup {
     /// The admin listener listens at all addresses.
     pub fn admin_everywhere(mut self) -> Self {
         self.opens_admin = true;
+        self
+    }
+
+    /// The admin listener has TLS, with the certificate that `arguments` name, of this authority (PEM).
+    pub fn admin_certified_by(mut self, authority: &str) -> Self {
+        self.admin_authority = Some(authority.to_owned());
         self
     }
 
@@ -152,6 +159,7 @@ impl Setup {
             is_in_cluster: self.is_in_cluster,
             opens_admin: self.opens_admin,
             opens_ingress: self.opens_ingress,
+            admin_authority: self.admin_authority,
             child: None,
         };
         for document in &self.documents {
@@ -184,6 +192,7 @@ pub struct Gateway {
     is_in_cluster: bool,
     opens_admin: bool,
     opens_ingress: bool,
+    admin_authority: Option<String>,
     child: Option<Child>,
 }
 
@@ -257,9 +266,10 @@ impl Gateway {
     /// # Panics
     /// When it ends instead, or is not ready in time.
     pub async fn start_again(&mut self) -> Duration {
-        let admin = self.admin;
-        self.launch("the gateway is ready (/readyz)", || async move {
-            ready(admin).await.then_some(())
+        let (admin, authority) = (self.admin, self.admin_authority.clone());
+        self.launch("the gateway is ready (/readyz)", || {
+            let authority = authority.clone();
+            async move { ready(admin, authority.as_deref()).await.then_some(()) }
         })
         .await
     }
@@ -416,7 +426,14 @@ impl Gateway {
 
     /// A request to the admin listener.
     pub async fn admin_get(&self, path: &str) -> Answer {
-        Request::new("GET", path).send(self.admin).await
+        let request = Request::new("GET", path);
+        match &self.admin_authority {
+            None => request.send(self.admin).await,
+            Some(authority) => {
+                let mut connection = Connection::open_tls(self.admin, authority).await.expect("TLS");
+                connection.exchange(&request).await.expect("an answer")
+            }
+        }
     }
 
     /// Runs `headgate ARGUMENTS --gateway THIS`.
@@ -426,8 +443,19 @@ impl Gateway {
 
     /// [`Self::cli`] with something on its standard input.
     pub async fn cli_with(&self, arguments: &[&str], input: &[u8]) -> Finished {
-        let url = format!("http://{}", self.admin);
-        let all: Vec<&str> = arguments.iter().copied().chain(["--gateway", &url]).collect();
+        let (mut url, mut trust) = (format!("http://{}", self.admin), vec![]);
+        let file = self.home.path().join("admin-authority.pem").display().to_string();
+        if let Some(authority) = &self.admin_authority {
+            fs::write(&file, authority).expect("a file");
+            url = format!("https://{}", self.admin);
+            trust = vec!["--gateway-ca", &file];
+        }
+        let all: Vec<&str> = arguments
+            .iter()
+            .copied()
+            .chain(["--gateway", &url])
+            .chain(trust)
+            .collect();
         cli::headgate_in(self.home.path(), &all, input).await
     }
 
@@ -511,9 +539,12 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
         .find(|condition| condition["type"] == kind)
 }
 
-async fn ready(admin: SocketAddr) -> bool {
-    Request::new("GET", "/readyz")
-        .try_send(admin)
-        .await
-        .is_ok_and(|answer| answer.status == 200)
+async fn ready(admin: SocketAddr, authority: Option<&str>) -> bool {
+    let connected = match authority {
+        None => Connection::open(admin).await,
+        Some(authority) => Connection::open_tls(admin, authority).await,
+    };
+    let Ok(mut connection) = connected else { return false };
+    let answer = connection.exchange(&Request::new("GET", "/readyz")).await;
+    answer.is_ok_and(|answer| answer.status == 200)
 }

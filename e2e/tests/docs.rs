@@ -57,12 +57,14 @@ fn a_page_says_what_to_do_and_how_to_look() {
 }
 
 /// Every series of a scrape is in the table, and every row of the table in the scrape, with its type and its labels.
-/// Metrics of which a series exists only where there is an upstream or a cluster: the tests of those look at them.
+/// Metrics of which a series exists only where there is an upstream, a cluster or a certificate: the tests of those look at them.
 const ONLY_WITH_SERVERS: &[&str] = &[
     "headgate_github_api_remaining",
     "headgate_source_lag_seconds",
     "headgate_source_last_event_timestamp_seconds",
     "headgate_kubernetes_requests_total",
+    "headgate_tls_certificate_expiry_timestamp_seconds",
+    "headgate_tls_reload_failures_total",
 ];
 
 #[tokio::test]

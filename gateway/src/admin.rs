@@ -30,7 +30,7 @@ use axum::{
 use bytes::Bytes;
 use dataplane::{
     Plane, Readiness, SwitchError,
-    server::{Client, Connections, Service, WhenFull},
+    server::{Client, Connections, Service, Tls, WhenFull},
 };
 use event::Event;
 use hyper::{body::Incoming, service::Service as _};
@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Counts},
     backends::cluster::Controller,
+    certificates::{Certificates, scheme},
     metrics_text::Format,
 };
 
@@ -54,6 +55,13 @@ const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// Open connections at most: a few people, a collector of metrics, probes.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 
+/// Where both listeners are.
+pub(crate) struct Addresses {
+    pub(crate) ingress: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) certificates: Certificates,
+}
+
 #[derive(Clone)]
 pub(crate) struct State(Arc<AdminState>);
 
@@ -61,8 +69,7 @@ struct AdminState {
     plane: Plane,
     registry: Registry,
     access: Access,
-    ingress: SocketAddr,
-    admin: SocketAddr,
+    addresses: Addresses,
     data: PathBuf,
     started: Timestamp,
     /// Where documents come from the API server.
@@ -77,8 +84,7 @@ impl State {
         plane: Plane,
         registry: Registry,
         access: Access,
-        ingress: SocketAddr,
-        admin: SocketAddr,
+        addresses: Addresses,
         data: PathBuf,
         controller: Option<Controller>,
     ) -> Self {
@@ -86,8 +92,7 @@ impl State {
             plane,
             registry,
             access,
-            ingress,
-            admin,
+            addresses,
             data,
             started: Timestamp::now(),
             controller,
@@ -100,13 +105,15 @@ impl State {
         &self.0.plane
     }
 
-    /// With what cannot be read from the API server, which is in the way only of what it is about.
+    /// With what cannot be read from the API server, which is in the way only of what it is about, and with certificates that
+    /// cannot be replaced.
     fn readiness(&self) -> Readiness {
         let mut readiness = self.0.plane.readiness();
         if let Some(controller) = &self.0.controller {
             readiness.reasons.extend(controller.troubles());
             readiness.ready &= controller.is_served();
         }
+        readiness.degraded.extend(self.0.addresses.certificates.troubles());
         readiness
     }
 }
@@ -119,6 +126,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     state: State,
     connections_max: usize,
+    tls: Option<Tls>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let service = AdminService(TowerToHyperService::new(router(state)));
@@ -129,7 +137,7 @@ pub(crate) async fn serve(
         WhenFull::CloseWaiting,
         stop,
     );
-    connections.accept(listener, service).await;
+    connections.accept(listener, service, tls).await;
     Ok(())
 }
 
@@ -284,15 +292,18 @@ async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMa
 
 async fn info(extract::State(state): extract::State<State>) -> Response {
     let (shared, readiness) = (&state.0, state.readiness());
+    let addresses = &shared.addresses;
+    let Certificates { ingress, admin } = &addresses.certificates;
     let body = api::Info {
-        admin: format!("http://{}", shared.admin),
+        admin: format!("{}://{}", scheme(admin), addresses.admin),
         data: shared.data.display().to_string(),
         degraded: readiness.degraded,
         generation: state.plane().spec().generation,
-        ingress: format!("http://{}", shared.ingress),
+        ingress: format!("{}://{}", scheme(ingress), addresses.ingress),
         ready: readiness.ready,
         reasons: readiness.reasons,
         started_at: Some(shared.started),
+        tls: addresses.certificates.shown(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Json(body).into_response()

@@ -30,7 +30,21 @@ pub(crate) struct Info {
     pub(crate) ready: bool,
     pub(crate) reasons: Vec<String>,
     pub(crate) started_at: Option<Timestamp>,
+    /// The certificates of the listeners that have one.
+    pub(crate) tls: Vec<Certificate>,
     pub(crate) version: String,
+}
+
+/// The certificate of a listener.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Certificate {
+    pub(crate) file: String,
+    /// `ingress` or `admin`.
+    pub(crate) listener: String,
+    pub(crate) not_after: Option<Timestamp>,
+    /// Why the files are not in force as they are now.
+    pub(crate) trouble: Option<String>,
 }
 
 /// A dead letter without what may be large: one of `GET /api/v1/deadletters`.

@@ -61,6 +61,17 @@ pub(crate) struct Args {
         value_name = "FILE"
     )]
     pub(crate) admin_token_file: Option<PathBuf>,
+    /// A PEM file with the authorities that vouch for the gateway's own certificate, instead of those of the system. Commands need it
+    /// where the admin listener has TLS, and `run` where replicas forward events to each other while a certificate is replaced.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        hide_short_help = true,
+        env = "HEADGATE_GATEWAY_CA",
+        value_name = "FILE"
+    )]
+    pub(crate) gateway_ca: Option<PathBuf>,
     /// The format of log lines. Logs go to standard error, results to standard output.
     #[arg(
         long,

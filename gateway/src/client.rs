@@ -1,11 +1,16 @@
 //! How commands talk to a running gateway: HTTP/1.1, one connection a request, over TLS where the URL says `https`.
 
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
 use bytes::{Buf, Bytes, BytesMut};
-use dataplane::chain;
+use dataplane::{chain, server::NEEDS_HTTPS};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -20,10 +25,12 @@ use crate::Failure;
 pub(crate) struct Gateway {
     url: Url,
     token: Option<String>,
+    /// A file with the authorities of the gateway's certificate; without it they are the system's.
+    authorities: Option<PathBuf>,
 }
 
 impl Gateway {
-    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self, Failure> {
+    pub(crate) fn new(url: &str, token: Option<String>, authorities: Option<PathBuf>) -> Result<Self, Failure> {
         let parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -31,7 +38,16 @@ impl Gateway {
             let example = "expected the admin address, such as http://127.0.0.1:8081";
             Failure::Usage(format!("--gateway {url:?} is no http:// or https:// URL: {example}"))
         })?;
-        Ok(Self { url, token })
+        Ok(Self {
+            url,
+            token,
+            authorities,
+        })
+    }
+
+    /// The file with the authorities of the gateway's certificate, which its ingress has as well.
+    pub(crate) fn authorities(&self) -> Option<&Path> {
+        self.authorities.as_deref()
     }
 
     /// `GET`; a refusal is a failure with the gateway's own words.
@@ -85,7 +101,7 @@ impl Gateway {
             }
             None => Bytes::new(),
         };
-        send(&url, request, bytes).await.map_err(|error| {
+        send(&url, self.authorities(), request, bytes).await.map_err(|error| {
             let hint = "is the gateway running? Its admin address is given by --gateway or HEADGATE_GATEWAY";
             Failure::Unreachable(format!("cannot reach the gateway at {}: {error:#}; {hint}", self.url))
         })
@@ -135,9 +151,11 @@ impl Lines {
     }
 }
 
-/// One request on a connection of its own.
+/// One request on a connection of its own. `authorities` is a file with those that may vouch for the server; without it they are
+/// the system's.
 pub(crate) async fn send(
     url: &Url,
+    authorities: Option<&Path>,
     request: http::request::Builder,
     body: Bytes,
 ) -> anyhow::Result<http::Response<Incoming>> {
@@ -148,15 +166,37 @@ pub(crate) async fn send(
     let client = Client::builder(TokioExecutor::new());
     let answer = match url.scheme() {
         "https" => {
-            let builder = HttpsConnectorBuilder::new()
-                .with_native_roots()
-                .map_err(|error| anyhow::anyhow!("the system's TLS roots cannot be read: {error}"))?;
+            let builder = HttpsConnectorBuilder::new().with_tls_config(trusting(authorities)?);
             let connector = builder.https_only().enable_http1().wrap_connector(connector);
             client.build(connector).request(request).await
         }
         _ => client.build(connector).request(request).await,
     };
-    answer.map_err(|error| anyhow::anyhow!(chain(&error)))
+    answer.map_err(|error| match connect::tls_words(&error) {
+        Some(words) if authorities.is_none() => anyhow::anyhow!(
+            "{words}; where an authority of your own has signed the gateway's certificate, name its file with --gateway-ca"
+        ),
+        Some(words) => anyhow::anyhow!(words),
+        None => anyhow::anyhow!(chain(&error)),
+    })
+}
+
+/// TLS that trusts the authorities of this file, or those of the system.
+fn trusting(authorities: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let Some(path) = authorities else {
+        let trusting = builder.with_native_roots();
+        let trusting = trusting.map_err(|error| anyhow::anyhow!("the system's TLS roots cannot be read: {error}"))?;
+        return Ok(trusting.with_no_client_auth());
+    };
+    let refused = |why: String| anyhow::anyhow!("--gateway-ca {}: {why}", path.display());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in connect::authorities(path).map_err(|error| refused(error.to_string()))? {
+        let added = roots.add(certificate);
+        added.map_err(|_why| refused("a certificate in it cannot be used".to_owned()))?;
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The URL of a path below the base.
@@ -208,6 +248,11 @@ async fn refusal(response: http::Response<Incoming>) -> Failure {
         Ok(bytes) => bytes,
         Err(failure) => return failure,
     };
+    if bytes.starts_with(NEEDS_HTTPS.as_bytes()) {
+        return Failure::Unreachable(format!(
+            "the gateway answers: {NEEDS_HTTPS} (--gateway or HEADGATE_GATEWAY)"
+        ));
+    }
     let Ok(value) = serde_json::from_slice::<Value>(&bytes) else {
         return not_admin(status, &headers);
     };
@@ -242,7 +287,7 @@ mod tests {
             let url = at(&Url::parse(base).unwrap(), "/api/v1/info", &[("a", "b")]);
             assert_eq!(url.as_str(), expected);
         }
-        assert!(Gateway::new("127.0.0.1:8081", None).is_err());
-        assert!(Gateway::new("ftp://127.0.0.1", None).is_err());
+        assert!(Gateway::new("127.0.0.1:8081", None, None).is_err());
+        assert!(Gateway::new("ftp://127.0.0.1", None, None).is_err());
     }
 }

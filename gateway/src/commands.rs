@@ -33,12 +33,16 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
         gateway,
         admin_token,
         admin_token_file,
+        gateway_ca,
         log_format,
         log,
         command,
     } = args;
     telemetry::start(log_format, &log)?;
     let operate = Secret::of(admin_token, admin_token_file.clone());
+    if let (Command::Run(_), Some(authorities)) = (&command, &gateway_ca) {
+        connect::trust_replicas_of(authorities.clone());
+    }
     let gateway = || {
         let token = operate.as_ref().map(Secret::read).transpose().map_err(|error| {
             let file = admin_token_file.unwrap_or_default();
@@ -47,7 +51,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<(), Failure> {
                 file.display()
             ))
         })?;
-        Gateway::new(&gateway, token)
+        Gateway::new(&gateway, token, gateway_ca)
     };
     match command {
         Command::Run(args) => run::run(args, None, operate).await,

@@ -181,7 +181,8 @@ fn gateway(line: &ArgMatches) -> Result<Gateway, Failure> {
     let file = line.try_get_one("admin_token_file").ok().flatten().cloned();
     let secret = Secret::of(text(line, "admin_token"), file);
     let token = secret.as_ref().map(Secret::read).transpose()?;
-    Gateway::new(&url, token)
+    let authorities = line.try_get_one("gateway_ca").ok().flatten().cloned();
+    Gateway::new(&url, token, authorities)
 }
 
 /// The value of an argument; `None` where the command has none of that id.

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod args;
 mod backends;
+mod certificates;
 mod client;
 mod commands;
 mod completion;

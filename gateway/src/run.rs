@@ -12,7 +12,7 @@ use anyhow::Context;
 use channel_embedded::DataFolder;
 use dataplane::{
     Plane, Settings, chain,
-    server::{Further, Listeners, Serving},
+    server::{AdminAddress, Further, Listeners, Serving},
 };
 use prometheus_client::registry::Registry;
 use spec::{Reload, Spec};
@@ -32,6 +32,7 @@ use crate::{
         cluster::{self, Controller, Membership},
         containers,
     },
+    certificates::{Certificates, scheme},
     documents::Documents,
     file_limit::Files,
     signals::Signals,
@@ -126,6 +127,7 @@ struct Gateway {
     admin_listener: TcpListener,
     listen: SocketAddr,
     admin: SocketAddr,
+    certificates: Certificates,
     /// Listeners that container sources open later.
     further: Further,
     membership: Option<Membership>,
@@ -140,18 +142,21 @@ impl Gateway {
         let requests = backends::Requests::default();
         args.egress.enforce(args.listen);
         let documents = Documents::open(&args, publish, &requests).await?;
+        let mut registry = telemetry::registry();
+        let certificates = Certificates::open(&args.tls, &mut registry)?;
         let files = Files::of_process();
         keep_files_private();
         let (folder, ingress_listener, admin_listener) = claim(&args).await?;
         let (listen, admin) = (ingress_listener.local_addr()?, admin_listener.local_addr()?);
-        let url = public_url(&args, listen);
+        let url = public_url(&args, listen, scheme(&certificates.ingress));
 
-        let mut registry = telemetry::registry();
-        let (listeners, further) = Listeners::beside(listen);
+        let (listeners, further) = Listeners::beside(listen, certificates.ingress.is_some());
         let containers = containers::sources(listeners, args.public_url.clone(), args.max_body_bytes, &mut registry);
         requests.register(&mut registry);
         let controller = documents.controller();
-        let (membership, in_cluster) = controller.map(|controller| controller.join(&args, listen)).unzip();
+        let (membership, in_cluster) = controller
+            .map(|controller| controller.join(&args, listen, scheme(&certificates.ingress)))
+            .unzip();
         let identity = match alone.as_ref().and_then(|alone| alone.state.as_ref()) {
             Some((state, uid)) => {
                 Some(cluster::identity_in_cluster(state, uid, args.kube_context.as_deref(), &requests).await?)
@@ -188,6 +193,7 @@ impl Gateway {
             admin_listener,
             listen,
             admin,
+            certificates,
             further,
             membership,
             plane,
@@ -206,7 +212,11 @@ impl Gateway {
         });
         let serving = Serving {
             connections_max: self.files.ingress,
-            admin: self.admin,
+            admin: AdminAddress {
+                address: self.admin,
+                has_tls: self.certificates.admin.is_some(),
+            },
+            tls: self.certificates.ingress.clone(),
             grace: self.args.grace,
         };
         let (listener, further, plane, stopped) = (
@@ -226,18 +236,28 @@ impl Gateway {
             self.args.cluster.service.as_deref(),
             &mut self.registry,
         );
+        let tls = self.certificates.admin.clone();
+        let (certificates, stopped) = (self.certificates.clone(), stop.all.clone());
+        parts.spawn("certificates", async move {
+            certificates.follow(stopped).await;
+            Ok(())
+        });
+        let addresses = admin::Addresses {
+            ingress: self.listen,
+            admin: self.admin,
+            certificates: self.certificates,
+        };
         let state = admin::State::new(
             self.plane,
             self.registry,
             access,
-            self.listen,
-            self.admin,
+            addresses,
             self.args.data,
             self.documents.controller().cloned(),
         );
         let (listener, connections_max, stopped) = (self.admin_listener, self.files.admin, stop.all.clone());
         parts.spawn("admin", async move {
-            let served = admin::serve(listener, state, connections_max, stopped).await;
+            let served = admin::serve(listener, state, connections_max, tls, stopped).await;
             served.context("admin listener")
         });
         parts.spawn("documents", self.documents.run(reload.clone(), stop.all.clone()));
@@ -264,11 +284,11 @@ impl Gateway {
 }
 
 /// Returns the URL under which senders reach the ingress, without a trailing slash.
-fn public_url(args: &args::Run, listen: SocketAddr) -> String {
+fn public_url(args: &args::Run, listen: SocketAddr, scheme: &str) -> String {
     match (&args.public_url, &args.cluster.service) {
         (Some(url), _) => url.as_str().trim_end_matches('/').to_owned(),
-        (None, Some(service)) => format!("http://{service}"),
-        (None, None) => format!("http://{listen}"),
+        (None, Some(service)) => format!("{scheme}://{service}"),
+        (None, None) => format!("{scheme}://{listen}"),
     }
 }
 

@@ -47,6 +47,7 @@ mod reload;
 mod replay;
 mod replies;
 mod systemd;
+mod tls;
 mod top;
 mod unused_logs;
 mod validation;

@@ -14,8 +14,12 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 const CHANNEL: &str = "/api/v1/channels/{namespace}/{name}";
 const SUBSCRIPTION: &str = "/api/v1/subscriptions/{namespace}/{name}";
 
-/// Members that take a lost disk, a cluster, a torn connection or a flood: the tests of those look at them.
+/// Members that take a certificate, a lost disk, a cluster, a torn connection or a flood: the tests of those look at them.
 const NOT_PROVOKED: &[&str] = &[
+    "Certificate/properties/file",
+    "Certificate/properties/listener",
+    "Certificate/properties/notAfter",
+    "Certificate/properties/trouble",
     "Missed/properties/missed",
     "RedriveProgress/properties/stopped",
     "ReplayProgress/properties/stopped",

@@ -5,9 +5,13 @@ mod body;
 pub(crate) mod bounds;
 mod connections;
 mod forward;
+mod handshake;
 mod host;
 mod listeners;
+mod protocol;
 mod requests;
+mod socket;
+mod tls;
 mod watched;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{Plane, ingress::Ingress};
 pub use connections::{Client, Connections, REFUSALS_MAX, Service, WhenFull};
 pub(crate) use forward::Forwarder;
+pub use handshake::NEEDS_HTTPS;
 pub use host::{HeadFault, requested as requested_host};
 pub use listeners::{Further, Listeners};
 use requests::Scope;
+pub use tls::{ListenerName, NamedFile, PeerCertificate, Tls, TlsFileError, TlsFiles, TlsMetrics, TlsState};
 
 /// Open connections at most (CONTRACT IN-9): each costs about 20 KiB; publishers keep theirs open.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -39,13 +45,24 @@ pub const INGRESS_LISTENER: &str = "ingress";
 /// The URL of the admin listener; told to clients on this machine alone.
 pub const ADMIN_HEADER: &str = "headgate-admin";
 
-/// How the ingress is served.
+/// Where the admin listener is.
 #[derive(Clone, Copy, Debug)]
+pub struct AdminAddress {
+    /// The address that it listens at.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub has_tls: bool,
+}
+
+/// How the ingress is served.
+#[derive(Clone, Debug)]
 pub struct Serving {
     /// At most [`CONNECTIONS_MAX`], and lower where the process may open few files.
     pub connections_max: usize,
     /// Where the admin listener is: people mistake one for the other.
-    pub admin: SocketAddr,
+    pub admin: AdminAddress,
+    /// TLS of the main listener.
+    pub tls: Option<Tls>,
     /// How long requests that have begun may take after `stop`.
     pub grace: Duration,
 }
@@ -73,10 +90,11 @@ pub async fn serve(
         stop,
     );
     let mut accepting = FuturesUnordered::new();
-    accepting.push(connections.accept(listener, service(Scope::Everything)));
+    accepting.push(connections.accept(listener, service(Scope::Everything), serving.tls.clone()));
     loop {
         tokio::select! {
-            Some(listener) = further.next() => accepting.push(connections.accept(listener, service(Scope::Sources))),
+            // Containers of this machine reach it by a name that no certificate has, on a network of this machine.
+            Some(listener) = further.next() => accepting.push(connections.accept(listener, service(Scope::Sources), None)),
             // Each ends when the server is to stop, and not before.
             ended = accepting.next() => if ended.is_none() { break },
         }
@@ -92,7 +110,7 @@ pub async fn serve(
 struct IngressService {
     ingress: Arc<Ingress>,
     scope: Scope,
-    admin: SocketAddr,
+    admin: AdminAddress,
 }
 
 impl Service for IngressService {

@@ -60,6 +60,8 @@ pub struct Settings {
     /// The gateway's own Service, `NAME.NAMESPACE.svc.DOMAIN`, which the Services of channels alias. `None` creates no
     /// Services.
     pub service: Option<String>,
+    /// The gateway's Service is reached over TLS, with a certificate for its own name.
+    pub has_tls: bool,
     /// The provisioner of channels that name none, unless a ConfigMap sets another one.
     pub default_provisioner: String,
     /// The gateway's own namespace, which holds its leases and the ConfigMap of default provisioners.

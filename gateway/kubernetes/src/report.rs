@@ -115,7 +115,7 @@ impl<O: Observe> Reporter<O> {
                 continue;
             };
             if let Some(state) = services.get(&key.name).filter(|_| key.kind == Kind::Channel) {
-                addressed(&mut status, &key.name, state, &self.settings.cluster_domain);
+                addressed(&mut status, &key.name, state, &self.settings);
             }
             let generation = spec.objects.get(&key).and_then(|object| object.generation);
             let desired = status::desired(&status, generation, &cached.status);

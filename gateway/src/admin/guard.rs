@@ -37,7 +37,7 @@ pub(super) async fn guard(
     let remote = request
         .extensions()
         .get::<Remote>()
-        .map_or(state.0.admin, |remote| remote.0);
+        .map_or(state.0.addresses.admin, |remote| remote.0);
     let intent = match *request.method() {
         Method::GET | Method::HEAD | Method::OPTIONS => Intent::Read,
         _ => Intent::Change,

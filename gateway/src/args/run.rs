@@ -7,6 +7,7 @@ use super::values::{address, duration, in_namespace, memory_budget, network, sou
 const ACCESS: &str = "Access to the admin listener";
 const CLUSTER: &str = "On Kubernetes";
 const EGRESS: &str = "Outgoing connections";
+const TLS: &str = "TLS";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -35,6 +36,8 @@ pub(crate) struct Run {
         value_name = "ADDRESS"
     )]
     pub(crate) admin: SocketAddr,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
     #[command(flatten)]
     pub(crate) access: Access,
     /// The folder in which embedded channels keep their events.
@@ -85,6 +88,28 @@ pub(crate) struct Run {
     /// it the current context is used, and without a kubeconfig the cluster that the pod runs in.
     #[arg(long, help_heading = CLUSTER, env = "HEADGATE_KUBE_CONTEXT", value_name = "CONTEXT")]
     pub(crate) kube_context: Option<String>,
+}
+
+/// The certificates of the listeners. All files are PEM and may change at any time: new ones are in force within ten seconds.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Tls {
+    /// The certificate of --listen, which then speaks TLS 1.2 and 1.3 alone. Certificates of intermediate authorities follow in
+    /// the same file.
+    #[arg(long, help_heading = TLS, env = "HEADGATE_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert.
+    #[arg(long, help_heading = TLS, env = "HEADGATE_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authorities of clients' certificates. With it the gateway asks clients of --listen for a certificate. It refuses one that
+    /// it cannot verify, and lets clients without one in.
+    #[arg(long, help_heading = TLS, env = "HEADGATE_TLS_CLIENT_CA", requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// The certificate of --admin, which then speaks TLS 1.2 and 1.3 alone.
+    #[arg(long, help_heading = TLS, env = "HEADGATE_ADMIN_TLS_CERT", requires = "admin_tls_key", value_name = "FILE")]
+    pub(crate) admin_tls_cert: Option<PathBuf>,
+    /// The key of --admin-tls-cert.
+    #[arg(long, help_heading = TLS, env = "HEADGATE_ADMIN_TLS_KEY", requires = "admin_tls_cert", value_name = "FILE")]
+    pub(crate) admin_tls_key: Option<PathBuf>,
 }
 
 /// The addresses that targets of documents may have, besides those that are always refused.
@@ -138,8 +163,8 @@ pub(crate) struct Cluster {
     /// Watch one namespace only (with --kubernetes).
     #[arg(long, help_heading = CLUSTER, env = "HEADGATE_NAMESPACE", requires = "kubernetes", value_name = "NS")]
     pub(crate) namespace: Option<String>,
-    /// The gateway's own Service, NAME.NAMESPACE.svc.DOMAIN, which must have port 80 (with --kubernetes). With it, the gateway
-    /// creates a Service NAME-channel for each channel.
+    /// The gateway's own Service, NAME.NAMESPACE.svc.DOMAIN, which must have port 80, or 443 with --tls-cert (with --kubernetes).
+    /// With it, the gateway creates a Service NAME-channel for each channel.
     #[arg(long, help_heading = CLUSTER, env = "HEADGATE_SERVICE", requires = "kubernetes", value_name = "HOST")]
     pub(crate) service: Option<String>,
     /// The DNS domain of the cluster (with --kubernetes).

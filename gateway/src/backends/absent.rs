@@ -120,7 +120,7 @@ pub(crate) mod cluster {
             match *self {}
         }
 
-        pub(crate) fn join(&self, _: &args::Run, _: SocketAddr) -> (Membership, InCluster) {
+        pub(crate) fn join(&self, _: &args::Run, _: SocketAddr, _: &str) -> (Membership, InCluster) {
             match *self {}
         }
     }

@@ -47,6 +47,7 @@ impl Controller {
             namespace: args.cluster.namespace.clone(),
             cluster_domain: args.cluster.cluster_domain.clone(),
             service: args.cluster.service.clone(),
+            has_tls: args.tls.tls_cert.is_some(),
             default_provisioner: args.default_provisioner.clone(),
             home: replicas::home(&cluster, args.cluster.namespace.as_deref()),
         };
@@ -70,8 +71,8 @@ impl Controller {
 
     /// Joins the replicas of the cluster. Returns this replica's membership, and what sources need to run pods. `listen`
     /// is the address of the ingress.
-    pub(crate) fn join(&self, args: &args::Run, listen: SocketAddr) -> (Membership, InCluster) {
-        membership::join(&self.0, args, listen)
+    pub(crate) fn join(&self, args: &args::Run, listen: SocketAddr, scheme: &str) -> (Membership, InCluster) {
+        membership::join(&self.0, args, listen, scheme)
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) async fn adapter(args: args::Adapter, operate: Option<Secret>) -> Res
         paths: args.paths,
         listen: args.listen,
         admin: args.admin,
+        tls: args::Tls::default(),
         access: args.access,
         data: args.data,
         secrets: args.secrets,

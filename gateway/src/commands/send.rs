@@ -15,8 +15,8 @@ use crate::{Failure, api::Info, args::Send, client, client::Gateway, output};
 pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
     let (namespace, channel) = name(&args.channel);
     let mut url = match &args.ingress {
-        Some(url) if url.scheme() == "http" && url.has_host() => url.clone(),
-        Some(url) => return Err(Failure::Usage(format!("--ingress {url} is no http:// URL"))),
+        Some(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url.clone(),
+        Some(url) => return Err(Failure::Usage(format!("--ingress {url} is no http:// or https:// URL"))),
         None => ingress(gateway).await?,
     };
     let (mut headers, body, id) = message(args)?;
@@ -27,10 +27,10 @@ pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
     if let Some(all) = request.headers_mut() {
         std::mem::swap(all, &mut headers);
     }
-    let sent = client::send(&url, request, body).await;
+    let sent = client::send(&url, gateway.authorities(), request, body).await;
     let response = sent.map_err(|error| {
         let hint = "--ingress names another address, such as that of a port-forward";
-        Failure::Unreachable(format!("cannot send to {url}: {error}; {hint}"))
+        Failure::Unreachable(format!("cannot send to {url}: {error:#}; {hint}"))
     })?;
     let status = response.status();
     let durability = response

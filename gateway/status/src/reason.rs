@@ -144,6 +144,8 @@ reasons! {
     Full,
     /// GitHub's API does not answer.
     GitHubUnreachable,
+    /// A client and a listener do not agree on TLS.
+    HandshakeFailed,
     /// The sender is not GitHub.
     HeaderMissing,
     /// The API server's history is gone before it is read.
@@ -176,6 +178,8 @@ reasons! {
     Malformed,
     /// The path takes another method.
     MethodNotAllowed,
+    /// A client speaks plain HTTP to a listener with TLS.
+    NeedsTLS,
     /// From afar a token is needed, and none is set.
     NoAdminToken,
     /// Nothing receives at that path.

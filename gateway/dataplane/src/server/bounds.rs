@@ -17,6 +17,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// No peer holds more than one part in so many of any bound.
 const PEER_SHARE: usize = 4;
@@ -80,6 +81,8 @@ pub(crate) struct Bounds {
     streams: Bound,
     small: Bound,
     large: Bound,
+    /// Signatures of TLS handshakes at once, of all peers.
+    handshakes: Semaphore,
     /// Peers that have a connection.
     peers: Mutex<HashMap<IpAddr, Weak<Peer>, foldhash::fast::RandomState>>,
 }
@@ -92,6 +95,7 @@ impl Bounds {
             streams: Bound::new(connections),
             small: Bound::new(SMALL_BODIES_BYTES),
             large: Bound::new(LARGE_BODIES_BYTES.max(body_max_bytes.saturating_mul(PEER_SHARE))),
+            handshakes: Semaphore::new(handshakes_max()),
             peers: Mutex::default(),
         }
     }
@@ -116,10 +120,16 @@ impl Bounds {
             streams: AtomicUsize::new(0),
             small: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
+            handshakes: Semaphore::new(1),
         });
         peers.insert(address, Arc::downgrade(&peer));
         peer
     }
+}
+
+/// Half of the threads that the runtime has by default, so that signatures leave the other half to events.
+fn handshakes_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1))
 }
 
 /// Returns the address or network that counts as one peer: machines are given IPv6 networks as /64.
@@ -141,6 +151,13 @@ pub(crate) struct Peer {
     streams: AtomicUsize,
     small: AtomicUsize,
     large: AtomicUsize,
+    handshakes: Semaphore,
+}
+
+/// The right to sign for one handshake.
+pub(super) struct HandshakeTurn<'a> {
+    _of_all: Option<SemaphorePermit<'a>>,
+    _of_peer: Option<SemaphorePermit<'a>>,
 }
 
 impl Peer {
@@ -168,6 +185,18 @@ impl Peer {
             bound,
             by_peer,
         })
+    }
+
+    /// Waits for the peer's turn to sign for a handshake, first among the peer's own connections, then among peers. So a peer with
+    /// many connections holds one place in the common line. Cancel safe: it loses its place.
+    pub(super) async fn handshake_turn(&self) -> HandshakeTurn<'_> {
+        // They are never closed.
+        let of_peer = self.handshakes.acquire().await.ok();
+        let of_all = self.bounds.handshakes.acquire().await.ok();
+        HandshakeTurn {
+            _of_all: of_all,
+            _of_peer: of_peer,
+        }
     }
 
     /// Memory for bytes that come; none yet.
@@ -261,104 +290,4 @@ impl Drop for Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-
-    const MIB: usize = 1 << 20;
-
-    fn bounds() -> Arc<Bounds> {
-        Arc::new(Bounds::new(8, MIB))
-    }
-
-    fn peer(bounds: &Arc<Bounds>, n: u8) -> Arc<Peer> {
-        bounds.peer(IpAddr::from([127, 0, 0, n]))
-    }
-
-    /// Proves: IN-9
-    #[test]
-    fn no_peer_holds_more_than_a_quarter_of_the_connections() {
-        let bounds = bounds();
-        let first = peer(&bounds, 1);
-        let held = [first.connect().unwrap(), first.connect().unwrap()];
-        assert_eq!(first.connect().err(), Some(Full::Peer));
-        let others: Vec<_> = (2..5)
-            .flat_map(|n| [peer(&bounds, n).connect().unwrap(), peer(&bounds, n).connect().unwrap()])
-            .collect();
-        assert_eq!(peer(&bounds, 5).connect().err(), Some(Full::Everyone));
-        drop(held);
-        assert!(first.connect().is_ok(), "streams and connections are given back");
-        assert!(peer(&bounds, 5).connect().is_ok());
-        drop((others, first));
-        assert!(
-            bounds.peers.lock().is_empty(),
-            "a peer without connections is not remembered"
-        );
-    }
-
-    /// Proves: IN-9
-    #[test]
-    fn streams_of_one_connection_are_counted_alike() {
-        let bounds = bounds();
-        let peer = peer(&bounds, 1);
-        let _streams = [peer.stream().unwrap(), peer.stream().unwrap()];
-        assert_eq!(peer.stream().err(), Some(Full::Peer));
-        assert!(peer.connect().is_ok(), "connections are counted apart from streams");
-    }
-
-    /// Proves: IN-9
-    #[test]
-    fn large_bodies_of_a_peer_leave_room_for_small_ones_and_for_other_peers() {
-        let bounds = bounds();
-        let hostile = peer(&bounds, 1);
-        let mut large = hostile.memory();
-        assert!(large.grow_to(LARGE_BODIES_BYTES / PEER_SHARE));
-        assert!(!large.grow_to(LARGE_BODIES_BYTES / PEER_SHARE + 1));
-        assert!(!hostile.memory().grow_to(SMALL_BODY_MAX_BYTES + 1));
-        assert!(hostile.memory().grow_to(SMALL_BODY_MAX_BYTES));
-        let hooks: Vec<_> = (2..5)
-            .map(|n| {
-                let mut memory = peer(&bounds, n).memory();
-                assert!(memory.grow_to(25 * MIB));
-                memory
-            })
-            .collect();
-        drop((large, hooks));
-        for pool in [&bounds.small, &bounds.large] {
-            assert_eq!(pool.held.load(Ordering::Relaxed), 0, "everything is given back");
-        }
-    }
-
-    /// Proves: IN-9
-    #[test]
-    fn a_body_that_grows_moves_to_the_pool_of_large_ones() {
-        let bounds = bounds();
-        let peer = peer(&bounds, 1);
-        let mut memory = peer.memory();
-        assert!(memory.grow_to(1000) && memory.grow_to(500));
-        assert_eq!(peer.small.load(Ordering::Relaxed), 1000);
-        assert!(memory.grow_to(SMALL_BODY_MAX_BYTES + 1));
-        assert_eq!(peer.small.load(Ordering::Relaxed), 0);
-        assert_eq!(peer.large.load(Ordering::Relaxed), SMALL_BODY_MAX_BYTES + 1);
-    }
-
-    #[test]
-    fn a_larger_limit_of_bodies_makes_the_pool_larger() {
-        let bounds = Arc::new(Bounds::new(8, 64 * MIB));
-        assert!(peer(&bounds, 1).memory().grow_to(64 * MIB));
-    }
-
-    #[test]
-    fn one_machine_is_one_peer_by_whichever_of_its_addresses() {
-        for (one, other) in [("::ffff:10.0.0.1", "10.0.0.1"), ("2001:db8::1", "2001:db8::ffff:2")] {
-            assert_eq!(network(one.parse().unwrap()), network(other.parse().unwrap()));
-        }
-        for (one, other) in [
-            ("10.0.0.2", "10.0.0.1"),
-            ("2001:db8:0:1::1", "2001:db8::1"),
-            ("::1", "::2"),
-        ] {
-            assert_ne!(network(one.parse().unwrap()), network(other.parse().unwrap()));
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Connections of a listener: accepted, bounded, watched and drained here. What a request means is its [`Service`]'s.
 //!
-//! An own accept loop over hyper-util's `conn::auto` (HTTP/1.1 and HTTP/2 with prior knowledge), because every connection
+//! An own accept loop over hyper-util's `conn::auto` (HTTP/1.1 and HTTP/2, by ALPN or with prior knowledge), because every connection
 //! needs a bound, a watch on slow senders and a graceful end (CONTRACT IN-9, OP-1). The ingress and the admin listener have the same
 //! protections, each with bounds of its own: who fills one does not touch the other.
 
@@ -16,13 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::rt::TokioIo;
 use log_limit::LogLimit;
 use parking_lot::Mutex;
 use spec::Reason;
@@ -36,17 +33,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     bounds::{Bounds, ConnectionPermit, Full, Peer},
-    watched::{Active, Activity, Answering, Watched},
+    handshake,
+    protocol::{NoRoom, begin, builder, overloaded},
+    socket::Socket,
+    tls::Tls,
+    watched::{Activity, Answering, Watched},
 };
 
-/// Read buffer of a connection, and with it the size of all headers of a request; the next read of a body waits in the kernel.
-pub(super) const BUFFER_MAX_BYTES: u32 = 64 * 1024;
-
-/// Headers of a request at most; hyper answers 431 beyond.
-const HEADERS_MAX: usize = 128;
-
 /// A request's head must be whole this long after its first byte (CONTRACT IN-9).
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection without a request is closed after this: longer than the idle times of common clients (Go 90 s), so that the
 /// client closes first and no request is written into a closing connection.
@@ -62,7 +57,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub const REFUSALS_MAX: usize = 32;
 
 /// How long a refused client may go on sending: closed earlier, its system would throw the answer away.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// No place for another connection: said in HTTP, without reading the request.
 pub(super) const TOO_MANY_CONNECTIONS: &[u8] =
@@ -160,15 +155,16 @@ impl<S: Service> Connections<S> {
         })
     }
 
-    /// Takes connections until the server is to stop. Each is served by this service: a listener may have one of its own.
-    pub async fn accept(self: &Arc<Self>, listener: TcpListener, service: S) {
+    /// Takes connections until the server is to stop. Each is served by this service, and begins with a handshake of this TLS:
+    /// a listener may have its own of both.
+    pub async fn accept(self: &Arc<Self>, listener: TcpListener, service: S, tls: Option<Tls>) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address)) => self.take(stream, address, service.clone()),
+                Ok((stream, address)) => self.take(stream, address, service.clone(), tls.clone()),
                 Err(error) => {
                     self.warn(&error);
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -193,13 +189,15 @@ impl<S: Service> Connections<S> {
         }
     }
 
-    fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, service: S) {
+    fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, service: S, tls: Option<Tls>) {
         let peer = self.bounds.peer(address.ip());
         let permit = peer.connect().or_else(|full| match self.when_full {
             WhenFull::CloseWaiting if self.close_waiting(&peer, full) => peer.connect(),
             _ => Err(full),
         });
-        let Ok(permit) = permit else { return self.refuse(stream) };
+        let Ok(permit) = permit else {
+            return self.refuse(stream, tls.is_some());
+        };
         let (activity, close) = (Arc::new(Activity::new(peer.clone())), CancellationToken::new());
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let open = Open {
@@ -211,7 +209,7 @@ impl<S: Service> Connections<S> {
         self.open.lock().insert(id, open);
         let (this, client) = (self.clone(), Client { address, peer });
         self.tasks.spawn(async move {
-            this.serve(stream, service, client, activity, close).await;
+            this.begin(stream, tls, service, client, activity, close).await;
             // With it the place of the connection is given back.
             let _ended = this.open.lock().remove(&id);
         });
@@ -239,8 +237,12 @@ impl<S: Service> Connections<S> {
     }
 
     /// Says in HTTP that there is no place, and reads what the client still sends for a moment, or it might not see the answer.
-    fn refuse(&self, mut stream: TcpStream) {
+    fn refuse(&self, mut stream: TcpStream, has_tls: bool) {
         self.service.refused(Reason::Overloaded);
+        if has_tls {
+            // The answer would cost a handshake, which is more than what there is no room for.
+            return;
+        }
         let Ok(refusal) = self.refusals.clone().try_acquire_owned() else {
             // Too many at once: the client may see the answer, or a closed connection.
             let _ = stream.try_write(TOO_MANY_CONNECTIONS);
@@ -260,9 +262,11 @@ impl<S: Service> Connections<S> {
         });
     }
 
-    async fn serve(
+    /// Makes the handshake of a connection, if there is one, and serves it.
+    async fn begin(
         &self,
         stream: TcpStream,
+        tls: Option<Tls>,
         service: S,
         client: Client,
         activity: Arc<Activity>,
@@ -270,10 +274,47 @@ impl<S: Service> Connections<S> {
     ) {
         // Without it answers only take longer.
         let _ = stream.set_nodelay(true);
+        service.connected(true);
+        let begun = match &tls {
+            None => Ok(Socket::Plain(stream)),
+            Some(tls) => {
+                let stops = async {
+                    tokio::select! {
+                        () = close.cancelled() => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                };
+                // A part of the first head: one bound of time is for both.
+                let is_late = activity.first_head_is_late(HEAD_TIMEOUT);
+                handshake::bounded(handshake::begin(stream, tls, &client.peer), is_late, stops).await
+            }
+        };
+        match begun {
+            Ok(socket) => self.serve(socket, &service, client, activity, close).await,
+            Err(why) => {
+                tracing::debug!(client = %client.address, %why, "a connection with TLS did not begin");
+                why.reason().into_iter().for_each(|reason| service.refused(reason));
+            }
+        }
+        service.connected(false);
+    }
+
+    async fn serve(
+        &self,
+        socket: Socket,
+        service: &S,
+        client: Client,
+        activity: Arc<Activity>,
+        close: CancellationToken,
+    ) {
         let builder = builder(service.answers_half_closed());
+        let certificate = socket.peer_certificate();
         let answering = {
             let (service, activity) = (service.clone(), activity.clone());
-            service_fn(move |request: Request<Incoming>| {
+            service_fn(move |mut request: Request<Incoming>| {
+                if let Some(certificate) = &certificate {
+                    request.extensions_mut().insert(certificate.clone());
+                }
                 let active = begin(&activity, &client.peer, &request);
                 let (service, client) = (service.clone(), client.clone());
                 async move {
@@ -290,8 +331,7 @@ impl<S: Service> Connections<S> {
                 }
             })
         };
-        service.connected(true);
-        let connection = builder.serve_connection(TokioIo::new(Watched::new(stream, activity.clone())), answering);
+        let connection = builder.serve_connection(TokioIo::new(Watched::new(socket, activity.clone())), answering);
         tokio::pin!(connection);
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH_INTERVAL, WATCH_INTERVAL);
         let mut stopping = false;
@@ -318,60 +358,5 @@ impl<S: Service> Connections<S> {
         if activity.is_overloaded() {
             service.refused(Reason::Overloaded);
         }
-        service.connected(false);
     }
-}
-
-/// Serves both versions of HTTP, within the bounds of this file.
-fn builder(half_close: bool) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .max_buf_size(BUFFER_MAX_BYTES as usize)
-        .max_headers(HEADERS_MAX)
-        .header_read_timeout(None)
-        .half_close(half_close);
-    builder
-        .http2()
-        .max_header_list_size(BUFFER_MAX_BYTES)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_TIMEOUT);
-    builder
-}
-
-/// Neither a stream nor memory for another request of a connection.
-struct NoRoom;
-
-/// Notes that a request has begun. One of HTTP/2 is one of many on its connection, and counts as a connection does.
-fn begin(activity: &Arc<Activity>, peer: &Arc<Peer>, request: &Request<Incoming>) -> Result<Active, NoRoom> {
-    let active = activity.begin(request.version());
-    if request.version() != Version::HTTP_2 {
-        return Ok(active);
-    }
-    let stream = peer.stream().map_err(|_full| NoRoom)?;
-    let mut memory = peer.memory();
-    if !memory.grow_to(head_bytes(request.headers())) {
-        return Err(NoRoom);
-    }
-    Ok(active.holds(stream, memory))
-}
-
-fn head_bytes(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum()
-}
-
-/// 503 for one request of a connection.
-fn overloaded<B>() -> Response<Answering<B>> {
-    let mut answer = Response::new(Answering::text("too many requests at once\n"));
-    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = answer.headers_mut();
-    headers.insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    answer
 }

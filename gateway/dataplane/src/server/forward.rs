@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use adapter::chain;
 use bytes::Bytes;
-use connect::Dialer;
+use connect::{Connector, Dialer};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
@@ -54,7 +54,7 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Forwarder {
-    client: Client<Dialer, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     permits: Semaphore,
     questions: Semaphore,
 }
@@ -78,7 +78,7 @@ impl Default for Forwarder {
     fn default() -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(Dialer::direct(CONNECT_TIMEOUT));
+            .build(connect::replica_connector(Dialer::direct(CONNECT_TIMEOUT)));
         Self {
             client,
             permits: Semaphore::new(AT_ONCE),

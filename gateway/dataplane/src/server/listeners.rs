@@ -20,6 +20,8 @@ const LISTENERS_MAX: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Listeners {
     main: SocketAddr,
+    /// The main listener speaks TLS, which containers have no reason to trust.
+    main_has_tls: bool,
     open: Arc<Mutex<HashSet<IpAddr>>>,
     sender: mpsc::Sender<TcpListener>,
 }
@@ -29,11 +31,12 @@ pub struct Listeners {
 pub struct Further(mpsc::Receiver<TcpListener>);
 
 impl Listeners {
-    /// Beside the main listener, at that one's port.
-    pub fn beside(main: SocketAddr) -> (Self, Further) {
+    /// Beside the main listener, at that one's port, and without TLS whether or not the main one has it.
+    pub fn beside(main: SocketAddr, main_has_tls: bool) -> (Self, Further) {
         let (sender, receiver) = mpsc::channel(LISTENERS_MAX);
         let listeners = Self {
             main,
+            main_has_tls,
             open: Arc::default(),
             sender,
         };
@@ -49,7 +52,14 @@ impl Listeners {
     pub fn listen_at(&self, address: IpAddr) -> io::Result<()> {
         // An unspecified address is all of them.
         if self.main.ip().is_unspecified() || self.main.ip() == address {
-            return Ok(());
+            return if self.main_has_tls {
+                Err(io::Error::other(format!(
+                    "the ingress speaks TLS at {}, where containers reach it without: give --listen one other address of this machine",
+                    self.main.ip()
+                )))
+            } else {
+                Ok(())
+            };
         }
         let mut open = self.open.lock();
         if open.contains(&address) {
@@ -87,23 +97,26 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_listened_at_once_and_not_where_the_main_listener_is() {
         let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (listeners, mut further) = Listeners::beside(main.local_addr().unwrap());
+        let (listeners, mut further) = Listeners::beside(main.local_addr().unwrap(), false);
         listeners.listen_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         listeners.listen_at(OTHER).unwrap();
         listeners.clone().listen_at(OTHER).unwrap();
         let opened = further.next().await.unwrap().local_addr().unwrap();
         assert_eq!(opened, SocketAddr::new(OTHER, listeners.port()));
         assert!(further.0.try_recv().is_err());
-        let (everywhere, mut further) = Listeners::beside((Ipv4Addr::UNSPECIFIED, listeners.port()).into());
+        let (everywhere, mut further) = Listeners::beside((Ipv4Addr::UNSPECIFIED, listeners.port()).into(), false);
         everywhere.listen_at(OTHER).unwrap();
         assert!(further.0.try_recv().is_err());
+        let (encrypted, _further) = Listeners::beside((Ipv4Addr::UNSPECIFIED, listeners.port()).into(), true);
+        let refused = encrypted.listen_at(OTHER).unwrap_err().to_string();
+        assert!(refused.contains("--listen"), "{refused}");
     }
 
     #[tokio::test]
     async fn an_address_that_is_taken_or_of_another_machine_is_an_error() {
         let taken = TcpListener::bind((OTHER, 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let (listeners, _further) = Listeners::beside((Ipv4Addr::LOCALHOST, port).into());
+        let (listeners, _further) = Listeners::beside((Ipv4Addr::LOCALHOST, port).into(), true);
         let error = |address| listeners.listen_at(address).unwrap_err().kind();
         assert_eq!(error(OTHER), io::ErrorKind::AddrInUse);
         // Reserved for documentation (RFC 5737): no machine has it.

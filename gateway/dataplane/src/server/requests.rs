@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use spec::Reason;
 
 use super::{
-    ADMIN_HEADER, INGRESS_LISTENER, LISTENER_HEADER,
+    ADMIN_HEADER, AdminAddress, INGRESS_LISTENER, LISTENER_HEADER,
     address::{Address, Endpoint},
     body::{self, BodyError},
     bounds::Peer,
@@ -51,7 +51,7 @@ pub(super) enum Scope {
 pub(super) fn mistaken_for_admin<T>(
     request: &Request<T>,
     ingress: &Ingress,
-    admin: SocketAddr,
+    admin: AdminAddress,
     peer: &Peer,
 ) -> Option<Answer> {
     let path = request.uri().path();
@@ -70,12 +70,13 @@ pub(super) fn mistaken_for_admin<T>(
     let headers = answer.headers_mut();
     headers.insert(LISTENER_HEADER, HeaderValue::from_static(INGRESS_LISTENER));
     if peer.is_loopback() {
-        let ip = match admin.ip() {
+        let ip = match admin.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let url = format!("http://{}", SocketAddr::new(ip, admin.port()));
+        let scheme = if admin.has_tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}", SocketAddr::new(ip, admin.address.port()));
         // An address is ASCII.
         headers.extend(
             HeaderValue::from_str(&url)

@@ -21,13 +21,14 @@ use http_body_util::Full;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
 use super::{
     bounds::{ConnectionPermit, Memory, Peer},
-    connections::{BUFFER_MAX_BYTES, TOO_MANY_CONNECTIONS},
+    connections::TOO_MANY_CONNECTIONS,
+    protocol::BUFFER_MAX_BYTES,
+    socket::Socket,
 };
 
 /// Every connection has a read buffer of this size; a head that needs more is counted among the bytes in memory.
@@ -109,6 +110,11 @@ impl Activity {
 
     pub(super) fn head_is_late(&self, limit: Duration) -> bool {
         !self.multiplexed.load(Ordering::Relaxed) && self.is_older(&self.head_since, limit)
+    }
+
+    /// Waits until the head of the first request is late, whether or not a handshake comes before it. Cancel safe.
+    pub(super) async fn first_head_is_late(&self, limit: Duration) {
+        tokio::time::sleep_until(self.accepted + limit).await;
     }
 
     pub(super) fn is_idle_for(&self, limit: Duration) -> bool {
@@ -218,12 +224,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
 }
 
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Socket,
     activity: Arc<Activity>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: Socket, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 }
@@ -235,7 +241,7 @@ impl AsyncRead for Watched {
         let came = buffer.filled().len() - before;
         if polled.is_ready() && !self.activity.moved(came) {
             // hyper cannot answer a head that it has not read. A client that does not read this sees a closed connection.
-            let _ = self.stream.try_write(TOO_MANY_CONNECTIONS);
+            let _ = Pin::new(&mut self.stream).poll_write(cx, TOO_MANY_CONNECTIONS);
             return Poll::Ready(Err(io::Error::other("no memory is left for the heads of requests")));
         }
         polled

@@ -5,7 +5,7 @@ use url::Url;
 use super::*;
 use crate::{
     journey::sink::{HttpSink, SendOptions},
-    server::{Listeners, Serving, serve},
+    server::{AdminAddress, Listeners, Serving, serve},
 };
 
 const OPTIONS: SendOptions = SendOptions {
@@ -18,11 +18,15 @@ const OPTIONS: SendOptions = SendOptions {
 async fn served(plane: &Plane) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (_, further) = Listeners::beside(address);
+    let (_, further) = Listeners::beside(address, false);
     let (plane, never) = (plane.clone(), CancellationToken::new());
     let serving = Serving {
         connections_max: 64,
-        admin: address,
+        admin: AdminAddress {
+            address,
+            has_tls: false,
+        },
+        tls: None,
         grace: Duration::ZERO,
     };
     tokio::spawn(serve(listener, further, plane, serving, never));

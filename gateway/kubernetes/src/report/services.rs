@@ -9,7 +9,7 @@ use spec::{
 
 use super::{Reporter, WriteHistory, history::Backoff, refused};
 use crate::{
-    Observe,
+    Observe, Settings,
     cache::{CachedService, Contents},
     channels::{self, Decision},
     collection,
@@ -191,14 +191,16 @@ fn left_behind(cache: &Contents, gateway: &str) -> Vec<LeftBehind> {
     of_channels.collect()
 }
 
-/// Adds the condition about the Service. A channel whose Service exists has that Service's address.
-pub(super) fn addressed(status: &mut Status, channel: &ObjectName, state: &ServiceState, domain: &str) {
+/// Adds the condition about the Service. A channel whose Service exists has that Service's address; with TLS it keeps the one by path,
+/// which is at the name that the certificate has.
+pub(super) fn addressed(status: &mut Status, channel: &ObjectName, state: &ServiceState, settings: &Settings) {
     if let Fields::Channel(ChannelStatus {
         address: Some(address), ..
     }) = &mut status.fields
         && state.is_ok()
+        && !settings.has_tls
     {
-        let hostname = channels::host(channel, domain);
+        let hostname = channels::host(channel, &settings.cluster_domain);
         let url = format!("http://{hostname}/");
         *address = Address { hostname, url };
     }

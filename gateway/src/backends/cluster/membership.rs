@@ -25,11 +25,16 @@ pub(crate) struct Membership {
     workloads: Workloads,
 }
 
-pub(super) fn join(kubernetes: &Arc<Kubernetes>, args: &args::Run, listen: SocketAddr) -> (Membership, InCluster) {
+pub(super) fn join(
+    kubernetes: &Arc<Kubernetes>,
+    args: &args::Run,
+    listen: SocketAddr,
+    scheme: &str,
+) -> (Membership, InCluster) {
     let cluster = kubernetes.access();
     let mut pod = Pod::from_environment();
     // Good for others where it listens at one address of the machine.
-    let own = || (!listen.ip().is_unspecified()).then(|| format!("http://{listen}"));
+    let own = || (!listen.ip().is_unspecified()).then(|| format!("{scheme}://{listen}"));
     pod.url = pod.url.or_else(own);
     let replicas = Replicas::new(kubernetes, &pod);
     let workloads = Workloads::new(
@@ -45,8 +50,8 @@ pub(super) fn join(kubernetes: &Arc<Kubernetes>, args: &args::Run, listen: Socke
         finalizer_gate: kubernetes.finalizer_gate(),
         image: pod.image,
         url: match &args.cluster.service {
-            Some(service) => format!("http://{service}"),
-            None => format!("http://{listen}"),
+            Some(service) => format!("{scheme}://{service}"),
+            None => format!("{scheme}://{listen}"),
         },
         public_url: args.public_url.as_ref().map(trimmed),
         max_body_bytes: args.max_body_bytes,

@@ -40,7 +40,8 @@ pub(super) async fn poll(workloads: &Workloads, owner: &Owner, report: &Report) 
 /// Returns the status of the pod's source.
 async fn fetch(address: &str, owner: &Owner) -> Result<Value, Failure> {
     // The Deployment sets this read token.
-    let pod = Gateway::new(&format!("http://{address}:{ADMIN_PORT}"), Some(owner.uid.clone()))?;
+    let url = format!("http://{address}:{ADMIN_PORT}");
+    let pod = Gateway::new(&url, Some(owner.uid.clone()), None)?;
     let query = [
         ("kind", &*owner.kind),
         ("namespace", &owner.namespace),

@@ -72,7 +72,7 @@ impl Process {
         let ready_after = began.elapsed();
         // Its further lines are not shown, but must be read, or it would wait for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let admin = Gateway::new(&format!("http://{admin}"), None)?;
+        let admin = Gateway::new(&format!("http://{admin}"), None, None)?;
         Ok(Self {
             child,
             ingress: format!("http://{ingress}"),

@@ -82,6 +82,6 @@ async fn post(gateway: &Process, secret: &str, id: &str, body: String) -> anyhow
             format!("sha256={}", hex::encode(mac.finalize().into_bytes())),
         );
     let url = Url::parse(&format!("{}/hooks/default/hello", gateway.ingress))?;
-    let response = client::send(&url, request, Bytes::from(body)).await?;
+    let response = client::send(&url, None, request, Bytes::from(body)).await?;
     Ok(response.status().as_u16())
 }

@@ -13,6 +13,12 @@ const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 /// The average of all syncs since the start of the gateway, milliseconds; see `disk`.
 const SLOW_SYNC_MS: f64 = 20.0;
 
+/// A certificate that is renewed by itself is renewed earlier: after two thirds of its 90 days, at 30.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(21 * 24);
+
+/// The remedy of a certificate that ends.
+const RENEW: &str = "renew it and replace the files; the gateway takes new files within ten seconds, without a restart";
+
 pub(super) async fn check(gateway: &Gateway) -> Result<Vec<Finding>, Failure> {
     let answer = gateway.get_text("/api/v1/info", &[]).await?;
     let info: api::Info = serde_json::from_str(&answer.text)
@@ -23,6 +29,7 @@ pub(super) async fn check(gateway: &Gateway) -> Result<Vec<Finding>, Failure> {
         .and_then(|date| date.to_str().ok());
     let mut findings = vec![version(&info), clock(date, Timestamp::now()), exposure(&info.ingress)];
     findings.extend(readiness(&info));
+    findings.extend(info.tls.iter().map(|found| certificate(found, Timestamp::now())));
     let objects: Value = gateway.get("/api/v1/objects", &[("kind", "all")]).await?;
     for object in objects["items"].as_array().into_iter().flatten() {
         findings.extend(conditions(object));
@@ -93,6 +100,36 @@ fn exposure(ingress: &str) -> Finding {
     let message = format!("{ingress} takes events for every channel from every client that reaches it");
     let fix = "listen on loopback behind a proxy that passes /hooks/ alone, or let a firewall say who reaches it";
     Finding::new("exposure", "ingress", Status::Warning, message, fix)
+}
+
+/// The certificate of a listener: whether it can be replaced, and how long it is valid.
+fn certificate(found: &api::Certificate, now: Timestamp) -> Finding {
+    let (check, object) = ("certificate", format!("{} {}", found.listener, found.file));
+    let Some(expires) = found.not_after else {
+        return Finding::new(
+            check,
+            object,
+            Status::Skipped,
+            "the gateway does not say when it expires",
+            "",
+        );
+    };
+    let days = expires.duration_since(now).as_hours() / 24;
+    if expires <= now {
+        let message = format!("it expired at {expires}, and clients refuse it");
+        return Finding::new(check, object, Status::Failed, message, RENEW);
+    }
+    if let Some(trouble) = &found.trouble {
+        let message =
+            format!("the old one stays in force until {expires}, because the new files cannot be used: {trouble}");
+        let fix = "correct the files; the gateway takes them within ten seconds";
+        return Finding::new(check, object, Status::Failed, message, fix);
+    }
+    if expires.duration_since(now) <= EXPIRES_SOON {
+        let message = format!("it expires in {days} days, at {expires}");
+        return Finding::new(check, object, Status::Warning, message, RENEW);
+    }
+    Finding::ok(check, object, format!("valid for {days} days, until {expires}"))
 }
 
 fn readiness(info: &api::Info) -> Vec<Finding> {
@@ -260,6 +297,28 @@ mod tests {
         assert_eq!(status(Some("Tue, 01 Dec 2026 11:59:50 GMT")), Status::Warning);
         assert_eq!(status(Some("Tue, 01 Dec 2026 12:00:30 GMT")), Status::Warning);
         assert_eq!(status(None), Status::Skipped);
+    }
+
+    #[test]
+    fn a_certificate_is_doubtful_three_weeks_before_its_end_and_wrong_after_it() {
+        let now: Timestamp = "2026-12-01T12:00:00Z".parse().unwrap();
+        let finding = |expires: &str, trouble: Option<&str>| {
+            let found = api::Certificate {
+                file: "tls.crt".to_owned(),
+                listener: "ingress".to_owned(),
+                not_after: Some(expires.parse().unwrap()),
+                trouble: trouble.map(str::to_owned),
+            };
+            certificate(&found, now)
+        };
+        assert_eq!(finding("2026-12-23T12:00:00Z", None).status, Status::Ok);
+        let soon = finding("2026-12-22T11:59:59Z", None);
+        assert_eq!(soon.status, Status::Warning);
+        assert!(soon.message.contains("in 20 days"), "{}", soon.message);
+        assert_eq!(finding("2026-12-01T12:00:00Z", None).status, Status::Failed);
+        let stuck = finding("2027-12-01T12:00:00Z", Some("no PEM"));
+        assert_eq!(stuck.status, Status::Failed);
+        assert!(stuck.message.ends_with("no PEM"), "{}", stuck.message);
     }
 
     #[test]

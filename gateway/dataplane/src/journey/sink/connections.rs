@@ -149,6 +149,7 @@ impl Connections {
         };
         let forwards = dialer.forwards(&uri).map_err(|e| e.to_string())?;
         let kind = match (url.scheme(), forwards) {
+            ("https", _) if matches!(peer, Peer::Replica) => Kind::Tls(Box::new(connect::replica_connector(dialer))),
             ("https", _) => Kind::Tls(Box::new(connect::connector(dialer)?)),
             ("h2c", _) => Kind::PriorKnowledge(dialer),
             (_, Some(authorization)) => Kind::Forwarded(dialer, authorization),
