@@ -147,6 +147,35 @@ async fn kustomize_and_helm_bring_the_same_monitoring() {
 }
 
 #[tokio::test]
+async fn kustomize_and_helm_make_the_same_objects_with_a_certificate() {
+    let (Some(cluster), Some(helm)) = (cluster().await, Helm::fetched().await) else {
+        return;
+    };
+    let kustomized = cluster.kubectl(&["kustomize", &path("kustomize-tls")]).await;
+    let with_tls = templated(&helm, &["--include-crds", "--set", "tls.secret=headgate-tls"]).await;
+    let (kustomized, with_tls) = (served(&cluster, &kustomized).await, served(&cluster, &with_tls).await);
+    for (name, object) in &with_tls {
+        assert_eq!(object, &kustomized[name], "{name}");
+    }
+    let set = &with_tls["StatefulSet headgate-system headgate"]["spec"]["template"]["spec"];
+    let container = &set["containers"][0];
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
+    }
+    assert_eq!(set["volumes"][0]["secret"]["secretName"], "headgate-tls");
+    let port = &with_tls["Service headgate-system headgate"]["spec"]["ports"][0];
+    assert_eq!((&port["name"], &port["port"]), (&json!("https"), &json!(443)));
+    let authorities = ["--set", "tls.secret=t,tls.clientCA=clients.pem,tls.ca=ca.crt"];
+    let templated = templated(&helm, &authorities).await;
+    for variable in [
+        r#"{ name: HEADGATE_TLS_CLIENT_CA, value: "/tls/clients.pem" }"#,
+        r#"{ name: HEADGATE_GATEWAY_CA, value: "/tls/ca.crt" }"#,
+    ] {
+        assert!(templated.contains(variable), "{variable}: {templated}");
+    }
+}
+
+#[tokio::test]
 async fn values_of_the_chart_reach_what_they_are_about() {
     let (Some(cluster), Some(helm)) = (cluster().await, Helm::fetched().await) else {
         return;

@@ -2,6 +2,8 @@
 
 use e2e::{
     Gateway, Request, Sink,
+    certificates::{Authority, Mounted},
+    client::Connection,
     documents::{channel, channel_reference, channel_with, container_source, subscription},
     eventually,
     gateway::{Setup, condition},
@@ -10,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use servers::{Kubernetes, Nats};
 
-use super::{apply, object, ready, settings, shared};
+use super::{SERVICE, apply, object, ready, settings, shared};
 
 /// A replica of the set `headgate`.
 pub(super) fn replica(cluster: &Kubernetes, namespace: &str, ordinal: u32) -> Setup {
@@ -108,6 +110,57 @@ async fn an_event_for_a_channel_on_another_replicas_disk_gets_there() {
     })
     .await;
     assert!(refused.header("retry-after").is_some() && refused.text().contains("another replica"));
+}
+
+/// The second replica has other files than the first: it trusts the certificate of the first by its authority, and once they are the same
+/// by the certificate.
+///
+/// Proves: TL-1, IN-2
+#[tokio::test]
+async fn replicas_forward_events_to_each_other_over_tls() {
+    let Some(cluster) = shared().await else { return };
+    cluster.kubectl(&["create", "namespace", "encrypted"]).await;
+    let folder = tempfile::TempDir::with_prefix("headgate-tls-").expect("a temporary folder");
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let (first_files, second_files) = (old.issue(&["127.0.0.1"]), new.issue(&["127.0.0.1"]));
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, new.pem()).expect("a file");
+    let certified = |ordinal: u32, mounted: &Mounted| {
+        replica(cluster, "encrypted", ordinal)
+            .environment("HEADGATE_TLS_CERT", &mounted.certificate())
+            .environment("HEADGATE_TLS_KEY", &mounted.key())
+            .environment("HEADGATE_GATEWAY_CA", &ca.display().to_string())
+            .prepare()
+    };
+    let mut mounted = Mounted::new(folder.path().join("first"), &first_files);
+    let mut first = certified(0, &mounted);
+    let mut second = certified(1, &Mounted::new(folder.path().join("second"), &second_files));
+    first.start_again().await;
+    second.start_again().await;
+    apply(cluster, "encrypted", &[channel("orders", "embedded")]).await;
+    let made = object(cluster, "encrypted", "channel/orders", |channel| {
+        condition(channel, "Ready").is_some_and(|ready| ready["status"] == "True")
+    })
+    .await;
+    let address = format!("https://{SERVICE}/encrypted/orders");
+    assert_eq!(made["status"]["address"]["url"], json!(address));
+    let send = async |id: &str| {
+        let mut connection = Connection::open_tls(second.listen(), new.pem()).await.expect("TLS");
+        let sent = connection.exchange(&Request::event("encrypted/orders", id)).await;
+        sent.expect("an answer")
+    };
+    let refused = eventually("an unknown certificate is refused", || async {
+        let answer = send("1").await;
+        (answer.status == 503 && answer.text().contains("certificate")).then_some(answer)
+    })
+    .await;
+    assert!(refused.header("retry-after").is_some(), "{refused}");
+    let next = new.issue(&["127.0.0.1"]);
+    mounted.swap(&next.certificate, &next.key);
+    eventually("one of the authority is trusted", || async {
+        (send("2").await.status == 202).then_some(())
+    })
+    .await;
 }
 
 /// Proves: IN-2, IN-3
