@@ -79,6 +79,7 @@ fn channel_model(name: &ObjectName, edits: u64) -> model::Channel {
         provisioner: Ok(Arc::new(provisioner)),
         arguments: model::Arguments::Memory(model::MemoryArguments::default()),
         implicit: false,
+        publishing: model::Publishing::default(),
     }
 }
 

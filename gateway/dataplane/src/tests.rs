@@ -141,6 +141,7 @@ fn spec(channels: &[&str], subscriptions: Vec<model::Subscription>) -> Spec {
             provisioner: Ok(provisioner.clone()),
             arguments: model::Arguments::Memory(model::MemoryArguments::default()),
             implicit: false,
+            publishing: model::Publishing::default(),
         };
         (name(of), Arc::new(channel))
     };

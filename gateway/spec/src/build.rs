@@ -1,6 +1,7 @@
 //! From documents to what we run: references resolved, defaults filled in, implicit objects made.
 
 mod identity;
+mod publishers;
 mod sources;
 mod targets;
 
@@ -165,11 +166,13 @@ impl Building<'_> {
                 }
             }
         }
+        let publishing = self.publishing(document, written);
         let channel = model::Channel {
             name: key.name.clone(),
             provisioner,
             arguments,
             implicit: false,
+            publishing,
         };
         self.spec.channels.insert(key.name.clone(), Arc::new(channel));
         self.subscribers(key, document, written);

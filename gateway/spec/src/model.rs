@@ -5,6 +5,7 @@
 //! path: a source whose sink is no channel gets an outbox channel and a subscription; a channel's hand-written
 //! `subscribable.subscribers` become subscriptions.
 
+mod publishers;
 mod sources;
 
 use std::{
@@ -23,6 +24,7 @@ use url::Url;
 use crate::schema::document_enum;
 
 pub use crate::resource::backends::*;
+pub use publishers::*;
 pub use sources::*;
 
 /// The kinds of documents we know.
@@ -270,6 +272,8 @@ pub struct Channel {
     pub arguments: Arguments,
     /// Made by us for a source with a direct sink: no address of its own.
     pub implicit: bool,
+    /// The publishers and their limits.
+    pub publishing: Publishing,
 }
 
 /// Where an event is sent.

@@ -7,6 +7,7 @@
 pub(crate) mod backends;
 mod environment;
 mod filters;
+mod publishers;
 mod sources;
 mod start_from;
 pub(crate) mod targets;
@@ -25,6 +26,7 @@ use crate::{
 };
 use backends::Config;
 pub use environment::*;
+pub use publishers::*;
 pub use sources::*;
 pub use targets::*;
 
@@ -72,6 +74,10 @@ document_struct! {
         delivery: Delivery,
         /// Subscribers without a Subscription.
         subscribable: Subscribable,
+        /// The senders that may publish over HTTP; absent means every sender that reaches the listener.
+        publishers: Vec<Publisher> [publishers()],
+        /// The most that each publisher may send, or all senders together where the channel names no publishers.
+        limits: Option<Limits>,
     } with {
         fixed: vec![Fixed {
             path: "provisioner.name",

@@ -48,6 +48,8 @@ pub(crate) enum Shape {
         min: usize,
         /// Where entries have rules, and the API server has to know how many there can be.
         max: Option<usize>,
+        /// The text field that differs in all entries, which are maps.
+        key: Option<&'static str>,
     },
     Map(Map),
     Object(Object),
@@ -143,13 +145,16 @@ pub(crate) fn check(shape: &Shape, node: &Node, above: Mark, path: &Path<'_>, re
                 report.add(node.at, path, message);
             }
         }
-        (Shape::List { of, min, max }, Value::List(items)) => {
+        (Shape::List { of, min, max, key }, Value::List(items)) => {
             if items.len() < *min {
                 report.add(above, path, "the list is empty: it needs at least one entry");
             }
             at_most(*max, items.len(), above, path, report);
             for (index, item) in items.iter().enumerate() {
                 check(of, item, item.at, &Path::Index(path, index), report);
+            }
+            if let Some(key) = key {
+                same_key(key, items, path, report);
             }
         }
         (Shape::Map(map), Value::Map(entries)) => check_map(map, entries, node, above, path, report),
@@ -304,6 +309,25 @@ fn check_object(object: &Object, node: &Node, above: Mark, path: &Path<'_>, repo
             .rules
             .iter()
             .for_each(|rule| rule.check(node, above, path, report));
+    }
+}
+
+/// Entries of a list that have the same key.
+fn same_key(key: &str, items: &[Node], path: &Path<'_>, report: &mut Report) {
+    let text = |item: &Node| item.get(key).and_then(Node::text).map(str::to_owned);
+    for (index, item) in items.iter().enumerate() {
+        let Some(text) = text(item) else { continue };
+        if let Some(first) = items[..index]
+            .iter()
+            .position(|earlier| earlier.get(key).and_then(Node::text) == Some(&text))
+        {
+            let entry = Path::Index(path, index);
+            let message = format!(
+                "`{text}` is the {key} of another entry, number {}: choose another one",
+                first + 1
+            );
+            report.add(item.mark(key), &Path::Key(&entry, key), message);
+        }
     }
 }
 

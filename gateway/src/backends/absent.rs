@@ -195,6 +195,7 @@ mod tests {
             provisioner: Ok(Arc::new(provisioner.clone())),
             arguments: model::Arguments::Unread,
             implicit: false,
+            publishing: model::Publishing::default(),
         };
         let refused = Absent(Feature::Kafka).open(&desired, &provisioner, &(), &()).await;
         let cause = refused.err().unwrap();

@@ -129,6 +129,7 @@ mod tests {
             subscriber: None,
             reply: None,
             filters: vec![],
+            publishing: model::Publishing::default(),
             delivery: model::Delivery {
                 backoff: backoff::Policy::default(),
                 timeout: Duration::from_secs(30),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 use spec::model::{
     Addresses, BackendKind, Config, ContainerSource, Delivery, EmbeddedArguments, Format, GitHubMode, GitHubSource,
     KafkaArguments, KafkaConfig, KafkaSecurity, MemoryArguments, NatsArguments, NatsConfig, NatsSecurity, Ordering,
-    Provisioner, RestartPolicy, SourceConfig, StartFrom,
+    Provisioner, Publishing, RestartPolicy, SourceConfig, StartFrom,
 };
 
 use super::*;
@@ -47,6 +47,7 @@ fn channel(called: &str, backend: BackendKind) -> Arc<Channel> {
         provisioner: Ok(Arc::new(provisioner)),
         arguments,
         implicit: called.ends_with("outbox"),
+        publishing: Publishing::default(),
     })
 }
 

@@ -146,7 +146,7 @@ impl Building<'_> {
     }
 
     /// `field` is its path below `spec`; a key that is not named is `default_key`.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         document: &Document,
         field: &str,
@@ -231,6 +231,7 @@ impl Building<'_> {
             provisioner,
             arguments: Arguments::Embedded(EmbeddedArguments::default()),
             implicit: true,
+            publishing: model::Publishing::default(),
         };
         let subscription = Subscription {
             name: name.clone(),

@@ -4,7 +4,7 @@ use crate::{
     ObjectName,
     document::Document,
     resolver::Reference,
-    resource::{Destination, Resource},
+    resource::{Destination, Publisher, Resource},
     schema::target,
 };
 
@@ -74,6 +74,10 @@ fn named(resource: &Resource) -> Vec<&str> {
             ];
             let tokens = tokens.into_iter().flatten();
             tokens.map(|token| token.secret_key_ref.name.as_str()).collect()
+        }
+        Resource::Channel(channel) => {
+            let selectors = channel.publishers.iter().filter_map(Publisher::secret);
+            selectors.map(|selector| selector.name.as_str()).collect()
         }
         Resource::GcpPubSubSource(source) => {
             let secret = source.gcp_creds_secret.iter();

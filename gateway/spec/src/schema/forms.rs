@@ -24,6 +24,8 @@ pub(crate) enum Form {
     HttpUrl,
     /// The URL of an API that is given a token: `https`, or `http` to this machine.
     ApiUrl,
+    /// The URL of an identity provider: `https`, or `http` to this machine, without a query.
+    IssuerUrl,
     OneOf(&'static [&'static str]),
     /// DNS-1123 subdomain: names of objects.
     Name,
@@ -48,6 +50,8 @@ pub(crate) enum Form {
     HostOrUrl,
     /// An id of a topic or subscription at Google.
     PubSubId,
+    /// The name of a header of HTTP.
+    HeaderName,
 }
 
 impl Form {
@@ -57,7 +61,7 @@ impl Form {
             // Addresses may carry credentials.
             let start = if matches!(
                 self,
-                Self::Url | Self::HttpUrl | Self::ApiUrl | Self::RelativeUrl | Self::HostOrUrl
+                Self::Url | Self::HttpUrl | Self::ApiUrl | Self::IssuerUrl | Self::RelativeUrl | Self::HostOrUrl
             ) {
                 "the text".to_owned()
             } else {
@@ -74,6 +78,7 @@ impl Form {
             Self::PositiveDuration => Ok(()),
             Self::HttpUrl => http_url(text).map(|_| ()),
             Self::ApiUrl => api_url(text),
+            Self::IssuerUrl => issuer_url(text),
             Self::RelativeUrl => relative_url(text),
             Self::HostOrUrl => host_or_url(text).map(|_| ()),
             Self::OneOf(words) if words.contains(&text) => Ok(()),
@@ -92,6 +97,7 @@ impl Form {
             Self::StreamPrefix => stream_prefix(text),
             Self::PubSubId if text.chars().count() < PUBSUB_ID_MIN => Err(PUBSUB_ID.to_owned()),
             Self::PubSubId => Ok(()),
+            Self::HeaderName => header_name(text),
         }
     }
 
@@ -101,12 +107,13 @@ impl Form {
             Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => None,
             Self::Filled | Self::HostOrUrl => Some(TEXT_MAX),
             Self::Duration | Self::PositiveDuration => Some(DURATION_MAX),
-            Self::Url | Self::HttpUrl | Self::ApiUrl | Self::RelativeUrl => Some(URL_MAX),
+            Self::Url | Self::HttpUrl | Self::ApiUrl | Self::IssuerUrl | Self::RelativeUrl => Some(URL_MAX),
             Self::Name | Self::SecretKey => Some(NAME_MAX),
             Self::Label | Self::LabelOrNone => Some(LABEL_MAX),
             Self::Attribute => Some(ATTRIBUTE_MAX),
             Self::OwnerAndRepository => Some(REPOSITORY_MAX),
             Self::PubSubId => Some(PUBSUB_ID_MAX),
+            Self::HeaderName => Some(HEADER_NAME_MAX),
         }
     }
 
@@ -124,6 +131,10 @@ impl Form {
                 r"^(?i:https://[^\s/?#:]\S*|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?([/?#]\S*)?)$",
                 API_URL,
             )],
+            Self::IssuerUrl => &[(
+                r"^(?i:https://[^\s/?#:@][^\s?#@]*|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?(/[^\s?#@]*)?)$",
+                ISSUER_URL,
+            )],
             Self::RelativeUrl => &[(r"^((?i:https?|h2c):|[^:/?#]*([/?#]|$))", RELATIVE_URL)],
             Self::HostOrUrl => &[(
                 r"^((?i:https?|h2c)://[^\s/?#:]\S*|[^\s/?#@:\[\]]+(:[0-9]*)?|\[[0-9a-fA-F:.]+\](:[0-9]*)?)$",
@@ -139,6 +150,7 @@ impl Form {
             Self::OwnerAndRepository => &[(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$", REPOSITORY)],
             Self::SecretKey => &[(r"^[-._a-zA-Z0-9]+$", SECRET_KEY), (r"^[.]?[^.]", SECRET_KEY)],
             Self::PubSubId => &[(r"^(?s:...)", PUBSUB_ID)],
+            Self::HeaderName => &[(r"^[A-Za-z0-9-]+$", HEADER_NAME)],
             Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => &[],
         }
     }
@@ -160,6 +172,7 @@ const URL_MAX: usize = 8192;
 pub(super) const HTTP_URL: &str = "expected an absolute http or https URL, such as http://127.0.0.1:9000/";
 const API_URL: &str =
     "expected an https URL, because the token is sent there; http is for this machine alone (127.0.0.1, localhost)";
+const ISSUER_URL: &str = "expected an https URL without a query, because the keys of an identity provider are read there; http is for this machine alone (127.0.0.1, localhost)";
 pub(super) const RELATIVE_URL: &str = "expected a path or an http or https URL";
 const HOST_OR_URL: &str = "expected a host with or without a port, such as orders.example.com:9000, or a whole URL";
 
@@ -175,6 +188,10 @@ const SECRET_KEY: &str = "a key of a secret has letters, digits, `-`, `_` and `.
 const PUBSUB_ID_MIN: usize = 3;
 const PUBSUB_ID_MAX: usize = 255;
 const PUBSUB_ID: &str = "Google's ids have 3 characters at least";
+
+/// Header names of signatures have some twenty characters.
+const HEADER_NAME_MAX: usize = 64;
+const HEADER_NAME: &str = "expected the name of a header: letters, digits and `-`";
 
 /// RFC 1123, section 2.1, as Kubernetes takes it for names.
 const NAME_MAX: usize = 253;
@@ -259,7 +276,27 @@ pub(crate) fn http_url(text: &str) -> Result<Url, String> {
 
 /// A token goes there with every request: in the clear it may not leave the machine.
 fn api_url(text: &str) -> Result<(), String> {
-    let url = http_url(text).map_err(|error| format!("{API_URL}: {error}"))?;
+    private_url(text, API_URL).map(|_| ())
+}
+
+/// Keys that came in the clear could be another's.
+fn issuer_url(text: &str) -> Result<(), String> {
+    let url = private_url(text, ISSUER_URL)?;
+    // The issuer is compared as it is written, and user information is no part of it.
+    let is_plain = url.query().is_none() && url.fragment().is_none() && !text.contains('@');
+    if is_plain { Ok(()) } else { Err(ISSUER_URL.to_owned()) }
+}
+
+fn header_name(text: &str) -> Result<(), String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Ok(());
+    }
+    Err(HEADER_NAME.to_owned())
+}
+
+/// A URL whose requests cannot be read on the way: `https`, or one of this machine.
+fn private_url(text: &str, expected: &str) -> Result<Url, String> {
+    let url = http_url(text).map_err(|error| format!("{expected}: {error}"))?;
     let is_local = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -267,9 +304,9 @@ fn api_url(text: &str) -> Result<(), String> {
         None => false,
     };
     match url.scheme() {
-        "https" => Ok(()),
-        "http" if is_local => Ok(()),
-        _ => Err(API_URL.to_owned()),
+        "https" => Ok(url),
+        "http" if is_local => Ok(url),
+        _ => Err(expected.to_owned()),
     }
 }
 

@@ -22,13 +22,17 @@ pub(crate) fn openapi(shape: &Shape, describe: &str) -> Value {
         }
         Shape::Quantity => json!({ "x-kubernetes-int-or-string": true, "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)?$" }),
         Shape::Text(form) => text_schema(*form),
-        Shape::List { of, min, max } => {
+        Shape::List { of, min, max, key } => {
             let mut list = json!({ "type": "array", "items": openapi(of, "") });
             if *min > 0 {
                 list["minItems"] = json!(min);
             }
             if let Some(max) = max {
                 list["maxItems"] = json!(max);
+            }
+            if let Some(key) = key {
+                list["x-kubernetes-list-type"] = json!("map");
+                list["x-kubernetes-list-map-keys"] = json!([key]);
             }
             list
         }

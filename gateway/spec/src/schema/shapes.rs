@@ -38,6 +38,7 @@ pub(crate) fn list(of: Shape) -> Shape {
         of: Box::new(of),
         min: 0,
         max: None,
+        key: None,
     }
 }
 
@@ -47,6 +48,7 @@ pub(crate) fn short_list(of: Shape, max: usize) -> Shape {
         of: Box::new(of),
         min: 0,
         max: Some(max),
+        key: None,
     }
 }
 
@@ -55,6 +57,17 @@ pub(crate) fn filled_list(of: Shape, max: usize) -> Shape {
         of: Box::new(of),
         min: 1,
         max: Some(max),
+        key: None,
+    }
+}
+
+/// A list with at least one entry, in which the text field `key` differs in all entries.
+pub(crate) fn keyed_list(of: Shape, key: &'static str, max: usize) -> Shape {
+    Shape::List {
+        of: Box::new(of),
+        min: 1,
+        max: Some(max),
+        key: Some(key),
     }
 }
 
