@@ -177,6 +177,7 @@ impl Gateway {
             max_hops: args.max_hops,
             ingress_url: url.clone(),
             state_dir: Some(args.data.clone()),
+            is_exposed: !listen.ip().to_canonical().is_loopback(),
             remote: alone.as_ref().map(|alone| alone.sink.clone()),
         };
         let plane = Plane::new(settings, Arc::new(backends), &mut registry)

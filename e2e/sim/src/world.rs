@@ -175,6 +175,7 @@ impl World {
             max_hops: 32,
             ingress_url: "http://gateway".into(),
             state_dir: None,
+            is_exposed: false,
             remote: None,
         };
         let opener = Arc::new(Opener {

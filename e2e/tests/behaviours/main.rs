@@ -42,6 +42,7 @@ mod openapi;
 mod ordering;
 mod pausing;
 mod proxies;
+mod publishers;
 mod release;
 mod reload;
 mod replay;

@@ -26,6 +26,7 @@ use crate::{
     RouteKind,
     journey::lineage,
     metrics::{EndpointMetrics, Metrics},
+    publishers::{Issuers, Publishers},
     server::{CONNECTIONS_MAX, Forwarder, bounds::Bounds},
 };
 
@@ -38,25 +39,32 @@ pub(crate) struct ChannelEndpoint {
     pub(crate) channel: Arc<dyn Channel>,
     pub(crate) max_event_bytes: usize,
     pub(crate) metrics: EndpointMetrics,
+    /// Changed while the channel stays open: a new token is good without reopening anything.
+    publishers: ArcSwap<Publishers>,
     draining: Arc<AtomicBool>,
 }
 
 impl ChannelEndpoint {
     /// Stores events, all or none.
-    pub(crate) async fn store(&self, mut events: Vec<Event>, origin: Origin) -> Result<Accepted, Refused> {
-        for event in events.iter_mut().filter(|_| origin == Origin::Outside) {
-            *event = lineage::from_outside(event.clone());
+    pub(crate) async fn store(&self, mut events: Vec<Event>, origin: &Origin) -> Result<Accepted, Refused> {
+        for event in events.iter_mut().filter(|_| *origin != Origin::Replica) {
+            *event = origin.received(event.clone());
         }
         self.append(&events).await
     }
 
     /// Stores one event, without allocating a list for it.
-    pub(crate) async fn store_one(&self, event: Event, origin: Origin) -> Result<Accepted, Refused> {
-        let event = match origin {
-            Origin::Outside => lineage::from_outside(event),
-            Origin::Replica => event,
-        };
+    pub(crate) async fn store_one(&self, event: Event, origin: &Origin) -> Result<Accepted, Refused> {
+        let event = origin.received(event);
         self.append(std::slice::from_ref(&event)).await
+    }
+
+    pub(crate) fn publishers(&self) -> Arc<Publishers> {
+        self.publishers.load_full()
+    }
+
+    pub(crate) fn set_publishers(&self, publishers: Publishers) {
+        self.publishers.store(Arc::new(publishers));
     }
 
     async fn append(&self, events: &[Event]) -> Result<Accepted, Refused> {
@@ -184,16 +192,31 @@ pub(crate) struct Ingress {
     pub(crate) metrics: Metrics,
     pub(crate) max_body_bytes: usize,
     pub(crate) bounds: Arc<Bounds>,
+    /// The identity providers that publishers of channels have their tokens from.
+    pub(crate) issuers: Issuers,
     /// The `Authorization` header of another replica's requests; empty where there are no other replicas.
     replica: OnceLock<Vec<u8>>,
 }
 
 /// The sender of events, which decides whether attributes in the gateway's name are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Outside,
+    /// A publisher that the channel names.
+    Publisher(Arc<str>),
     /// Another replica of this gateway, which counted the hop.
     Replica,
+}
+
+impl Origin {
+    /// The event as it enters the channel.
+    fn received(&self, event: Event) -> Event {
+        match self {
+            Self::Outside => lineage::from_outside(event),
+            Self::Publisher(name) => lineage::published(event, name),
+            Self::Replica => event,
+        }
+    }
 }
 
 impl Ingress {
@@ -207,6 +230,7 @@ impl Ingress {
             metrics,
             max_body_bytes,
             bounds: Arc::new(Bounds::new(CONNECTIONS_MAX, max_body_bytes)),
+            issuers: Issuers::default(),
             replica: OnceLock::new(),
         }
     }
@@ -230,13 +254,19 @@ impl Ingress {
         }
     }
 
-    pub(crate) fn endpoint(&self, name: &ObjectName, channel: Arc<dyn Channel>) -> Arc<ChannelEndpoint> {
+    pub(crate) fn endpoint(
+        &self,
+        name: &ObjectName,
+        channel: Arc<dyn Channel>,
+        publishers: Publishers,
+    ) -> Arc<ChannelEndpoint> {
         let (metrics, draining) = (self.metrics.endpoint(name), self.draining.clone());
         let max_event_bytes = channel.promises().max_event_bytes;
         Arc::new(ChannelEndpoint {
             channel,
             max_event_bytes,
             metrics,
+            publishers: ArcSwap::from_pointee(publishers),
             draining,
         })
     }
@@ -299,7 +329,7 @@ impl Accept for SourceOutlet {
                 .or_else(|| endpoints.implicit.get(channel));
             endpoint.cloned().ok_or_else(|| endpoints.refusal(channel))?
         };
-        endpoint.store(events, Origin::Outside).await
+        endpoint.store(events, &Origin::Outside).await
     }
 }
 

@@ -13,6 +13,7 @@ mod inspect;
 mod journey;
 mod metrics;
 mod plane;
+mod publishers;
 pub mod server;
 #[cfg(test)]
 mod tests;

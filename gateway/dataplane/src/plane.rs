@@ -4,6 +4,7 @@
 //! (`work`), so that a broker that does not answer delays no other channel (CONTRACT CH-2). A part that cannot run is reported as
 //! a condition and retried with backoff; it never stops another part (CONTRACT OP-3).
 
+mod admit;
 mod apply;
 mod backends;
 mod collector;
@@ -77,6 +78,8 @@ pub struct Settings {
     pub ingress_url: String,
     /// Where small state (the pause switches, the checkpoints of sources) is kept; `None` keeps it in memory.
     pub state_dir: Option<PathBuf>,
+    /// Whether other machines reach the ingress, so that a channel without publishers is open to them.
+    pub is_exposed: bool,
     /// Where all sources send, instead of their channels: for adapters that run alone.
     pub remote: Option<Url>,
 }

@@ -1,6 +1,7 @@
 //! The ingress listener. Connections are `connections`', their bounds `bounds`', what a request means is `requests`'.
 
 mod address;
+mod admission;
 mod body;
 pub(crate) mod bounds;
 mod connections;

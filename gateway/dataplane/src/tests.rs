@@ -176,6 +176,7 @@ impl World {
             max_hops: MAX_HOPS,
             ingress_url: "http://127.0.0.1:8080".into(),
             state_dir: None,
+            is_exposed: false,
             remote: None,
         };
         let plane = Plane::new(settings, backends.clone(), &mut Registry::default()).unwrap();
@@ -221,7 +222,7 @@ impl World {
     }
 
     async fn send(&self, to: &str, event: Event) {
-        let _ = self.endpoint(to).store_one(event, Origin::Outside).await.unwrap();
+        let _ = self.endpoint(to).store_one(event, &Origin::Outside).await.unwrap();
     }
 
     async fn arrived(&self, at: &str) -> Vec<Event> {
@@ -655,7 +656,7 @@ async fn a_drain_finishes_tries_and_gives_waits_back() {
     assert!(
         world
             .endpoint("a")
-            .store_one(event("late"), Origin::Outside)
+            .store_one(event("late"), &Origin::Outside)
             .await
             .is_err()
     );

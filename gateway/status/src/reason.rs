@@ -86,6 +86,10 @@ reasons! {
     ContainerRefused,
     /// Its container ends again and again.
     CrashLoop,
+    /// The token of a publisher is unknown, has expired or is for another audience.
+    CredentialInvalid,
+    /// A channel that names publishers was sent an event without a credential.
+    CredentialMissing,
     /// Its secret holds no key, or there are no default credentials.
     CredentialsInvalid,
     /// The secret of a provisioner or a Pub/Sub source is not there or lacks a key.
@@ -172,6 +176,10 @@ reasons! {
     Invalid,
     /// Nothing can be sent to that URL.
     InvalidTarget,
+    /// The keys of an identity provider cannot be read.
+    IssuerUnreachable,
+    /// A publisher sends more than its limits.
+    LimitReached,
     /// The event passed too many channels.
     Loop,
     /// A subscriber's answer is no CloudEvent.
@@ -190,6 +198,8 @@ reasons! {
     NoContainerEngine,
     /// GitHub cannot be told where to deliver.
     NoPublicURL,
+    /// Every client that reaches the listener may publish.
+    NoPublishers,
     /// A record of another producer is no CloudEvent.
     NotAnEvent,
     /// This build of the gateway lacks a part that it needs.
@@ -230,6 +240,8 @@ reasons! {
     PodRefused,
     /// `app.privateKey` names a secret that is not there.
     PrivateKeyNotFound,
+    /// A good token may not publish to this channel.
+    PublisherForbidden,
     /// Google says no, in its own words.
     PubSubRefused,
     /// Google does not answer.
@@ -256,7 +268,7 @@ reasons! {
     RetentionExceeded,
     /// Its pod does not come.
     RolloutStalled,
-    /// A variable names a secret that is not there.
+    /// A variable or a publisher names a secret that is not there.
     SecretNotFound,
     /// `secretToken` names a secret that is not there.
     SecretTokenNotFound,

@@ -11,6 +11,8 @@ use spec::ObjectName;
 const OURS: &str = "headgate";
 pub(crate) const HOPS: &str = "headgatehops";
 pub(crate) const CHAIN: &str = "headgatechain";
+/// The publisher that sent an event, by its name in the channel that took it in (CONTRACT PU-3).
+const PUBLISHER: &str = "headgatepublisher";
 
 /// "A small integer" of CONTRACT LP: far above any `--max-hops`, and it cannot overflow.
 const OUTSIDE_HOPS_MAX: u32 = 9999;
@@ -34,6 +36,13 @@ pub(crate) fn from_outside(event: Event) -> Event {
     let edit = forged.fold(event.edit(), |edit, (name, _)| edit.remove(name));
     edit.finish()
         .expect("a valid event without some of its extensions is valid")
+}
+
+/// The event as it is taken from a publisher, whose name it gets.
+pub(crate) fn published(event: Event, publisher: &str) -> Event {
+    let event = from_outside(event);
+    let named = event.edit().set(PUBLISHER, publisher).finish();
+    named.expect("an event from outside leaves room for the gateway's attributes, and an object's name fits one")
 }
 
 /// `next`, caused by `cause` in `channel`, as it enters another channel.
@@ -132,6 +141,17 @@ mod tests {
             .set("knativeerrordest", "http://bank.example/")
             .set("head", "x");
         assert_eq!(from_outside(sent.finish().unwrap()), expected.finish().unwrap());
+    }
+
+    /// Proves: PU-3
+    #[test]
+    fn a_publishers_name_is_the_gateways_and_stays_from_channel_to_channel() {
+        let forged = event(None).edit().set("headgatepublisher", "bank").finish().unwrap();
+        assert_eq!(from_outside(forged.clone()).text(PUBLISHER), None);
+        let published = published(forged, "shop");
+        assert_eq!(published.text(PUBLISHER), Some("shop"));
+        let forwarded = caused(&published, &published, &ObjectName::new("default", "a")).unwrap();
+        assert_eq!(forwarded.text(PUBLISHER), Some("shop"));
     }
 
     /// Proves: LP, IN-8

@@ -66,6 +66,9 @@ impl Plane {
         for model in plan.reroute {
             self.reroute(model);
         }
+        for model in plan.admit {
+            self.admit(&model);
+        }
         // Removes the endpoints of channels that close, adds those of channels opened since the last round.
         self.publish();
         for work in work {
@@ -202,14 +205,21 @@ impl Plane {
         }
         let mut state = self.0.runtime.state.lock();
         state.channel_failures.remove(&name);
+        // The newest spec says who may publish: a token that was withdrawn meanwhile is not good again.
+        let newest = state.spec.channels.get(&name).unwrap_or(&model).publishing.clone();
+        let model = Arc::new(model::Channel {
+            publishing: newest,
+            ..(*model).clone()
+        });
+        let publishers = self.publishers(&model, state.channels.get(&name));
         match state.channels.get_mut(&name) {
             // New settings for the same channel: its door and its cursors stay as they are.
             Some(open) if Arc::ptr_eq(&open.channel, &channel) => {
                 open.model = model;
-                open.endpoint = self.0.ingress.endpoint(&name, channel);
+                open.endpoint = self.0.ingress.endpoint(&name, channel, publishers);
             }
             _ => {
-                let endpoint = self.0.ingress.endpoint(&name, channel.clone());
+                let endpoint = self.0.ingress.endpoint(&name, channel.clone(), publishers);
                 let open = OpenChannel {
                     model,
                     channel,

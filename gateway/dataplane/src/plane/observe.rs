@@ -156,6 +156,7 @@ impl<'a> Observer<'a> {
         let url = &shared.settings.ingress_url;
         let open = state.channels.get(&model.name).map(|open| {
             let (channel, backlog) = (&open.channel, self.backlog(&model.name, &*open.channel));
+            let publishers = open.endpoint.publishers();
             channel::Open {
                 address: Address {
                     hostname: url.split_once("://").map_or(&**url, |(_, host)| host).to_owned(),
@@ -169,6 +170,8 @@ impl<'a> Observer<'a> {
                 missing_dead_letters: channel.dead_letters().missing(),
                 findings: channel.findings(),
                 held_back: channel.held_back(),
+                publishers: publishers.trouble(),
+                is_unguarded: shared.settings.is_exposed && publishers.is_open() && !model.implicit,
             }
         });
         channel::status(channel::Observation {

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     /// Subscriptions to stop, and whether their cursors are deleted (CH-4).
     pub(crate) stop: Vec<(ObjectName, bool)>,
     pub(crate) close: Vec<ObjectName>,
+    /// Open channels with other publishers, or other limits.
+    pub(crate) admit: Vec<Arc<model::Channel>>,
     /// Channels to open, or open ones with new settings.
     pub(crate) open: Vec<Arc<model::Channel>>,
     pub(crate) start: Vec<Arc<model::Subscription>>,
@@ -56,7 +58,11 @@ pub(crate) fn plan(desired: &Spec, running: &ActualState) -> Plan {
     }
     plan.close = running.channels.keys().filter(|name| reopened(name)).cloned().collect();
     for (name, new) in &desired.channels {
-        if new.provisioner.is_ok() && (reopened(name) || running.channels.get(name) != Some(new)) {
+        let old = running.channels.get(name);
+        if old.is_some_and(|old| old.publishing != new.publishing) {
+            plan.admit.push(new.clone());
+        }
+        if new.provisioner.is_ok() && (reopened(name) || old.is_none_or(|old| !has_same_settings(old, new))) {
             plan.open.push(new.clone());
         }
     }
@@ -78,6 +84,11 @@ pub(crate) fn plan(desired: &Spec, running: &ActualState) -> Plan {
         .map(|(_, new)| new.clone())
         .collect();
     plan
+}
+
+/// Whether nothing differs but who may publish.
+fn has_same_settings(old: &model::Channel, new: &model::Channel) -> bool {
+    old.provisioner == new.provisioner && old.arguments == new.arguments && old.implicit == new.implicit
 }
 
 /// Whether it was deleted and recreated: it then shares only the name with the former one (CH-4).
@@ -118,6 +129,7 @@ mod tests {
                 max_event_bytes: None,
             }),
             implicit: false,
+            publishing: model::Publishing::default(),
         })
     }
 
@@ -129,7 +141,6 @@ mod tests {
             subscriber: None,
             reply: None,
             filters: vec![],
-            publishing: model::Publishing::default(),
             delivery: model::Delivery {
                 backoff: backoff::Policy::default(),
                 timeout: Duration::from_secs(30),
@@ -189,6 +200,37 @@ mod tests {
             ..Plan::default()
         };
         assert_eq!(plan(&edited, &running(&desired)), expected);
+    }
+
+    /// Proves: PU-2
+    #[test]
+    fn other_publishers_reopen_nothing() {
+        let before = spec(&[channel("c", 1)], &[subscription("s", "c", 1)]);
+        let edited = |capacity| {
+            let publisher = model::Publisher {
+                name: "shop".into(),
+                credential: model::Credential::Bearer(Ok(model::SecretText::new(*b"token"))),
+            };
+            Arc::new(model::Channel {
+                publishing: model::Publishing {
+                    publishers: vec![publisher],
+                    limits: None,
+                },
+                ..(*channel("c", capacity)).clone()
+            })
+        };
+        let desired = |channel| spec(&[channel], &[subscription("s", "c", 1)]);
+        let admitted = Plan {
+            admit: vec![edited(1)],
+            ..Plan::default()
+        };
+        assert_eq!(plan(&desired(edited(1)), &running(&before)), admitted);
+        let both = Plan {
+            admit: vec![edited(2)],
+            open: vec![edited(2)],
+            ..Plan::default()
+        };
+        assert_eq!(plan(&desired(edited(2)), &running(&before)), both);
     }
 
     /// Proves: CH-4

@@ -20,6 +20,7 @@ use spec::Reason;
 use super::{
     ADMIN_HEADER, AdminAddress, INGRESS_LISTENER, LISTENER_HEADER,
     address::{Address, Endpoint},
+    admission,
     body::{self, BodyError},
     bounds::Peer,
     forward::{Forwarder, Unanswered},
@@ -191,7 +192,15 @@ async fn take(request: Request<Incoming>, ingress: &Ingress, endpoint: &ChannelE
         let message = format!("content-encoding {encoding:?} is not supported: send the event as it is");
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message);
     }
-    let limit = if is_structured(&head.headers) {
+    let is_structured = is_structured(&head.headers);
+    let admitted = match admission::admit(&head.headers, is_structured, ingress, endpoint).await {
+        Ok(admitted) => admitted,
+        Err(answer) => {
+            admission::leave(&head.headers, body);
+            return *answer;
+        }
+    };
+    let limit = if is_structured {
         structured_limit(endpoint.max_event_bytes)
     } else {
         endpoint.max_event_bytes
@@ -202,23 +211,41 @@ async fn take(request: Request<Incoming>, ingress: &Ingress, endpoint: &ChannelE
         Ok(body) => body,
         Err(error) => return body_refused(&error, |reason| endpoint.metrics.refused(reason)),
     };
-    let origin = ingress.origin(&head.headers);
-    let stored = match http_form::decode(&head.headers, body) {
+    let admitted = match admitted.verify(&head.headers, &body, endpoint) {
+        Ok(admitted) => admitted,
+        Err(answer) => return *answer,
+    };
+    match http_form::decode(&head.headers, body) {
         Ok(Decoded::One(event)) => {
-            endpoint
-                .store_one(http_form::traced(event, &head.headers), origin)
-                .await
+            let event = http_form::traced(event, &head.headers);
+            store(Decoded::One(event), endpoint, &admitted).await
         }
-        Ok(Decoded::Batch(events)) if events.is_empty() => return accepted(endpoint.channel.promises().durability),
-        Ok(Decoded::Batch(events)) => endpoint.store(events, origin).await,
+        Ok(Decoded::Batch(events)) if events.is_empty() => accepted(endpoint.channel.promises().durability),
+        Ok(batch) => store(batch, endpoint, &admitted).await,
         Err(error @ DecodeError::UnsupportedFormat(..)) => {
             endpoint.metrics.refused(Reason::UnsupportedFormat);
-            return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error.to_string());
+            text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error.to_string())
         }
         Err(error) => {
             endpoint.metrics.refused(Reason::Invalid);
-            return text(StatusCode::BAD_REQUEST, &error.to_string());
+            text(StatusCode::BAD_REQUEST, &error.to_string())
         }
+    }
+}
+
+/// Stores the events of one request, all or none.
+async fn store(events: Decoded, endpoint: &ChannelEndpoint, admitted: &admission::Admitted) -> Answer {
+    let counted = match &events {
+        Decoded::One(event) => std::slice::from_ref(event),
+        Decoded::Batch(events) => events,
+    };
+    if let Err(answer) = admitted.spend(counted, endpoint) {
+        return *answer;
+    }
+    let origin = admitted.origin();
+    let stored = match events {
+        Decoded::One(event) => endpoint.store_one(event, &origin).await,
+        Decoded::Batch(events) => endpoint.store(events, &origin).await,
     };
     match stored {
         Ok(proof) => accepted(Accepted::stored_proof(&proof).durability()),
@@ -350,7 +377,7 @@ fn closing(mut answer: Answer) -> Answer {
     answer
 }
 
-fn retry(status: StatusCode, message: &str, after: Duration) -> Answer {
+pub(super) fn retry(status: StatusCode, message: &str, after: Duration) -> Answer {
     let mut answer = text(status, message);
     // Whole seconds, rounded up: zero would mean "at once".
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -360,7 +387,7 @@ fn retry(status: StatusCode, message: &str, after: Duration) -> Answer {
     answer
 }
 
-fn text(status: StatusCode, message: &str) -> Answer {
+pub(super) fn text(status: StatusCode, message: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(format!("{message}\n"))));
     *answer.status_mut() = status;
     answer

@@ -110,6 +110,7 @@ async fn before_the_documents_are_read_nothing_is_404() {
         max_hops: MAX_HOPS,
         ingress_url: "http://127.0.0.1:8080".into(),
         state_dir: None,
+        is_exposed: false,
         remote: None,
     };
     let starting = Plane::new(settings, Arc::new(Scripted::default()), &mut Registry::default()).unwrap();

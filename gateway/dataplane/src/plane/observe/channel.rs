@@ -32,6 +32,10 @@ pub(super) struct Open<'a> {
     pub(super) missing_dead_letters: u64,
     pub(super) findings: Vec<String>,
     pub(super) held_back: Option<String>,
+    /// Why a publisher cannot be recognized.
+    pub(super) publishers: Option<Cause>,
+    /// Every client that reaches the ingress may publish, from other machines too.
+    pub(super) is_unguarded: bool,
 }
 
 pub(super) fn status(observation: Observation<'_>) -> Status {
@@ -58,6 +62,7 @@ pub(super) fn status(observation: Observation<'_>) -> Status {
             super::add_degraded(&mut conditions, provisioner.config.backend(), findings);
         }
         add_storage(&mut conditions, &open);
+        add_publishers(&mut conditions, &open);
         fields.open = Some(add_losses(&mut conditions, &open));
         fields.address = Some(open.address);
     }
@@ -100,6 +105,18 @@ fn add_storage(conditions: &mut Conditions, open: &Open<'_>) {
             "the dead-letter log is full: {why}. Events that fail wait in the channel; deliver letters again with `headgate dead redrive SUBSCRIPTION`, or remove them with `headgate dead drop SUBSCRIPTION --all`"
         );
         conditions.warn("KeepsDeadLetters", Some(Cause::new(Reason::DeadLettersFull, message)));
+    }
+}
+
+/// Adds who may publish, where that needs attention.
+fn add_publishers(conditions: &mut Conditions, open: &Open<'_>) {
+    if let Some(why) = &open.publishers {
+        conditions.warn("PublishersKnown", Some(why.clone()));
+    }
+    if open.is_unguarded {
+        let message = "every client that reaches the listener may publish here, and other machines reach it: name those who may \
+                       in spec.publishers, or listen on loopback";
+        conditions.warn("Guarded", Some(Cause::new(Reason::NoPublishers, message)));
     }
 }
 
@@ -156,6 +173,8 @@ mod tests {
             missing_dead_letters: 0,
             findings: Vec::new(),
             held_back: None,
+            publishers: None,
+            is_unguarded: false,
         }
     }
 
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn trouble_of_an_open_channel_is_a_warning_each() {
         type Change = fn(&mut Open<'_>, &mut Depth);
-        let cases: [(Change, &str, &str); 8] = [
+        let cases: [(Change, &str, &str); 10] = [
             (|_, _| {}, "Accepting", ""),
             (
                 |_, depth| depth.refusing = Some("limit".to_owned()),
@@ -217,6 +236,12 @@ mod tests {
                 "DeadLettersFull",
             ),
             (|open, _| open.missing_dead_letters = 2, "Complete", "EventsMissing"),
+            (
+                |open, _| open.publishers = Some(Cause::new(Reason::SecretNotFound, "no secret")),
+                "PublishersKnown",
+                "SecretNotFound",
+            ),
+            (|open, _| open.is_unguarded = true, "Guarded", "NoPublishers"),
         ];
         for (change, kind, reason) in cases {
             let (unused, mut depth) = (Depth::default(), Depth::default());

@@ -142,6 +142,7 @@ impl World {
             max_hops: 4,
             ingress_url: "http://127.0.0.1:8080".into(),
             state_dir: Some(folder.path().to_owned()),
+            is_exposed: false,
             remote: None,
         };
         let backends = Arc::new(Backing(script.clone()));
