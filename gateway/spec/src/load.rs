@@ -2,20 +2,23 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use jiff::Timestamp;
+use status::Reason;
 
 use crate::{
     Spec,
     build::{BuiltSpec, build},
     defaults::AssignedProvisioners,
-    document::{Contents, read},
-    fault::{Fault, File, Warning},
+    document::{Contents, Document, read},
+    fault::{Fault, File, UnlocatedFault, Warning},
     listing::{Listing, listing},
     resolver::Resolver,
+    resource::{Channel, Resource},
     secrets::Folder,
     set::{Findings, Set, merge},
     unsupported::Unsupported,
@@ -32,6 +35,8 @@ pub struct FilesSettings {
     pub default_provisioner: String,
     /// The documents that this build cannot run; none by default.
     pub unsupported: Unsupported,
+    /// An address of the gateway that other machines reach, for warnings about channels that are open to them.
+    pub open_at: Option<SocketAddr>,
 }
 
 /// Durable, and needs nothing else (API.md 1).
@@ -46,6 +51,7 @@ impl FilesSettings {
             secrets_dir,
             default_provisioner: DEFAULT_PROVISIONER.to_owned(),
             unsupported: Unsupported::default(),
+            open_at: None,
         }
     }
 }
@@ -140,7 +146,10 @@ impl Reader {
             },
         ) = merge(&self.set, contents, &unread, &assigned);
         let valid = set.valid.values();
-        warnings.extend(valid.filter_map(|entry| self.settings.unsupported.warning(&entry.document)));
+        warnings.extend(valid.flat_map(|entry| {
+            let unsupported = self.settings.unsupported.warning(&entry.document);
+            unsupported.into_iter().chain(self.open_channel(&entry.document))
+        }));
         let BuiltSpec { spec, dangling } =
             build(&set, Resolver::Files(&self.folder), &assigned, before, Timestamp::now());
         faults.extend(dangling);
@@ -156,6 +165,28 @@ impl Reader {
             set,
             loaded: Loaded { spec, faults, warnings },
         }
+    }
+
+    /// Warns of a channel that every client may publish to.
+    fn open_channel(&self, document: &Document) -> Option<Warning> {
+        let address = self.settings.open_at?;
+        let Some(Resource::Channel(Channel { publishers, .. })) = &document.resource else {
+            return None;
+        };
+        if !publishers.is_empty() {
+            return None;
+        }
+        let message = format!(
+            "names no publishers, so every client that reaches {address} may publish here: name those who may in \
+             spec.publishers, or listen on loopback"
+        );
+        let found = UnlocatedFault::new(
+            document.root.mark("metadata.name"),
+            "spec",
+            Reason::NoPublishers,
+            message,
+        );
+        Some(document.file.warning(found, Some(&document.key)))
     }
 
     /// Whether a document that is in force would no longer be.

@@ -15,6 +15,9 @@ pub(crate) struct Validate {
     /// A folder of secrets, as files NAMESPACE/NAME/KEY.
     #[arg(long, value_name = "DIR")]
     pub(crate) secrets: Option<PathBuf>,
+    /// The address that the gateway will listen on. If other machines reach it, channels without publishers are warnings.
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = address, value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
     /// Exit with code 1 for warnings, too.
     #[arg(long)]
     pub(crate) strict: bool,
@@ -72,6 +75,9 @@ pub(crate) struct Send {
     /// The base URL of the ingress, where the gateway's own address does not lead to it: behind a proxy or a port-forward.
     #[arg(long, value_name = "URL")]
     pub(crate) ingress: Option<url::Url>,
+    /// A file with a bearer token, for a channel that names its publishers. Its first line is sent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// The event's type.
     #[arg(long = "type", default_value = "dev.headgate.event")]
     pub(crate) kind: String,

@@ -25,6 +25,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "headgate validate ./documents",
             "headgate validate --strict -o json github.yaml",
+            "headgate validate --strict --listen 0.0.0.0:8080 ./documents",
         ],
     ),
     (

@@ -4,7 +4,10 @@ use std::{io::Read, path::Path};
 
 use bytes::Bytes;
 use event::{Event, http_form};
-use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use http_body_util::BodyExt;
 use url::Url;
 use uuid::Uuid;
@@ -19,7 +22,9 @@ pub(super) async fn send(gateway: &Gateway, args: Send) -> Result<(), Failure> {
         Some(url) => return Err(Failure::Usage(format!("--ingress {url} is no http:// or https:// URL"))),
         None => ingress(gateway).await?,
     };
+    let token = args.token_file.as_deref().map(authorization).transpose()?;
     let (mut headers, body, id) = message(args)?;
+    headers.extend(token.map(|token| (AUTHORIZATION, token)));
     // A proxy may serve it below a path of its own.
     let base = url.path().trim_end_matches('/').to_owned();
     url.set_path(&format!("{base}/{namespace}/{channel}"));
@@ -58,6 +63,27 @@ async fn ingress(gateway: &Gateway) -> Result<Url, Failure> {
     let info: Info = gateway.get("/api/v1/info", &[]).await?;
     Url::parse(&info.ingress)
         .map_err(|_| Failure::Internal(anyhow::anyhow!("the gateway does not say where its ingress is")))
+}
+
+/// The header for the token in a file.
+fn authorization(file: &Path) -> Result<HeaderValue, Failure> {
+    let bytes = read(file)?;
+    let token = bytes
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    let value = HeaderValue::from_bytes(&[b"Bearer ", token].concat());
+    match value {
+        Ok(mut value) if !token.is_empty() => {
+            value.set_sensitive(true);
+            Ok(value)
+        }
+        _ => Err(Failure::Wrong(format!(
+            "the first line of {} is no token",
+            file.display()
+        ))),
+    }
 }
 
 /// Headers and body, and the id for the result line.

@@ -1,6 +1,9 @@
 //! `headgate validate`: every fault of a set of documents at once, with its place.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -11,7 +14,8 @@ use crate::{
 };
 
 pub(super) fn validate(args: &Validate) -> Result<(), Failure> {
-    let loaded = load(&args.paths, args.secrets.as_deref())?;
+    let open_at = Some(args.listen).filter(|listen| !listen.ip().to_canonical().is_loopback());
+    let loaded = load(&args.paths, args.secrets.as_deref(), open_at)?;
     let (faults, warnings) = (loaded.faults.len(), loaded.warnings.len());
     match args.output {
         TextOrJson::Text => {
@@ -54,9 +58,15 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-/// Reads documents as `run` would, with warnings about parts that this build lacks.
-pub(super) fn load(paths: &[PathBuf], secrets: Option<&Path>) -> Result<spec::Loaded, Failure> {
+/// Reads documents as `run` would, with warnings about parts that this build lacks, and about channels that are open to other
+/// machines at `open_at`.
+pub(super) fn load(
+    paths: &[PathBuf],
+    secrets: Option<&Path>,
+    open_at: Option<SocketAddr>,
+) -> Result<spec::Loaded, Failure> {
     let mut settings = spec::FilesSettings::new(paths, secrets.map(Path::to_owned));
     settings.unsupported = features::unsupported();
+    settings.open_at = open_at;
     spec::load(&settings).map_err(|error| Failure::Wrong(dataplane::chain(&error)))
 }

@@ -26,7 +26,7 @@ const TARGETS_MAX: usize = 256;
 type Targets = BTreeMap<(String, u16), BTreeSet<String>>;
 
 pub(super) async fn check(args: &Doctor) -> Result<Vec<Finding>, Failure> {
-    let loaded = validate::load(&args.paths, args.secrets.as_deref())?;
+    let loaded = validate::load(&args.paths, args.secrets.as_deref(), None)?;
     let mut findings = Vec::new();
     for fault in &loaded.faults {
         let fix = "correct the document; `headgate validate` shows the line";

@@ -27,10 +27,11 @@ pub(super) async fn check(gateway: &Gateway) -> Result<Vec<Finding>, Failure> {
         .headers
         .get(http::header::DATE)
         .and_then(|date| date.to_str().ok());
-    let mut findings = vec![version(&info), clock(date, Timestamp::now()), exposure(&info.ingress)];
+    let mut findings = vec![version(&info), clock(date, Timestamp::now())];
     findings.extend(readiness(&info));
     findings.extend(info.tls.iter().map(|found| certificate(found, Timestamp::now())));
     let objects: Value = gateway.get("/api/v1/objects", &[("kind", "all")]).await?;
+    findings.push(exposure(&info.ingress, &open_channels(&objects)));
     for object in objects["items"].as_array().into_iter().flatten() {
         findings.extend(conditions(object));
         findings.extend(dead_letters(object));
@@ -86,8 +87,16 @@ fn clock(date: Option<&str>, now: Timestamp) -> Finding {
     Finding::new("clock", object, Status::Warning, message, fix)
 }
 
-/// Every client that reaches the ingress may publish.
-fn exposure(ingress: &str) -> Finding {
+/// The channels that every client which reaches the ingress may publish to.
+fn open_channels(objects: &Value) -> Vec<String> {
+    let channels = objects["items"].as_array().into_iter().flatten();
+    let channels = channels.filter(|object| object["kind"] == "Channel");
+    let open = channels.filter(|channel| channel["spec"].get("publishers").is_none());
+    open.map(name).collect()
+}
+
+/// Whether senders on other machines may publish without a credential.
+fn exposure(ingress: &str, open: &[String]) -> Finding {
     let host = Url::parse(ingress).ok();
     let host = host.as_ref().and_then(Url::host_str).unwrap_or_default();
     if connect::is_this_machine(host) {
@@ -97,8 +106,16 @@ fn exposure(ingress: &str) -> Finding {
             format!("{ingress} is reached from this machine alone"),
         );
     }
-    let message = format!("{ingress} takes events for every channel from every client that reaches it");
-    let fix = "listen on loopback behind a proxy that passes /hooks/ alone, or let a firewall say who reaches it";
+    let Some(first) = open.first() else {
+        let message = format!("{ingress} takes events of publishers alone: every channel names its own");
+        return Finding::ok("exposure", "ingress", message);
+    };
+    let others = match open.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    let message = format!("{ingress} takes events for {first}{others} from every client that reaches it");
+    let fix = "name the channels' publishers (docs/guides/publishers.md), or listen on loopback behind a proxy that passes /hooks/ alone";
     Finding::new("exposure", "ingress", Status::Warning, message, fix)
 }
 
@@ -338,8 +355,22 @@ mod tests {
 
     #[test]
     fn an_ingress_that_others_reach_is_a_warning() {
-        assert_eq!(exposure("http://127.0.0.1:8080").status, Status::Ok);
-        assert_eq!(exposure("http://0.0.0.0:8080").status, Status::Warning);
-        assert_eq!(exposure("http://[::1]:8080").status, Status::Ok);
+        let channel = |spec: Value| json!({ "kind": "Channel", "metadata": { "namespace": "shop", "name": "orders" }, "spec": spec });
+        let open = |specs: &[Value]| {
+            let items: Vec<_> = specs.iter().map(|spec| channel(spec.clone())).collect();
+            open_channels(&json!({ "items": items }))
+        };
+        let guarded = json!({ "publishers": [{ "name": "shop" }] });
+        let unguarded = open(&[json!({}), guarded.clone(), json!({})]);
+        assert_eq!(exposure("http://127.0.0.1:8080", &unguarded).status, Status::Ok);
+        assert_eq!(exposure("http://[::1]:8080", &unguarded).status, Status::Ok);
+        let found = exposure("http://0.0.0.0:8080", &unguarded);
+        assert_eq!(found.status, Status::Warning);
+        assert!(
+            found.message.contains("channel shop/orders and 1 others"),
+            "{}",
+            found.message
+        );
+        assert_eq!(exposure("http://0.0.0.0:8080", &open(&[guarded])).status, Status::Ok);
     }
 }
