@@ -38,13 +38,13 @@ pub(super) async fn top(gateway: &Gateway, args: Top) -> Result<(), Failure> {
     };
     if args.once || !std::io::stdout().is_terminal() {
         // Rates need two looks.
-        view.look(gateway).await?;
+        view.poll(gateway).await?;
         sleep(args.interval).await;
-        output::text(&view.look(gateway).await?.shown(ROWS_IN_A_PIPE));
+        output::text(&view.poll(gateway).await?.shown(ROWS_IN_A_PIPE));
         return Ok(());
     }
     // Before the screen is switched, so that a gateway that is not there is said as any command does.
-    let first = view.look(gateway).await?;
+    let first = view.poll(gateway).await?;
     output::exact(SECOND_SCREEN.0);
     draw(&first.shown(rows_in_the_terminal()));
     let watched = tokio::select! {
@@ -59,8 +59,8 @@ pub(super) async fn top(gateway: &Gateway, args: Top) -> Result<(), Failure> {
 async fn watch(view: &mut View, gateway: &Gateway, interval: Duration) -> Result<(), Failure> {
     loop {
         sleep(interval).await;
-        match view.look(gateway).await {
-            Ok(look) => draw(&look.shown(rows_in_the_terminal())),
+        match view.poll(gateway).await {
+            Ok(snapshot) => draw(&snapshot.shown(rows_in_the_terminal())),
             Err(Failure::Unreachable(why)) => {
                 view.last = None;
                 draw(&format!("{}\nIt is asked again.", output::clean(&why)));
@@ -87,7 +87,7 @@ struct View {
 }
 
 impl View {
-    async fn look(&mut self, gateway: &Gateway) -> Result<Look, Failure> {
+    async fn poll(&mut self, gateway: &Gateway) -> Result<Snapshot, Failure> {
         let info: Info = gateway.get("/api/v1/info", &[]).await?;
         let metrics = Sample::of(&gateway.get_text("/metrics", &[]).await?.text);
         let now = Instant::now();
@@ -103,18 +103,18 @@ impl View {
         rows.sort_by(|a, b| a.by_trouble(b));
         let totals = metrics.totals(before);
         self.last = Some((now, metrics));
-        Ok(Look { info, totals, rows })
+        Ok(Snapshot { info, totals, rows })
     }
 }
 
-/// One look, ready to be shown.
-struct Look {
+/// The flow at one moment, ready to be shown.
+struct Snapshot {
     info: Info,
     totals: Totals,
     rows: Vec<Row>,
 }
 
-impl Look {
+impl Snapshot {
     fn shown(&self, rows_max: usize) -> String {
         let Totals {
             accepted,

@@ -97,13 +97,13 @@ impl Row {
             },
         };
         let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-        let place = match namespace.is_empty() {
+        let full_name = match namespace.is_empty() {
             true => name,
             false => format!("{namespace}/{name}"),
         };
         Some(Self {
             state: state(conditions, ready, &numbers),
-            object: format!("{} {place}", kind.to_lowercase()),
+            object: format!("{} {full_name}", kind.to_lowercase()),
             numbers,
             reason: get::reason(conditions, ready),
         })
