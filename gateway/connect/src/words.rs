@@ -55,8 +55,10 @@ pub fn lack_of_files() -> Option<io::Error> {
 
 /// Describes a TLS error and what to do about it; `None` for errors of another kind.
 pub fn tls_words(error: &(dyn Error + 'static)) -> Option<String> {
-    let error = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>())?;
-    Some(match error {
+    let Some(found) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) else {
+        return alert_of_text(error).map(|alert| format!("the server ended the TLS handshake: {}", alert_words(alert)));
+    };
+    Some(match found {
         rustls::Error::InvalidCertificate(why) => format!("the server's certificate is refused: {}", certificate(why)),
         rustls::Error::AlertReceived(alert) => format!("the server ended the TLS handshake: {}", alert_words(*alert)),
         rustls::Error::InvalidMessage(_) => {
@@ -75,6 +77,15 @@ pub fn tls_words(error: &(dyn Error + 'static)) -> Option<String> {
         | rustls::Error::DecryptError => "the server breaks the rules of TLS".to_owned(),
         other => format!("TLS: {other}"),
     })
+}
+
+/// Whether the server's certificate was refused because no trusted authority signed it.
+pub fn is_issuer_unknown(error: &(dyn Error + 'static)) -> bool {
+    let error = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    )
 }
 
 fn certificate(error: &CertificateError) -> String {
@@ -175,6 +186,29 @@ fn span(seconds: u64) -> String {
     }
 }
 
+/// HTTP/2 keeps of an error of its connection the text alone. A server refuses a client's certificate after the handshake.
+fn alert_of_text(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
+    use AlertDescription as A;
+    const REFUSALS: [A; 9] = [
+        A::CertificateRequired,
+        A::NoCertificate,
+        A::BadCertificate,
+        A::UnsupportedCertificate,
+        A::CertificateUnknown,
+        A::UnknownCA,
+        A::CertificateExpired,
+        A::CertificateRevoked,
+        A::AccessDenied,
+    ];
+    let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    let names = |alert: &A| {
+        texts
+            .iter()
+            .any(|text| text.ends_with(&rustls::Error::AlertReceived(*alert).to_string()))
+    };
+    REFUSALS.into_iter().find(names)
+}
+
 fn alert_words(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let words = match alert {
@@ -261,6 +295,9 @@ mod tests {
         let alert = rustls::Error::AlertReceived(AlertDescription::UnrecognisedName);
         let words = tls_words(&io::Error::other(alert));
         assert!(words.is_some_and(|words| words.contains("does not serve")));
+        let text = io::Error::other("connection error: received fatal alert: UnknownCA");
+        let words = tls_words(&text);
+        assert!(words.is_some_and(|words| words.contains("does not trust the certificate of the client")));
     }
 
     #[test]
