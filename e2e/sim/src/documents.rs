@@ -106,7 +106,7 @@ fn source_model(channel: &ObjectName) -> model::Source {
 fn subscription_model(of: &Subscription) -> model::Subscription {
     let url = |subscriber: usize, path: &str| {
         let url = format!("http://subscriber-{subscriber}/{path}{}", full(&of.name));
-        model::Target::Uri(url.parse().expect("a valid URL"))
+        model::Target::uri(url.parse().expect("a valid URL"))
     };
     model::Subscription {
         name: object(&of.name),

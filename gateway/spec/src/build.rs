@@ -1,5 +1,6 @@
 //! From documents to what we run: references resolved, defaults filled in, implicit objects made.
 
+mod access;
 mod identity;
 mod publishers;
 mod sources;
@@ -24,6 +25,7 @@ use crate::{
     secrets,
     set::{Entry, Set, named},
 };
+use access::{Refused, Secrets, access};
 use identity::identity;
 use targets::Targets;
 
@@ -137,11 +139,31 @@ impl Building<'_> {
 
     /// Resolves a target; one that is not there is told, and kept as it is.
     fn target(&mut self, document: &Document, path: &str, written: &resource::Destination) -> Target {
-        let target = self.targets().resolve(&document.key, written);
-        if let Target::Unresolved(why) = &target {
-            self.dangling.push(document.dangling(path, why.reason, &why.message));
+        match self.targets().resolve(&document.key, written) {
+            Target::Unresolved(why) => {
+                self.dangling.push(document.dangling(path, why.reason, &why.message));
+                Target::Unresolved(why)
+            }
+            Target::Uri { url, .. } => {
+                let secrets = Secrets {
+                    set: self.set,
+                    resolver: self.resolver,
+                    namespace: &document.key.name.namespace,
+                };
+                match access(&secrets, written, &url) {
+                    Ok(access) => Target::Uri {
+                        url,
+                        access: access.map(Arc::new),
+                    },
+                    Err(Refused { field, why }) => {
+                        let path = format!("{path}.{field}");
+                        self.dangling.push(document.dangling(&path, why.reason, &why.message));
+                        Target::Unresolved(why)
+                    }
+                }
+            }
+            target => target,
         }
-        target
     }
 
     fn channel(&mut self, key: &ObjectKey, document: &Document, written: &resource::Channel) {
@@ -190,7 +212,7 @@ impl Building<'_> {
                 &key.name.namespace,
                 format!("{}{SUBSCRIBER_PART}{identity}{again}", key.name.name),
             );
-            let uri = |uri: &Option<String>| uri.as_deref().and_then(|uri| http_url(uri).ok()).map(Target::Uri);
+            let uri = |uri: &Option<String>| uri.as_deref().and_then(|uri| http_url(uri).ok()).map(Target::uri);
             let delivery = self.delivery(
                 document,
                 &resource::Delivery::default(),

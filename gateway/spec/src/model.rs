@@ -5,6 +5,7 @@
 //! path: a source whose sink is no channel gets an outbox channel and a subscription; a channel's hand-written
 //! `subscribable.subscribers` become subscriptions.
 
+mod access;
 mod publishers;
 mod sources;
 
@@ -24,6 +25,7 @@ use url::Url;
 use crate::schema::document_enum;
 
 pub use crate::resource::backends::*;
+pub use access::*;
 pub use publishers::*;
 pub use sources::*;
 
@@ -283,10 +285,22 @@ pub enum Target {
     Channel(ObjectName),
     /// A channel of ours that another replica has, and where it is there.
     Elsewhere { channel: ObjectName, url: Url },
-    /// Anything else, by its absolute `http` or `https` URL.
-    Uri(Url),
+    /// Anything else.
+    Uri {
+        /// Absolute, `http`, `https` or `h2c`.
+        url: Url,
+        /// `None` where the document says nothing about it.
+        access: Option<Arc<Access>>,
+    },
     /// Named but not to be found.
     Unresolved(Cause),
+}
+
+impl Target {
+    /// A destination of which only the URL is known.
+    pub fn uri(url: Url) -> Self {
+        Self::Uri { url, access: None }
+    }
 }
 
 /// A subscription.

@@ -4,6 +4,7 @@
 //! A document becomes one of these types only after it passed its schema, so what is left to be `None` is what a user may leave
 //! out. [`crate::model`] is what we run.
 
+mod access;
 pub(crate) mod backends;
 mod environment;
 mod filters;
@@ -20,10 +21,11 @@ use crate::{
     provisioners,
     schema::{
         EVENT_BYTES_MAX, FieldType, Form, Object, Shape, document_enum, document_struct, integer,
-        rules::{Fixed, any, rule},
+        rules::{Fixed, Rule, Test, any, given, not, rule},
         settings, short_list,
     },
 };
+pub use access::*;
 use backends::Config;
 pub use environment::*;
 pub use publishers::*;
@@ -176,7 +178,7 @@ document_struct! {
             any(&["subscriber", "reply"]),
             "",
             "at least one of `subscriber` and `reply` is needed",
-        )],
+        ), structured()],
         fixed: ["channel.name", "channel.namespace"]
             .map(|path| Fixed { path, same: Vec::new(), words: CHANNEL_FIXED })
             .into(),
@@ -186,6 +188,18 @@ document_struct! {
             ("result", "`reply`"),
         ],
     }
+}
+
+/// A signature covers the body alone, and in binary mode the attributes are headers.
+fn structured() -> Rule {
+    rule(
+        given(
+            any(&["subscriber.sign", "reply.sign", "delivery.deadLetterSink.sign"]),
+            not(Test::Is("delivery.format", &["binary"])),
+        ),
+        "delivery.format",
+        "a signature covers the body alone, so a signed event is sent in structured mode: write `json`, or leave `format` out",
+    )
 }
 
 /// A provisioner, whose backend was named by its document or by its name.

@@ -31,7 +31,7 @@ const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}
 
 fn uri(target: Option<&Target>) -> String {
     match target {
-        Some(Target::Uri(url)) => url.to_string(),
+        Some(Target::Uri { url, .. }) => url.to_string(),
         other => format!("{other:?}"),
     }
 }

@@ -265,10 +265,14 @@ fn variable(variable: &model::Variable) -> Value {
     }
 }
 
-/// Returns the keys of Secrets that a source's document names anywhere.
+/// Returns the keys of Secrets that a source's document names for the adapter: not those of its sink, which the gateway sends to.
 fn secrets(document: &Value) -> Vec<Mounted> {
     let mut found = Vec::new();
-    collect(&document["spec"], &mut found);
+    let mut spec = document["spec"].clone();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("sink");
+    }
+    collect(&spec, &mut found);
     found.sort();
     found.dedup();
     found
@@ -306,6 +310,7 @@ mod tests {
             "app": {"privateKey": {"secretKeyRef": {"name": "app", "key": "pem"}}},
             "accessToken": {"secretKeyRef": {"name": "github", "key": "secretToken"}},
             "gcpCredsSecret": {"name": "google"},
+            "sink": {"uri": "https://h/", "auth": {"bearer": {"secretKeyRef": {"name": "of-the-sink", "key": "token"}}}},
         }});
         let expected = [
             mounted("app", "pem"),

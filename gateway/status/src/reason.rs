@@ -90,9 +90,9 @@ reasons! {
     CredentialInvalid,
     /// A channel that names publishers was sent an event without a credential.
     CredentialMissing,
-    /// Its secret holds no key, or there are no default credentials.
+    /// Its secret holds nothing that can be used, or there are no default credentials.
     CredentialsInvalid,
-    /// The secret of a provisioner or a Pub/Sub source is not there or lacks a key.
+    /// The secret of a provisioner, a Pub/Sub source or a destination is not there or lacks a key.
     CredentialsNotFound,
     /// Google or the Kubernetes API server does not accept its credentials.
     CredentialsRejected,
@@ -312,6 +312,8 @@ reasons! {
     SubscriptionNotFound,
     /// One of that name is there and not ours.
     SubscriptionNotOurs,
+    /// A destination's token endpoint gives no token.
+    TokenUnavailable,
     /// Larger than a limit.
     TooLarge,
     /// As many listings of letters are read as a gateway serves at once.

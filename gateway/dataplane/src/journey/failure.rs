@@ -39,9 +39,14 @@ impl Failure {
         let reason = match none {
             NoAnswer::Timeout => Reason::SinkTimeout,
             NoAnswer::Egress(_) => Reason::EgressRefused,
+            NoAnswer::Token(failure) => failure.reason,
             NoAnswer::Connect(_) | NoAnswer::Broken(_) | NoAnswer::NotSent(_) => Reason::SinkUnreachable,
         };
-        Self::new(reason, destination, none.to_string())
+        let mut failure = Self::new(reason, destination, none.to_string());
+        if let NoAnswer::Token(token) = none {
+            failure.body = token.body.clone();
+        }
+        failure
     }
 
     /// Returns what the failure shows about the sink (DL-8). `None`: nothing, as with a 409, which may concern this event alone.
@@ -49,7 +54,10 @@ impl Failure {
         match (self.reason, self.code) {
             (Reason::SinkRejected, _) => Some(NotTaken::Refused),
             (_, Some(404 | 408 | 425 | 429 | 500..=599))
-            | (Reason::SinkUnreachable | Reason::SinkTimeout | Reason::EgressRefused, None) => Some(NotTaken::Failed),
+            | (
+                Reason::SinkUnreachable | Reason::SinkTimeout | Reason::EgressRefused | Reason::TokenUnavailable,
+                None,
+            ) => Some(NotTaken::Failed),
             _ => None,
         }
     }
@@ -75,7 +83,12 @@ mod tests {
             let verdict = failure(Reason::SinkRejected, Some(code)).not_taken();
             assert_eq!(verdict, Some(NotTaken::Refused), "{code}");
         }
-        for reason in [Reason::SinkUnreachable, Reason::SinkTimeout, Reason::EgressRefused] {
+        for reason in [
+            Reason::SinkUnreachable,
+            Reason::SinkTimeout,
+            Reason::EgressRefused,
+            Reason::TokenUnavailable,
+        ] {
             assert_eq!(failure(reason, None).not_taken(), Some(NotTaken::Failed));
         }
         // The subscriber took the event.

@@ -19,7 +19,7 @@ use super::{
     classify::{Refusal, Reply, classify},
     failure::{Failure, Reason},
     lineage,
-    sink::{HttpSink, Peer, SendOptions},
+    sink::{HttpSink, Peer, Secured, SendOptions, Unsendable},
 };
 
 /// A target that the events of one channel are passed to.
@@ -38,6 +38,25 @@ enum Target {
     Elsewhere(ObjectName, HttpSink),
 }
 
+/// The part that a target plays for its subscription.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Role {
+    Subscriber,
+    Reply,
+    DeadLetter,
+}
+
+impl Role {
+    /// The word is part of the ids of signed messages: it must not change.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscriber => "subscriber",
+            Self::Reply => "reply",
+            Self::DeadLetter => "deadLetterSink",
+        }
+    }
+}
+
 /// The channels that are open, by name: how an event gets from one to the next without HTTP. Looked up per event, so that
 /// a channel that is opened again is found again.
 #[derive(Clone, Default)]
@@ -54,22 +73,34 @@ impl Channels {
 }
 
 impl Outbound {
-    /// A target of the subscription.
+    /// A target of the subscription, by what it is to it.
     ///
     /// # Errors
     /// When the target is not there, or its URL cannot be sent to.
-    pub(crate) fn new(target: &model::Target, of: &model::Subscription, channels: &Channels) -> Result<Self, Cause> {
-        let sink = |url, peer| {
-            HttpSink::new(url, peer, of.max_in_flight).map_err(|why| Cause {
-                reason: why.reason,
-                message: why.to_string(),
-            })
+    pub(crate) fn new(
+        target: &model::Target,
+        role: Role,
+        of: &model::Subscription,
+        channels: &Channels,
+    ) -> Result<Self, Cause> {
+        let because = |why: Unsendable| Cause {
+            reason: why.reason,
+            message: why.to_string(),
         };
+        let sink = |url, peer| HttpSink::new(url, peer, of.max_in_flight).map_err(because);
         let target = match target {
             model::Target::Channel(name) => Target::Channel(name.clone()),
             model::Target::Elsewhere { channel, url } => Target::Elsewhere(channel.clone(), sink(url, Peer::Replica)?),
             model::Target::Unresolved(why) => return Err(why.clone()),
-            model::Target::Uri(url) => Target::Http(sink(url, Peer::Subscriber)?),
+            model::Target::Uri { url, access: None } => Target::Http(sink(url, Peer::Subscriber)?),
+            model::Target::Uri {
+                url,
+                access: Some(access),
+            } => {
+                let scope = format!("{} {}", of.name, role.as_str());
+                let secured = Secured { access, scope };
+                Target::Http(HttpSink::secured(url, of.max_in_flight, secured).map_err(because)?)
+            }
         };
         Ok(Self {
             target,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cesql::Budget;
 use spec::{Cause, model};
 
-use super::outbound::{Channels, Outbound};
+use super::outbound::{Channels, Outbound, Role};
 
 pub(crate) struct Route {
     pub(crate) subscription: Arc<model::Subscription>,
@@ -21,9 +21,9 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(subscription: Arc<model::Subscription>, channels: &Channels) -> Self {
-        let outbound = |target: &model::Target| Outbound::new(target, &subscription, channels);
+        let outbound = |target: &model::Target, role| Outbound::new(target, role, &subscription, channels);
         let mut blocked = None;
-        let mut resolve = |target: &Option<model::Target>| match target.as_ref().map(outbound) {
+        let mut resolve = |target: &Option<model::Target>, role| match target.as_ref().map(|it| outbound(it, role)) {
             None => None,
             Some(Ok(outbound)) => Some(outbound),
             Some(Err(why)) => {
@@ -31,12 +31,12 @@ impl Route {
                 None
             }
         };
-        let subscriber = resolve(&subscription.subscriber);
-        let reply = resolve(&subscription.reply);
+        let subscriber = resolve(&subscription.subscriber, Role::Subscriber);
+        let reply = resolve(&subscription.reply, Role::Reply);
         let delivery = &subscription.delivery;
         // A dead-letter sink that is not there does not stop deliveries: letters go to the channel's log meanwhile.
         let dead_letter = delivery.dead_letter_sink.as_ref();
-        let dead_letter = dead_letter.map(outbound).transpose();
+        let dead_letter = dead_letter.map(|it| outbound(it, Role::DeadLetter)).transpose();
         let (dead_letter, unsendable) = match dead_letter {
             Ok(outbound) => (outbound, None),
             Err(why) => (None, Some(why)),

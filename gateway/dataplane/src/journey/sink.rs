@@ -4,27 +4,39 @@
 //! kept in `connections`; the time an attempt may take covers connecting, head and body alike.
 
 mod connections;
+mod credentials;
 mod exchange;
 mod interim;
+mod signature;
+mod tokens;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Bytes, BytesMut};
 use connect::{Egress, EgressRefused};
 use event::{Event, http_form};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use spec::{Reason, model::Format};
+use spec::{
+    Reason,
+    model::{Access, Format},
+};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use connections::Connections;
 pub(crate) use connections::Peer;
+use credentials::Credentials;
+pub(crate) use tokens::TokenFailure;
+use tokens::Tokens;
 
 /// Bytes kept of the body of a failed answer, for the dead letter (CONTRACT DL-6: 64 KiB).
 pub(crate) const FAILURE_BODY_MAX: usize = channel::ANSWER_MAX_BYTES;
@@ -65,6 +77,9 @@ pub(crate) enum NoAnswer {
     /// The sink's name resolves to addresses that the gateway does not connect to (CONTRACT EG-1).
     #[error("not connected: its address {0}")]
     Egress(EgressRefused),
+    /// The destination asks for a token, and there is none.
+    #[error("nothing was sent: {0}")]
+    Token(Arc<TokenFailure>),
     #[error("connection broke before an answer: {0}")]
     Broken(String),
     /// This process lacks something, such as file descriptors: nothing was sent, and it says nothing of the sink.
@@ -86,7 +101,7 @@ pub(crate) struct HttpSink {
     /// The target of the request line.
     target: Uri,
     host: HeaderValue,
-    authorization: Option<HeaderValue>,
+    credentials: Credentials,
     connections: Connections,
 }
 
@@ -99,42 +114,52 @@ pub(crate) struct Unsendable {
     pub(crate) why: String,
 }
 
+/// The settings that a document has for one destination.
+pub(crate) struct Secured<'a> {
+    pub(crate) access: &'a Access,
+    /// The subscription and which of its targets this is: an event has one id for each.
+    pub(crate) scope: String,
+}
+
 impl HttpSink {
     /// `idle_max` connections are kept open between deliveries.
     pub(crate) fn new(url: &Url, peer: Peer, idle_max: usize) -> Result<Self, Unsendable> {
+        Self::open(url, peer, idle_max, None)
+    }
+
+    /// A destination with settings of its own. Its connections carry nothing else.
+    pub(crate) fn secured(url: &Url, idle_max: usize, secured: Secured<'_>) -> Result<Self, Unsendable> {
+        Self::open(url, Peer::Subscriber, idle_max, Some(secured))
+    }
+
+    fn open(url: &Url, peer: Peer, idle_max: usize, secured: Option<Secured<'_>>) -> Result<Self, Unsendable> {
         let display = without_credentials(url);
-        let unsendable = |why: String| Unsendable {
-            reason: Reason::InvalidTarget,
+        let because = |(reason, why)| Unsendable {
+            reason,
             url: display.clone(),
             why,
         };
+        let unsendable = |why| because((Reason::InvalidTarget, why));
         if matches!(peer, Peer::Subscriber) {
-            let checked = Egress::current().check_host(url.host_str().unwrap_or_default());
-            checked.map_err(|refused| Unsendable {
-                reason: Reason::EgressRefused,
-                ..unsendable(refused.to_string())
-            })?;
+            refused_host(url).map_err(|refused| because((Reason::EgressRefused, refused.to_string())))?;
         }
-        let connections = Connections::new(url, peer, idle_max).map_err(&unsendable)?;
-        // A URL of a scheme the URL standard does not know may have no path at all.
-        let mut path = if url.path().is_empty() {
-            "/".to_owned()
-        } else {
-            url.path().to_owned()
+        let tls = secured.as_ref().and_then(|secured| secured.access.tls.as_ref());
+        let connections = Connections::new(url, peer, idle_max, tls).map_err(because)?;
+        let mut credentials = match secured {
+            Some(Secured { access, scope }) => Credentials::new(access, scope).map_err(because)?,
+            None => Credentials::default(),
         };
-        if let Some(query) = url.query() {
-            path = format!("{path}?{query}");
+        // `user:password@` in a URL means Basic authentication (RFC 7617).
+        if !url.username().is_empty() || url.password().is_some() {
+            let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+            credentials.set_basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()));
         }
-        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        let target = path.parse::<Uri>().map_err(|e| unsendable(e.to_string()))?;
-        let host = HeaderValue::from_str(authority).map_err(|e| unsendable(e.to_string()))?;
-        let authorization = basic_authorization(url).map_err(unsendable)?;
         Ok(Self {
-            display,
-            target,
-            host,
-            authorization,
+            target: path_and_query(url).map_err(unsendable)?,
+            host: authority(url).map_err(unsendable)?,
+            credentials,
             connections,
+            display,
         })
     }
 
@@ -147,22 +172,43 @@ impl HttpSink {
     /// # Cancel safety
     /// Not cancel safe: dropped during the exchange, the target may have the event.
     pub(crate) async fn send(&self, event: &Event, options: SendOptions) -> Result<Answer, NoAnswer> {
-        match tokio::time::timeout(options.timeout, self.exchange(event, options)).await {
-            Err(_elapsed) => Err(NoAnswer::Timeout),
-            // A resolver that cannot open its files only says that the name is not known now.
-            Ok(Err(NoAnswer::Connect(why))) if connect::lack_of_files().is_some() => Err(NoAnswer::NotSent(why)),
-            Ok(result) => result,
+        if let Some(tokens) = &self.credentials.tokens {
+            // Boxed: the future of every delivery has room for it, and few destinations ask for a token.
+            return Box::pin(self.send_with_token(tokens, event, options)).await;
         }
+        answered(timeout(options.timeout, self.exchange(event, options, None)).await)
     }
 
-    async fn exchange(&self, event: &Event, options: SendOptions) -> Result<Answer, NoAnswer> {
-        let (response, connection) = self.connections.send(self.request(event, options.format)).await?;
+    /// Fetches a token where there is none, and once more when the destination refuses the token; all within one timeout.
+    async fn send_with_token(&self, tokens: &Tokens, event: &Event, options: SendOptions) -> Result<Answer, NoAnswer> {
+        let deadline = Instant::now() + options.timeout;
+        let token = tokens.token(deadline).await?;
+        let answer = answered(timeout_at(deadline, self.exchange(event, options, Some(&token))).await)?;
+        if answer.status != StatusCode::UNAUTHORIZED.as_u16() {
+            return Ok(answer);
+        }
+        let token = tokens.instead_of(&token, deadline).await?;
+        answered(timeout_at(deadline, self.exchange(event, options, Some(&token))).await)
+    }
+
+    async fn exchange(
+        &self,
+        event: &Event,
+        options: SendOptions,
+        token: Option<&HeaderValue>,
+    ) -> Result<Answer, NoAnswer> {
+        let request = self.request(event, options.format, token);
+        let (response, connection) = self.connections.send(request).await?;
         let (head, body) = response.into_parts();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| backoff::parse_retry_after(text, SystemTime::now()));
         let body = read(head.status, &head.headers, body, options.max_reply_bytes).await?;
         // With a body that was read to its end the connection is free again; otherwise this drops it.
         self.connections.give_back(connection);
+        let body = match body {
+            Body::Bytes(bytes) if !head.status.is_success() => Body::Bytes(self.credentials.hidden(bytes, token)),
+            other => other,
+        };
         Ok(Answer {
             status: head.status.as_u16(),
             retry_after,
@@ -170,27 +216,36 @@ impl HttpSink {
         })
     }
 
-    fn request(&self, event: &Event, format: Format) -> Request<Full<Bytes>> {
-        let mut headers = HeaderMap::with_capacity(14);
+    fn request(&self, event: &Event, format: Format, token: Option<&HeaderValue>) -> Request<Full<Bytes>> {
+        let mut headers = HeaderMap::with_capacity(14 + self.credentials.count());
         headers.insert(HOST, self.host.clone());
         headers.insert(&PREFER, HeaderValue::from_static("reply"));
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
+        self.credentials.add(token, &mut headers);
         for (attribute, header) in [("traceparent", &TRACEPARENT), ("tracestate", &TRACESTATE)] {
             if let Some(value) = event.text(attribute).and_then(|text| HeaderValue::from_str(text).ok()) {
                 headers.insert(header, value);
             }
         }
         let body = match format {
-            Format::Binary => http_form::encode_binary(event, &mut headers),
-            Format::Json => http_form::encode_structured(event, &mut headers),
+            Format::Binary if !self.credentials.is_signed() => http_form::encode_binary(event, &mut headers),
+            Format::Binary | Format::Json => http_form::encode_structured(event, &mut headers),
         };
+        self.credentials.sign(event, &body, &mut headers);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         request
+    }
+}
+
+/// The result of an exchange that had a bounded time.
+fn answered(result: Result<Result<Answer, NoAnswer>, tokio::time::error::Elapsed>) -> Result<Answer, NoAnswer> {
+    match result {
+        Err(_elapsed) => Err(NoAnswer::Timeout),
+        // A resolver that cannot open its files only says that the name is not known now.
+        Ok(Err(NoAnswer::Connect(why))) if connect::lack_of_files().is_some() => Err(NoAnswer::NotSent(why)),
+        Ok(result) => result,
     }
 }
 
@@ -299,15 +354,24 @@ pub(crate) fn without_credentials(url: &Url) -> String {
     shown.into()
 }
 
-/// `user:password@` in a URL means Basic authentication (RFC 7617).
-fn basic_authorization(url: &Url) -> Result<Option<HeaderValue>, String> {
-    if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
-    }
-    let pair = [url.username(), ":", url.password().unwrap_or_default()].concat();
-    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&pair).collect();
-    let mut value =
-        HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(decoded))).map_err(|e| e.to_string())?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+/// Checks a host that stands in the URL as an address (CONTRACT EG-1).
+fn refused_host(url: &Url) -> Result<(), EgressRefused> {
+    Egress::current().check_host(url.host_str().unwrap_or_default())
+}
+
+/// The value of `Host`.
+fn authority(url: &Url) -> Result<HeaderValue, String> {
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    HeaderValue::from_str(authority).map_err(|error| error.to_string())
+}
+
+/// The target of the request line.
+fn path_and_query(url: &Url) -> Result<Uri, String> {
+    // A URL of a scheme the URL standard does not know may have no path at all.
+    let path = if url.path().is_empty() { "/" } else { url.path() };
+    let target = match url.query() {
+        Some(query) => format!("{path}?{query}").parse::<Uri>(),
+        None => path.parse::<Uri>(),
+    };
+    target.map_err(|error| error.to_string())
 }

@@ -33,7 +33,7 @@ impl Subscriber {
     /// A subscription of channel `a` to it.
     pub(super) fn subscription(of: &str) -> model::Subscription {
         model::Subscription {
-            subscriber: Some(Target::Uri("http://subscriber.example/".parse().unwrap())),
+            subscriber: Some(Target::uri("http://subscriber.example/".parse().unwrap())),
             ..subscription(of, "a", "sink")
         }
     }

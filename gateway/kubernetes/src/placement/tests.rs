@@ -56,7 +56,7 @@ fn subscription(called: &str, channel: &str, reply: Option<Target>) -> Arc<Subsc
         name: name(called),
         uid: None,
         channel: name(channel),
-        subscriber: Some(Target::Uri(Url::parse("http://service/").unwrap())),
+        subscriber: Some(Target::uri(Url::parse("http://service/").unwrap())),
         reply,
         filters: vec![],
         delivery: Delivery {

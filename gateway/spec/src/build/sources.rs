@@ -210,7 +210,7 @@ impl Building<'_> {
     ) -> (Result<ObjectName, Cause>, Option<String>) {
         let (unresolved, uri) = match &target {
             Target::Unresolved(why) => (Some(why.clone()), None),
-            Target::Uri(url) => (None, Some(without_credentials(url))),
+            Target::Uri { url, .. } => (None, Some(without_credentials(url))),
             Target::Channel(_) | Target::Elsewhere { .. } => (None, None),
         };
         let is_channel = written.object().is_some_and(|object| object.kind == "Channel");

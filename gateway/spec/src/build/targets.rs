@@ -45,7 +45,7 @@ impl Targets<'_> {
                     message,
                 })
             },
-            Target::Uri,
+            Target::uri,
         )
     }
 
@@ -111,14 +111,14 @@ impl Targets<'_> {
         };
         let url = service_url(host, service.ports.first().map(|port| port.port));
         let joined = url.and_then(|url: Url| join(&url, uri));
-        joined.map_or_else(|message| missing(format!("service {name}: {message}")), Target::Uri)
+        joined.map_or_else(|message| missing(format!("service {name}: {message}")), Target::uri)
     }
 }
 
 /// Where an object of the cluster is, as its API server says.
 fn addressed(found: &ResolvedReferences, reference: &Reference, uri: Option<&str>) -> Target {
     match found.addresses.get(reference) {
-        Some(Ok(url)) => join(url, uri).map_or_else(|message| missing(format!("{reference}: {message}")), Target::Uri),
+        Some(Ok(url)) => join(url, uri).map_or_else(|message| missing(format!("{reference}: {message}")), Target::uri),
         Some(Err(why)) => Target::Unresolved(why.clone()),
         None => Target::Unresolved(Cause {
             reason: Reason::Deploying,

@@ -102,7 +102,7 @@ async fn a_save_by_rename_and_a_save_by_delete_and_create_lose_nothing() {
             fs::write(running.path("a.yaml"), text).unwrap();
         }
         let sent_to = |spec: &Spec| match spec.subscriptions.values().next()?.subscriber.as_ref()? {
-            crate::model::Target::Uri(url) => url.port(),
+            crate::model::Target::Uri { url, .. } => url.port(),
             _ => None,
         };
         running.until(|spec| sent_to(spec) == Some(port)).await;

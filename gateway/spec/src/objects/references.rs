@@ -31,8 +31,10 @@ pub(super) fn referenced(document: &Document) -> Referenced {
             kind: object.kind,
         })
     };
+    let of_destinations = destinations(resource).into_iter().flat_map(Destination::secrets);
     let mut secrets: Vec<ObjectName> = named(resource)
         .into_iter()
+        .chain(of_destinations)
         .map(|name| ObjectName::new(namespace, name))
         .collect();
     if let Resource::ClusterChannelProvisioner(provisioner) = resource {

@@ -112,7 +112,7 @@ fn a_target_is_what_the_api_server_says_of_it_now() {
     };
     assert!(matches!(subscriber(None), Target::Unresolved(why) if why.reason == "Deploying"));
     let url = Url::parse("http://cart.shop.svc.cluster.local/").unwrap();
-    assert_eq!(subscriber(Some(Ok(url.clone()))), Target::Uri(url.join("/in").unwrap()));
+    assert_eq!(subscriber(Some(Ok(url.clone()))), Target::uri(url.join("/in").unwrap()));
     let gone = Cause {
         reason: Reason::NotFound,
         message: "service shop/cart does not exist".into(),

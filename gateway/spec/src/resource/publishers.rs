@@ -88,7 +88,7 @@ document_struct! {
         /// The kind of signature: standard-webhooks, github, or hmac for others with a shared secret.
         scheme: SignatureScheme,
         /// hmac: the header that has the signature.
-        header: Option<String> [Shape::Text(Form::HeaderName)],
+        header: Option<String> [Shape::Text(Form::SignatureHeader)],
         /// hmac: default sha256.
         algorithm: Option<HmacAlgorithm>,
         /// hmac: how the signature is written; default hex.

@@ -1,6 +1,8 @@
 //! References to objects, and targets of events in all their spellings (API.md 2.1).
 
-use super::Unread;
+use std::collections::BTreeMap;
+
+use super::{Auth, DestinationTls, EventSignature, Unread, access::headers};
 use crate::schema::{Form, Object, Shape, document_struct, field, target};
 
 document_struct! {
@@ -60,6 +62,14 @@ document_struct! {
         dns_name: Option<String> [Shape::Text(Form::HostOrUrl)],
         /// v0.2: the channel that takes the answers.
         channel: Option<Reference> [channel()],
+        /// Sent with every request.
+        headers: BTreeMap<String, String> [headers()],
+        /// The credential that is sent with every request.
+        auth: Option<Auth>,
+        /// Its own authority, and the gateway's certificate.
+        tls: Option<DestinationTls>,
+        /// Signs every request.
+        sign: Option<EventSignature>,
         ..unread: UnreadReference,
     } with { rules: target::rules(true) }
 }
@@ -77,6 +87,31 @@ impl Destination {
             namespace: self.namespace.clone(),
             unread: self.unread.clone(),
         })
+    }
+}
+
+impl Destination {
+    /// The names of the secrets that it refers to, in the document's namespace.
+    pub(crate) fn secrets(&self) -> Vec<&str> {
+        let auth = self.auth.as_ref().map(|auth| {
+            let bearer = auth.bearer.as_ref().map(|token| &token.secret_key_ref.name);
+            let basic = auth.basic.as_ref().map(|basic| &basic.secret_ref.name);
+            let oauth2 = auth.oauth2.as_ref().map(|client| &client.client_secret_key_ref.name);
+            [bearer, basic, oauth2]
+        });
+        let tls = self.tls.as_ref().map(|tls| {
+            let authorities = tls.ca_secret_ref.as_ref().map(|secret| &secret.name);
+            let certificate = tls.client_certificate_secret_ref.as_ref().map(|secret| &secret.name);
+            [authorities, certificate]
+        });
+        let sign = self.sign.as_ref().map(|sign| {
+            let previous = sign.standard_webhooks.previous_secret_key_ref.as_ref();
+            let current = Some(&sign.standard_webhooks.secret_key_ref.name);
+            [current, previous.map(|secret| &secret.name)]
+        });
+        let tls = tls.into_iter().flatten();
+        let all = auth.into_iter().flatten().chain(tls).chain(sign.into_iter().flatten());
+        all.flatten().map(String::as_str).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Every form has a longest text: the API server allows a rule only where it can tell beforehand what it costs at most.
 
+mod headers;
+
 use jiff::Timestamp;
 use url::Url;
 
@@ -50,8 +52,12 @@ pub(crate) enum Form {
     HostOrUrl,
     /// An id of a topic or subscription at Google.
     PubSubId,
-    /// The name of a header of HTTP.
+    /// The name of a header that a document may set.
     HeaderName,
+    /// The value of a header.
+    HeaderValue,
+    /// The name of the header that has a signature.
+    SignatureHeader,
 }
 
 impl Form {
@@ -97,7 +103,9 @@ impl Form {
             Self::StreamPrefix => stream_prefix(text),
             Self::PubSubId if text.chars().count() < PUBSUB_ID_MIN => Err(PUBSUB_ID.to_owned()),
             Self::PubSubId => Ok(()),
-            Self::HeaderName => header_name(text),
+            Self::HeaderName => headers::name(text),
+            Self::HeaderValue => headers::value(text),
+            Self::SignatureHeader => header_name(text),
         }
     }
 
@@ -113,7 +121,9 @@ impl Form {
             Self::Attribute => Some(ATTRIBUTE_MAX),
             Self::OwnerAndRepository => Some(REPOSITORY_MAX),
             Self::PubSubId => Some(PUBSUB_ID_MAX),
-            Self::HeaderName => Some(HEADER_NAME_MAX),
+            Self::HeaderName => Some(headers::NAME_MAX),
+            Self::HeaderValue => Some(headers::VALUE_MAX),
+            Self::SignatureHeader => Some(HEADER_NAME_MAX),
         }
     }
 
@@ -150,7 +160,9 @@ impl Form {
             Self::OwnerAndRepository => &[(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$", REPOSITORY)],
             Self::SecretKey => &[(r"^[-._a-zA-Z0-9]+$", SECRET_KEY), (r"^[.]?[^.]", SECRET_KEY)],
             Self::PubSubId => &[(r"^(?s:...)", PUBSUB_ID)],
-            Self::HeaderName => &[(r"^[A-Za-z0-9-]+$", HEADER_NAME)],
+            Self::HeaderName => &headers::NAMES,
+            Self::HeaderValue => &headers::VALUES,
+            Self::SignatureHeader => &[(r"^[A-Za-z0-9-]+$", HEADER_NAME)],
             Self::Free | Self::OneOf(_) | Self::Timestamp | Self::StreamPrefix => &[],
         }
     }

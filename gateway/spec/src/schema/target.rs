@@ -61,6 +61,7 @@ pub(crate) fn rules(reply: bool) -> Vec<Rule> {
     ]);
     rules.extend(uri());
     rules.extend(referable());
+    rules.extend(by_http(reply));
     rules
 }
 
@@ -99,6 +100,34 @@ fn uri() -> [Rule; 3] {
             ),
             "uri",
             "a channel is one address: `uri` beside it can only be a mistake",
+        ),
+    ]
+}
+
+/// Rules of the fields that say how a destination is reached by HTTP.
+fn by_http(reply: bool) -> [Rule; 2] {
+    let mut channel = vec![
+        our_channel("kind", "apiVersion"),
+        our_channel("ref.kind", "ref.apiVersion"),
+    ];
+    if reply {
+        channel.push(Test::Has("channel"));
+    }
+    let plain = Test::Any(vec![
+        Test::StartsWith("uri", "http://"),
+        Test::StartsWith("uri", "h2c://"),
+        Test::All(vec![Test::Has("dnsName"), not(Test::StartsWith("dnsName", "https://"))]),
+    ]);
+    [
+        rule(
+            given(any(&["headers", "auth", "tls", "sign"]), not(Test::Any(channel))),
+            "",
+            "a channel is not reached by HTTP: `headers`, `auth`, `tls` and `sign` are for other destinations",
+        ),
+        rule(
+            given(Test::Has("tls"), not(plain)),
+            "tls",
+            "`tls` needs an https URL: without TLS it would be ignored",
         ),
     ]
 }

@@ -74,7 +74,7 @@ fn targets(spec: &Spec) -> Targets {
             &subscription.delivery.dead_letter_sink,
         ];
         let urls = parts.into_iter().flatten().filter_map(|target| match target {
-            Target::Uri(url) => Some(url),
+            Target::Uri { url, .. } => Some(url),
             Target::Channel(_) | Target::Elsewhere { .. } | Target::Unresolved(_) => None,
         });
         for url in urls {

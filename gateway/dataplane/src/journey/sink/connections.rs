@@ -15,7 +15,7 @@ use std::{
 };
 
 use adapter::chain;
-use connect::{Connector, Dialer};
+use connect::{Connector, Dialer, OwnTls};
 use http::{HeaderValue, Request, Response, Uri, header::PROXY_AUTHORIZATION, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -27,6 +27,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use parking_lot::Mutex;
+use spec::{Reason, model::Tls};
 use tokio::time::Instant;
 use url::Url;
 
@@ -73,6 +74,8 @@ struct Idle {
 pub(super) struct Connections {
     uri: Uri,
     kind: Kind,
+    /// The server is verified against authorities of its own.
+    has_own_authorities: bool,
     idle_max: usize,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Option<Http2Connection>>,
@@ -121,22 +124,9 @@ pub(crate) enum Peer {
 }
 
 impl Connections {
-    pub(super) fn new(url: &Url, peer: Peer, idle_max: usize) -> Result<Self, String> {
-        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err("it has no host".into());
-        }
-        let scheme = match url.scheme() {
-            "http" | "h2c" => Scheme::HTTP,
-            "https" => Scheme::HTTPS,
-            other => return Err(format!("scheme {other} is not http, https or h2c")),
-        };
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(authority)
-            .path_and_query("/")
-            .build()
-            .map_err(|e| e.to_string())?;
+    /// `tls` are settings of this target alone.
+    pub(super) fn new(url: &Url, peer: Peer, idle_max: usize, tls: Option<&Tls>) -> Result<Self, (Reason, String)> {
+        let uri = base(url).map_err(invalid)?;
         let dialer = match peer {
             Peer::Subscriber => Dialer::new(CONNECT_TIMEOUT),
             Peer::Operator => Dialer::of_operator(CONNECT_TIMEOUT),
@@ -147,16 +137,17 @@ impl Connections {
         } else {
             dialer
         };
-        let forwards = dialer.forwards(&uri).map_err(|e| e.to_string())?;
+        let forwards = dialer.forwards(&uri).map_err(|e| invalid(e.to_string()))?;
         let kind = match (url.scheme(), forwards) {
             ("https", _) if matches!(peer, Peer::Replica) => Kind::Tls(Box::new(connect::replica_connector(dialer))),
-            ("https", _) => Kind::Tls(Box::new(connect::connector(dialer)?)),
+            ("https", _) => Kind::Tls(Box::new(connector(dialer, tls)?)),
             ("h2c", _) => Kind::PriorKnowledge(dialer),
             (_, Some(authorization)) => Kind::Forwarded(dialer, authorization),
             (_, None) => Kind::Plain(dialer),
         };
         Ok(Self {
             uri,
+            has_own_authorities: tls.is_some_and(|tls| tls.authorities.is_some()),
             idle_max,
             idle: Mutex::default(),
             shared: Mutex::default(),
@@ -316,7 +307,7 @@ impl Connections {
             }
             Kind::Tls(connector) => {
                 let stream = (**connector).clone().call(self.uri.clone()).await;
-                let stream = stream.map_err(|e| refused(&*e))?;
+                let stream = stream.map_err(|e| self.refused_tls(&*e))?;
                 if stream.connected().is_negotiated_h2() {
                     self.handshake2(stream).await
                 } else {
@@ -324,6 +315,14 @@ impl Connections {
                 }
             }
         }
+    }
+
+    fn refused_tls(&self, error: &(dyn Error + 'static)) -> NoAnswer {
+        if self.has_own_authorities && connect::is_issuer_unknown(error) {
+            let why = "the server's certificate is refused: none of the authorities in the secret of tls.caSecretRef signed it";
+            return NoAnswer::Connect(why.to_owned());
+        }
+        refused(error)
     }
 
     async fn handshake2<I: Read + Write + Unpin + Send + 'static>(&self, stream: I) -> Result<Sender, NoAnswer> {
@@ -337,6 +336,39 @@ impl Connections {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         Ok(Sender::Http2(Http2Connection { number, sender }))
     }
+}
+
+/// Scheme and authority of the target.
+fn base(url: &Url) -> Result<Uri, String> {
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("it has no host".into());
+    }
+    let scheme = match url.scheme() {
+        "http" | "h2c" => Scheme::HTTP,
+        "https" => Scheme::HTTPS,
+        other => return Err(format!("scheme {other} is not http, https or h2c")),
+    };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/");
+    uri.build().map_err(|error| error.to_string())
+}
+
+fn invalid(why: String) -> (Reason, String) {
+    (Reason::InvalidTarget, why)
+}
+
+/// TLS with the target: as with every other one, or with settings of its own.
+fn connector(dialer: Dialer, tls: Option<&Tls>) -> Result<Connector, (Reason, String)> {
+    let Some(tls) = tls else {
+        return connect::connector(dialer).map_err(invalid);
+    };
+    let certificate = tls.certificate.as_ref();
+    let own = OwnTls {
+        authorities: tls.authorities.as_ref().map(|pem| pem.expose()),
+        certificate: certificate.map(|certificate| (certificate.chain.expose(), certificate.key.expose())),
+        server_name: tls.server_name.as_deref(),
+    };
+    connect::own_connector(dialer, own).map_err(|why| (Reason::CredentialsInvalid, why))
 }
 
 /// HTTP/2 requests carry scheme and authority; which protocol TLS negotiates is known only once it did.

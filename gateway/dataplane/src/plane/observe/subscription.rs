@@ -136,14 +136,14 @@ fn first_unresolved(model: &model::Subscription) -> Option<Cause> {
         .flatten()
         .find_map(|target| match target {
             Target::Unresolved(cause) => Some(cause.clone()),
-            Target::Channel(_) | Target::Elsewhere { .. } | Target::Uri(_) => None,
+            Target::Channel(_) | Target::Elsewhere { .. } | Target::Uri { .. } => None,
         })
 }
 
 /// Returns where its events go, without credentials.
 pub(super) fn uris(model: &model::Subscription) -> PhysicalSubscription {
     let uri = |target: &Option<Target>| match target {
-        Some(Target::Uri(url)) => Some(without_credentials(url)),
+        Some(Target::Uri { url, .. }) => Some(without_credentials(url)),
         Some(Target::Channel(name) | Target::Elsewhere { channel: name, .. }) => Some(format!("channel {name}")),
         Some(Target::Unresolved(_)) | None => None,
     };
@@ -189,7 +189,7 @@ mod tests {
     fn model() -> model::Subscription {
         let sink = "http://user:pass@sink/".parse().expect("it is a URL");
         model::Subscription {
-            subscriber: Some(Target::Uri(sink)),
+            subscriber: Some(Target::uri(sink)),
             ..crate::tests::subscription("s", "a", "b")
         }
     }
