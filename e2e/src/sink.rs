@@ -191,9 +191,13 @@ impl Sink {
             .with_single_cert(vec![made.cert.der().clone()], key.into())
             .expect("its own key");
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let mut sink = Self::with(ports::listener(), Some(acceptor));
-        sink.certificate = Some(made.cert.pem());
+        Self::start_tls_with(config, &made.cert.pem()).await
+    }
+
+    /// A sink that speaks TLS as it is told; `certificate` is the PEM of its authority.
+    pub async fn start_tls_with(config: rustls::ServerConfig, certificate: &str) -> Self {
+        let mut sink = Self::with(ports::listener(), Some(TlsAcceptor::from(Arc::new(config))));
+        sink.certificate = Some(certificate.to_owned());
         sink
     }
 

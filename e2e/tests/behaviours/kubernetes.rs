@@ -4,6 +4,7 @@ mod anew;
 mod conditions;
 mod default_channel;
 mod definitions;
+mod destinations;
 mod hooks;
 mod hops;
 mod many;

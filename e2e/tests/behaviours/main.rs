@@ -47,6 +47,7 @@ mod release;
 mod reload;
 mod replay;
 mod replies;
+mod sink_auth;
 mod systemd;
 mod tls;
 mod top;
