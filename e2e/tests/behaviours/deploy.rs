@@ -1,5 +1,7 @@
 //! deploy/: what is installed on a cluster, tried on a real API server.
 
+mod egress;
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use e2e::{
