@@ -116,6 +116,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("serde-saphyr", &["spec", "headgate"]),
     ("clap*", &["headgate"]),
     ("axum", &["headgate"]),
+    ("maud", &["headgate"]),
     ("anyhow", &["headgate", "e2e"]),
     ("winnow", &["cesql"]),
 ];
