@@ -56,6 +56,34 @@ pub struct DeadLetter {
     pub answer: Option<Bytes>,
 }
 
+/// How dead letters failed: those with the same cause are one trouble, and are dealt with at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailureGroup {
+    /// `headgatereason`.
+    pub reason: String,
+    /// The HTTP status of the last answer, if there was one.
+    pub code: Option<u16>,
+    /// The target of the last attempt, as it is shown.
+    pub destination: Option<String>,
+}
+
+impl FailureGroup {
+    /// Returns the group that a dead letter is in.
+    pub fn of(dead_letter: &DeadLetter) -> Self {
+        Self {
+            reason: dead_letter.reason.clone(),
+            code: dead_letter.code,
+            destination: dead_letter.destination.clone(),
+        }
+    }
+
+    fn has(&self, dead_letter: &DeadLetter) -> bool {
+        self.reason == dead_letter.reason
+            && self.code == dead_letter.code
+            && self.destination == dead_letter.destination
+    }
+}
+
 /// The dead letters to deliver again.
 #[derive(Clone, Debug, Default)]
 pub struct Redrive {
@@ -63,6 +91,8 @@ pub struct Redrive {
     pub ids: Vec<String>,
     /// Only events that it lets through.
     pub filter: Option<Filter>,
+    /// Only dead letters of this group.
+    pub group: Option<FailureGroup>,
     /// Events a second.
     pub rate: Option<f64>,
     /// Count, and deliver nothing.
@@ -92,12 +122,19 @@ pub enum DeadLetterError {
 }
 
 impl Plane {
-    /// Removes letters by event id (empty: all of them); all ids must exist, else nothing is removed.
-    pub async fn drop_dead_letters(&self, subscription: &ObjectName, ids: &[String]) -> Result<usize, DeadLetterError> {
+    /// Removes letters by event id (empty: all of them); all ids must exist, else nothing is removed. With a group, only those of
+    /// the group.
+    pub async fn drop_dead_letters(
+        &self,
+        subscription: &ObjectName,
+        ids: &[String],
+        group: Option<&FailureGroup>,
+    ) -> Result<usize, DeadLetterError> {
         let mut dropped = 0;
+        let is_match = |dead_letter: &DeadLetter| group.is_none_or(|group| group.has(dead_letter));
         let channels = self.channels_of(Some(subscription));
         for (name, channel) in &channels {
-            let offsets = match offsets(self, name, &**channel, subscription, ids, |_| true).await {
+            let offsets = match offsets(self, name, &**channel, subscription, ids, is_match).await {
                 // With several channels to look through the letters may be in another.
                 Err(DeadLetterError::NoDeadLetter { .. }) if channels.len() > 1 => continue,
                 found => found?,
@@ -174,7 +211,7 @@ async fn offsets(
     channel: &dyn Channel,
     subscription: &ObjectName,
     ids: &[String],
-    is_match: impl Fn(&Event) -> bool,
+    is_match: impl Fn(&DeadLetter) -> bool,
 ) -> Result<BTreeSet<Offset>, DeadLetterError> {
     let mut offsets = BTreeSet::new();
     let named: HashSet<&str> = ids.iter().map(String::as_str).collect();
@@ -183,7 +220,7 @@ async fn offsets(
         let id = dead_letter.event.id();
         if dead_letter.subscription == *subscription && (named.is_empty() || named.contains(id)) {
             missing.remove(id);
-            if is_match(&dead_letter.event) {
+            if is_match(&dead_letter) {
                 offsets.insert(Offset(dead_letter.offset));
             }
         }

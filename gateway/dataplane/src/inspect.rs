@@ -3,4 +3,5 @@
 pub(crate) mod explain;
 pub(crate) mod replay;
 pub(crate) mod switches;
+pub(crate) mod traffic;
 pub(crate) mod tries;

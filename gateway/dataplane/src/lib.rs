@@ -19,10 +19,13 @@ pub mod server;
 mod tests;
 
 pub use adapter::chain;
-pub use dead_letters::{DeadLetter, DeadLetterError, ListedDeadLetter, Redrive, RedriveCounts, RunningRedrive};
+pub use dead_letters::{
+    DeadLetter, DeadLetterError, FailureGroup, ListedDeadLetter, Redrive, RedriveCounts, RunningRedrive,
+};
 pub use inspect::{
     explain::{Explain, Explanation, FoundEvent, Row, Searched, Stage},
     replay::{Progress, Replay, ReplayCounts, ReplayError, Until},
+    traffic::{Backlog, SubscriptionTraffic, Traffic},
     tries::{FailedTry, Try, TryEnd},
 };
 pub use plane::{Backends, Identity, Plane, Readiness, RouteKind, Settings, SourceParts, SwitchError};

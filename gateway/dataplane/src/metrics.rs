@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use spec::{ObjectName, Reason};
 
-use crate::journey::settlement::End;
+use crate::{inspect::traffic::SubscriptionTraffic, journey::settlement::End};
 
 /// From a loopback round trip to the default `timeout`.
 const ATTEMPT_SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -151,6 +151,8 @@ impl Metrics {
             in_flight: self.0.in_flight.get_or_create_owned(&by),
             attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&by),
             latency_seconds: self.0.latency_seconds.get_or_create_owned(&by),
+            failed: Counter::default(),
+            dead_lettered: Counter::default(),
             replies: Replies {
                 passed: reply(Reason::Passed),
                 without_target: reply(Reason::Dropped),
@@ -229,6 +231,9 @@ pub(crate) struct SubscriptionMetrics {
     pub(crate) in_flight: Gauge,
     pub(crate) attempt_seconds: Histogram,
     latency_seconds: Histogram,
+    /// The sums of all reasons, which are asked for more often than the registry could add them up.
+    failed: Counter,
+    dead_lettered: Counter,
     pub(crate) replies: Replies,
     families: Metrics,
     name: ObjectName,
@@ -251,6 +256,7 @@ impl SubscriptionMetrics {
             End::DeadLettered(reason) => {
                 let by = by_reason(&self.name, reason);
                 self.families.0.dead_lettered.get_or_create(&by).inc();
+                self.dead_lettered.inc();
             }
             End::Released => {}
         }
@@ -262,5 +268,16 @@ impl SubscriptionMetrics {
             .attempts_failed
             .get_or_create(&by_reason(&self.name, reason))
             .inc();
+        self.failed.inc();
+    }
+
+    /// Returns the counts since the subscription was started.
+    pub(crate) fn traffic(&self) -> SubscriptionTraffic {
+        SubscriptionTraffic {
+            delivered: self.delivered.get(),
+            left_out: self.filtered.get(),
+            failed: self.failed.get(),
+            dead_lettered: self.dead_lettered.get(),
+        }
     }
 }

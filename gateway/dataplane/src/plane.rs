@@ -7,7 +7,7 @@
 mod admit;
 mod apply;
 mod backends;
-mod collector;
+pub(crate) mod collector;
 mod observe;
 mod plan;
 mod readiness;

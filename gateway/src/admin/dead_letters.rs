@@ -186,6 +186,7 @@ pub(super) async fn redrive(
     let what = Redrive {
         ids: request.ids,
         filter,
+        group: None,
         rate: request.rate,
         dry_run: request.dry_run,
     };
@@ -242,7 +243,7 @@ pub(super) async fn remove(
     }
     match state
         .plane()
-        .drop_dead_letters(&ObjectName::new(namespace, name), &request.ids)
+        .drop_dead_letters(&ObjectName::new(namespace, name), &request.ids, None)
         .await
     {
         Ok(dropped) => (Extension(Changed { count: dropped }), Json(Dropped { dropped })).into_response(),

@@ -14,7 +14,7 @@ use spec::ObjectName;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{DeadLetterError, Redrive, offsets};
+use super::{DeadLetter, DeadLetterError, Redrive, offsets};
 use crate::{
     Plane,
     journey::{
@@ -101,9 +101,10 @@ impl Plane {
                 DeadLetterError::NoSubscription(subscription.clone())
             });
         };
-        let is_match = |event: &event::Event| {
-            let filter = what.filter.as_ref();
-            filter.is_none_or(|filter| filter.evaluate(event).unwrap_or(false))
+        let is_match = |dead_letter: &DeadLetter| {
+            let (filter, group) = (what.filter.as_ref(), what.group.as_ref());
+            group.is_none_or(|group| group.has(dead_letter))
+                && filter.is_none_or(|filter| filter.evaluate(&dead_letter.event).unwrap_or(false))
         };
         let offsets = offsets(
             self,

@@ -6,7 +6,7 @@
 
 mod stage;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use channel::{Channel, Durability, ReadError, Record, SettlementState, Start};
 use event::Event;
@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use spec::{ObjectName, model};
 
 use super::replay::is_paused;
-use crate::{DeadLetter, Plane, Try, chain, dead_letters::newest_dead_letters, journey::lineage, plane::cursor_name};
+use crate::{
+    DeadLetter, DeadLetterError, Plane, Try, chain, dead_letters::newest_dead_letters, journey::lineage,
+    plane::cursor_name,
+};
 pub use stage::Stage;
 use stage::{dead, delivered, open, reply_waits, settled};
 
@@ -30,6 +33,10 @@ const FOUND_BYTES_MAX: usize = 2 << 20;
 
 /// Letters about events of one id in one channel at most, without data and answers.
 const DEAD_LETTERS_MAX: usize = 100;
+
+/// Dead letters that are read for a list of events at most: a page of them in memory costs little, a million on disk would cost
+/// seconds.
+const DEAD_LETTERS_CONSULTED_MAX: u64 = 1024;
 
 /// Channels searched at once: one whose servers do not answer must not hold up the others.
 const AT_ONCE: usize = 8;
@@ -164,16 +171,8 @@ impl Plane {
         record: &Record,
         dead_letters: &[DeadLetter],
     ) -> FoundEvent {
-        let spec = self.spec();
-        let subscriptions = spec.subscriptions.values().filter(|found| found.channel == *name);
-        let mut tries = self.0.tries.of(record.event.id(), Some(record.event.source()));
-        let rows = subscriptions.map(|subscription| {
-            let about = |dead_letter: &&DeadLetter| {
-                dead_letter.subscription == subscription.name && dead_letter.event.source() == record.event.source()
-            };
-            let (dead_letter, tries) = (dead_letters.iter().find(about), tries.remove(&subscription.name));
-            self.row(subscription, channel, record, dead_letter, tries.unwrap_or_default())
-        });
+        let tries = self.0.tries.of(record.event.id(), Some(record.event.source()));
+        let rows = self.rows(name, channel, record, dead_letters, tries);
         let passed = record.event.text(lineage::CHAIN).unwrap_or_default();
         FoundEvent {
             channel: name.clone(),
@@ -181,9 +180,62 @@ impl Plane {
             stored_at: Timestamp::try_from(record.stored_at).unwrap_or_default(),
             durability: channel.promises().durability,
             passed: passed.split_ascii_whitespace().map(str::to_owned).collect(),
-            rows: rows.collect(),
+            rows,
             event: record.event.clone(),
         }
+    }
+
+    /// Returns the fate of each of these records of a channel, as [`Self::explain`] reports it. Dead letters are consulted where
+    /// the channel has few: otherwise an event whose attempts are no longer recorded is shown as settled.
+    pub async fn fates(
+        &self,
+        name: &ObjectName,
+        channel: &dyn Channel,
+        records: &[Record],
+    ) -> Result<Vec<Vec<Row>>, DeadLetterError> {
+        let mut dead_letters = VecDeque::new();
+        let count = channel.dead_letters().count();
+        if (1..=DEAD_LETTERS_CONSULTED_MAX).contains(&count) {
+            let ids: HashSet<&str> = records.iter().map(|record| record.event.id()).collect();
+            let is_meant = |dead_letter: &DeadLetter| ids.contains(dead_letter.event.id());
+            dead_letters = newest_dead_letters(self, name, channel, DEAD_LETTERS_MAX, is_meant).await?;
+        }
+        let dead_letters: Vec<DeadLetter> = dead_letters.into_iter().rev().collect();
+        let tries = self.0.tries.of_each(records.iter().map(|record| &record.event));
+        let fates = records.iter().zip(tries);
+        Ok(fates
+            .map(|(record, tries)| {
+                let about = |dead_letter: &&DeadLetter| dead_letter.event.id() == record.event.id();
+                let dead_letters: Vec<DeadLetter> = dead_letters.iter().filter(about).cloned().collect();
+                self.rows(name, channel, record, &dead_letters, tries)
+            })
+            .collect())
+    }
+
+    /// Returns the newest attempts of a subscription that this process remembers, newest first.
+    pub fn newest_tries(&self, subscription: &ObjectName, max: usize) -> Vec<Try> {
+        self.0.tries.newest(subscription, max)
+    }
+
+    /// One row for each subscription of the channel. `dead_letters` are about events of this id, newest first.
+    fn rows(
+        &self,
+        name: &ObjectName,
+        channel: &dyn Channel,
+        record: &Record,
+        dead_letters: &[DeadLetter],
+        mut tries: BTreeMap<ObjectName, Vec<Try>>,
+    ) -> Vec<Row> {
+        let spec = self.spec();
+        let subscriptions = spec.subscriptions.values().filter(|found| found.channel == *name);
+        let rows = subscriptions.map(|subscription| {
+            let about = |dead_letter: &&DeadLetter| {
+                dead_letter.subscription == subscription.name && dead_letter.event.source() == record.event.source()
+            };
+            let (dead_letter, tries) = (dead_letters.iter().find(about), tries.remove(&subscription.name));
+            self.row(subscription, channel, record, dead_letter, tries.unwrap_or_default())
+        });
+        rows.collect()
     }
 
     fn row(

@@ -244,6 +244,45 @@ impl Tries {
         found.values_mut().for_each(|tries| tries.sort_by_key(|tried| tried.at));
         found
     }
+
+    /// As [`Self::of`] for each of these events, in one pass over all that is recorded.
+    pub(crate) fn of_each<'a>(
+        &self,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Vec<BTreeMap<ObjectName, Vec<Try>>> {
+        let asked: Vec<Identity> = events.into_iter().map(Identity::of).collect();
+        let mut found = vec![BTreeMap::<ObjectName, Vec<Try>>::new(); asked.len()];
+        for slot in [&self.taken, &self.failed].into_iter().flat_map(Ring::slots) {
+            let entry = slot.lock();
+            let Some(entry) = entry.as_ref() else { continue };
+            // An id may be asked for twice: it was published twice.
+            for (_, found) in asked.iter().zip(&mut found).filter(|(of, _)| **of == entry.event) {
+                let tries = found.entry((*entry.subscription).clone()).or_default();
+                tries.push(entry.tried.clone());
+            }
+        }
+        for tries in found.iter_mut().flat_map(BTreeMap::values_mut) {
+            tries.sort_by_key(|tried| tried.at);
+        }
+        found
+    }
+
+    /// Returns the newest `max` recorded attempts of one subscription, newest first.
+    pub(crate) fn newest(&self, subscription: &ObjectName, max: usize) -> Vec<Try> {
+        let mut found = Vec::new();
+        for slot in [&self.taken, &self.failed].into_iter().flat_map(Ring::slots) {
+            let entry = slot.lock();
+            found.extend(
+                entry
+                    .as_ref()
+                    .filter(|entry| *entry.subscription == *subscription)
+                    .map(|entry| entry.tried.clone()),
+            );
+        }
+        found.sort_by_key(|tried| std::cmp::Reverse(tried.at));
+        found.truncate(max);
+        found
+    }
 }
 
 #[cfg(test)]
@@ -297,6 +336,9 @@ mod tests {
         ));
         assert_eq!(tries.of("2", None).len(), 2);
         assert!(tries.of("2", Some("/other")).is_empty());
+        let each = tries.of_each([&event(2), &event(0), &event(2), &event(TAKEN_MAX + 1)]);
+        assert_eq!(each.iter().map(BTreeMap::len).collect::<Vec<_>>(), [2, 1, 2, 0]);
+        assert_eq!((tries.newest(&one, 7).len(), tries.newest(&other, 7).len()), (7, 1));
         assert_eq!(tries.taken.len(), TAKEN_MAX);
     }
     #[test]

@@ -98,7 +98,7 @@ const OF_CHANNELS: &[Gauge<Sample>] = &[
     ),
 ];
 
-const OF_SUBSCRIPTIONS: &[Gauge<Behind>] = &[
+const OF_SUBSCRIPTIONS: &[Gauge<Backlog>] = &[
     (
         "headgate_subscription_unsettled_events",
         "Events a subscription has not settled",
@@ -118,10 +118,17 @@ struct Sample {
 }
 
 /// How far behind a subscription is.
-#[derive(Default)]
-struct Behind {
-    unsettled: u64,
-    oldest: Duration,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backlog {
+    /// Events that it has not settled.
+    pub unsettled: u64,
+    /// The age of the oldest of them.
+    pub oldest: Duration,
+}
+
+/// Returns how far behind each subscription of an open channel is.
+pub(crate) fn backlogs(shared: &PlaneInner) -> BTreeMap<ObjectName, Backlog> {
+    subscriptions(&channels(shared))
 }
 
 impl Collector for Depths {
@@ -188,9 +195,9 @@ fn channels(shared: &PlaneInner) -> BTreeMap<ObjectName, Sample> {
     open.into_iter().map(|(name, channel)| (name, seen(channel))).collect()
 }
 
-fn subscriptions(channels: &BTreeMap<ObjectName, Sample>) -> BTreeMap<ObjectName, Behind> {
+fn subscriptions(channels: &BTreeMap<ObjectName, Sample>) -> BTreeMap<ObjectName, Backlog> {
     let now = SystemTime::now();
-    let mut subscriptions: BTreeMap<ObjectName, Behind> = BTreeMap::new();
+    let mut subscriptions: BTreeMap<ObjectName, Backlog> = BTreeMap::new();
     for cursor in channels.values().flat_map(|seen| &seen.depth.cursors) {
         let Some((namespace, subscription)) = cursor.name.as_str().split_once('/') else {
             continue;

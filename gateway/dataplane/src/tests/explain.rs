@@ -65,6 +65,22 @@ async fn each_subscription_says_what_it_did_with_an_event_and_why() {
             ("taken", Stage::Delivered)
         ]
     );
+    // A list of events reports the same, and so do the counts.
+    let channel = world.channel("a");
+    let records = channel.read(channel::Offset(0), 10).await.unwrap();
+    let fates = world.plane.fates(&name("a"), &*channel, &records).await.unwrap();
+    let fates: Vec<_> = fates[0]
+        .iter()
+        .map(|row| (&*row.subscription.name, row.stage))
+        .collect();
+    assert_eq!((records.len(), fates), (1, all));
+    let traffic = world.plane.traffic();
+    assert_eq!(traffic.accepted.get(&name("a")), Some(&1));
+    let counts = |of: &str| traffic.subscriptions[&name(of)];
+    assert_eq!((counts("taken").delivered, counts("filtered").left_out), (1, 1));
+    assert_eq!((counts("refused").failed, counts("refused").dead_lettered), (1, 1));
+    assert!(counts("retried").failed > 0 && world.plane.backlogs()[&name("retried")].unsettled == 1);
+    assert_eq!(world.plane.newest_tries(&name("refused"), 9).len(), 2);
     for ((_, _, why), part) in reported.iter().zip([
         "type = 'another'",
         "paused",

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::*;
-use crate::RedriveCounts;
+use crate::{FailureGroup, RedriveCounts};
 
 /// More than a page, and than what is read ahead.
 const DEAD_LETTERS: usize = 300;
@@ -139,4 +139,29 @@ async fn a_drain_ends_a_redrive_and_what_it_did_is_kept() {
     assert!(is_last && last.stopped.is_some(), "{last:?}");
     assert!(last.delivered > 0 && last.left > 0, "{last:?}");
     assert_eq!(last.delivered + last.left, DEAD_LETTERS as u64);
+}
+
+/// Proves: CH-7, DL-5
+#[tokio::test(start_paused = true)]
+async fn dead_letters_of_one_group_are_dealt_with_alone() {
+    let world = world_of_dead_letters().await;
+    let listed = world.plane.list_dead_letters(None, |_| Some(String::new())).take(1);
+    let listed: Vec<_> = listed.try_collect().await.unwrap();
+    let group = FailureGroup::of(&listed[0].read().await.unwrap().unwrap());
+    let other = FailureGroup {
+        code: Some(418),
+        ..group.clone()
+    };
+    for (of, count) in [(&other, 0), (&group, DEAD_LETTERS as u64)] {
+        let what = Redrive {
+            group: Some(of.clone()),
+            dry_run: true,
+            ..Redrive::default()
+        };
+        assert_eq!(world.plane.redrive(&name("s"), what).await.unwrap().matched(), count);
+    }
+    let subscription = name("s");
+    let dropped = async |of: &FailureGroup| world.plane.drop_dead_letters(&subscription, &[], Some(of)).await;
+    assert_eq!(dropped(&other).await.unwrap(), 0);
+    assert_eq!(dropped(&group).await.unwrap(), DEAD_LETTERS);
 }
