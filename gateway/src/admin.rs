@@ -4,19 +4,19 @@
 //! either, for it must be JSON. Each change is one line of the log. Health and metrics are open to everyone.
 
 pub(crate) mod access;
-mod dead_letters;
+pub(crate) mod dead_letters;
 mod events;
-mod explain;
-mod guard;
-mod objects;
+pub(crate) mod explain;
+pub(crate) mod guard;
+pub(crate) mod objects;
 mod refusal;
 mod replay;
-mod trial;
+pub(crate) mod trial;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use access::Access;
-use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 
 use axum::{
     Extension, Json, Router,
@@ -39,13 +39,17 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{json, value::RawValue};
 use spec::{ObjectName, Reason};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Counts},
     backends::cluster::Controller,
     certificates::{Certificates, scheme},
+    console::Console,
     metrics_text::Format,
 };
 
@@ -101,13 +105,54 @@ impl State {
         }))
     }
 
-    fn plane(&self) -> &Plane {
+    pub(crate) fn plane(&self) -> &Plane {
         &self.0.plane
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    pub(crate) fn info(&self) -> api::Info {
+        let (shared, readiness) = (&self.0, self.readiness());
+        let addresses = &shared.addresses;
+        api::Info {
+            admin: format!("{}://{}", scheme(&addresses.certificates.admin), addresses.admin),
+            data: shared.data.display().to_string(),
+            degraded: readiness.degraded,
+            generation: self.plane().spec().generation,
+            ingress: self.ingress_url(),
+            ready: readiness.ready,
+            reasons: readiness.reasons,
+            started_at: Some(shared.started),
+            tls: addresses.certificates.shown(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The right to list dead letters, which is bounded for all who list them.
+    pub(crate) fn listing(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.0
+            .listings
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_taken| dead_letters::too_many())
+    }
+
+    /// The address of this listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.addresses.admin
+    }
+
+    /// The base URL of the ingress.
+    pub(crate) fn ingress_url(&self) -> String {
+        let addresses = &self.0.addresses;
+        format!("{}://{}", scheme(&addresses.certificates.ingress), addresses.ingress)
     }
 
     /// With what cannot be read from the API server, which is in the way only of what it is about, and with certificates that
     /// cannot be replaced.
-    fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         let mut readiness = self.0.plane.readiness();
         if let Some(controller) = &self.0.controller {
             readiness.reasons.extend(controller.troubles());
@@ -129,7 +174,8 @@ pub(crate) async fn serve(
     tls: Option<Tls>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let service = AdminService(TowerToHyperService::new(router(state)));
+    let console = Console::new(state.clone(), stop.clone());
+    let service = AdminService(TowerToHyperService::new(router(state).merge(console.clone().router())));
     let connections = Connections::new(
         service.clone(),
         connections_max,
@@ -137,8 +183,10 @@ pub(crate) async fn serve(
         WhenFull::CloseWaiting,
         stop,
     );
-    connections.accept(listener, service, tls).await;
-    Ok(())
+    tokio::select! {
+        () = connections.accept(listener, service, tls) => Ok(()),
+        never = console.keep_history() => match never {},
+    }
 }
 
 #[derive(Clone)]
@@ -171,7 +219,7 @@ impl Service for AdminService {
 
 /// Where a request comes from.
 #[derive(Clone, Copy)]
-struct Remote(SocketAddr);
+pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// The change that a request made, for the log. Its handler puts it into the answer.
 #[derive(Clone, Copy)]
@@ -216,7 +264,7 @@ fn router(state: State) -> Router {
 const RATE_MIN: f64 = 1e-5;
 
 /// Events a second, of a replay or a redrive.
-fn check_rate(rate: Option<f64>) -> Result<(), Refusal> {
+pub(crate) fn check_rate(rate: Option<f64>) -> Result<(), Refusal> {
     match rate {
         Some(rate) if !(rate.is_finite() && rate >= RATE_MIN) => {
             let message = format!("rate is events a second: a number of at least {RATE_MIN}, not {rate}");
@@ -243,7 +291,7 @@ fn line(mut counts: Counts, is_last: bool, stopped: Option<String>) -> Bytes {
 }
 
 /// `NAMESPACE/NAME`, as the value of a parameter.
-fn object(parameter: &str, text: &str) -> Result<ObjectName, Refusal> {
+pub(crate) fn object(parameter: &str, text: &str) -> Result<ObjectName, Refusal> {
     let Some((namespace, name)) = text.split_once('/') else {
         let message = format!("{parameter} {text:?} is not NAMESPACE/NAME");
         return Err(Refusal::bad_request(message));
@@ -275,12 +323,18 @@ async fn readyz(extract::State(state): extract::State<State>) -> Response {
         .into_response()
 }
 
+/// All metrics, as they are scraped.
+pub(crate) fn metrics_text(state: &State) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &state.0.registry)?;
+    Ok(text)
+}
+
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::preferred(accept);
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &state.0.registry) {
-        Ok(()) => {
+    match metrics_text(&state) {
+        Ok(text) => {
             let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
             (head, format.of(text)).into_response()
         }
@@ -291,22 +345,7 @@ async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMa
 }
 
 async fn info(extract::State(state): extract::State<State>) -> Response {
-    let (shared, readiness) = (&state.0, state.readiness());
-    let addresses = &shared.addresses;
-    let Certificates { ingress, admin } = &addresses.certificates;
-    let body = api::Info {
-        admin: format!("{}://{}", scheme(admin), addresses.admin),
-        data: shared.data.display().to_string(),
-        degraded: readiness.degraded,
-        generation: state.plane().spec().generation,
-        ingress: format!("{}://{}", scheme(ingress), addresses.ingress),
-        ready: readiness.ready,
-        reasons: readiness.reasons,
-        started_at: Some(shared.started),
-        tls: addresses.certificates.shown(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    Json(body).into_response()
+    Json(state.info()).into_response()
 }
 
 async fn pause(
@@ -326,12 +365,6 @@ async fn resume(
 fn switched(result: Result<(), SwitchError>) -> Response {
     match result {
         Ok(()) => (Extension(Changed { count: 1 }), Json(json!({}))).into_response(),
-        Err(error @ SwitchError::NotFound(_)) => Refusal::not_found(error.to_string()).into_response(),
-        Err(error @ SwitchError::NotPersisted(_)) => Refusal::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            Reason::NotPersisted,
-            dataplane::chain(&error),
-        )
-        .into_response(),
+        Err(error) => Refusal::from(error).into_response(),
     }
 }

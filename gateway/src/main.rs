@@ -8,6 +8,7 @@ mod certificates;
 mod client;
 mod commands;
 mod completion;
+mod console;
 mod documents;
 mod features;
 mod file_limit;

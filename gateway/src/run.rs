@@ -60,6 +60,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, operate: Option<S
     let systemd = Systemd::of_environment();
     let gateway = Gateway::open(args, alone, operate).await?;
     let (plane, listen, admin, grace) = (gateway.plane.clone(), gateway.listen, gateway.admin, gateway.args.grace);
+    let console = format!("{}://{admin}/", scheme(&gateway.certificates.admin));
     let (stop, reload) = (Stop::default(), Arc::new(Reload::default()));
     let controller = gateway.documents.controller().cloned();
     let is_ready = || plane.is_started() && controller.as_ref().is_none_or(Controller::is_served);
@@ -73,7 +74,7 @@ pub(crate) async fn run(args: args::Run, alone: Option<Alone>, operate: Option<S
     let mut parts = gateway.start(&stop, &reload);
     let until_end = async {
         let fault = tokio::select! {
-            never = ready(is_ready, &plane, &systemd, listen, admin) => match never {},
+            never = ready(is_ready, &plane, &systemd, [listen, admin], &console) => match never {},
             name = signals.end(hangup) => {
                 tracing::info!(signal = name, grace_s = grace.as_secs(), "draining");
                 None
@@ -298,8 +299,8 @@ async fn ready(
     is_ready: impl Fn() -> bool,
     plane: &Plane,
     systemd: &Systemd,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    [listen, admin]: [SocketAddr; 2],
+    console: &str,
 ) -> std::convert::Infallible {
     while !is_ready() {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -307,7 +308,7 @@ async fn ready(
     let spec = plane.spec();
     tracing::info!(
         ingress = %listen, %admin, channels = spec.channels.len(), subscriptions = spec.subscriptions.len(),
-        sources = spec.sources.len(), "gateway is ready"
+        sources = spec.sources.len(), %console, "gateway is ready"
     );
     systemd.ready();
     std::future::pending().await

@@ -8,6 +8,8 @@
 //! A change needs whatever a read needs, too. A web page elsewhere can have its name resolve to this machine (DNS rebinding), so
 //! `Host` must be a name that is ours, whatever token is sent.
 
+mod session;
+
 use std::{
     fs::File,
     io::{self, Read},
@@ -29,12 +31,14 @@ use subtle::ConstantTimeEq;
 
 use super::Refusal;
 use crate::args;
+pub(crate) use session::SESSION_SECONDS;
 
 /// Longer than any token; a file that is larger is another file.
 const TOKEN_MAX_BYTES: u64 = 4096;
 
 /// Every word that can be a `reason` of a refused request.
-const REFUSALS: [Reason; 4] = [
+const REFUSALS: [Reason; 5] = [
+    Reason::ForeignForm,
     Reason::Unauthorized,
     Reason::NoAdminToken,
     Reason::ReadOnlyToken,
@@ -43,14 +47,14 @@ const REFUSALS: [Reason; 4] = [
 
 /// The token that a caller has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     Operate,
     Read,
     None,
 }
 
 impl Token {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Operate => "operate",
             Self::Read => "read",
@@ -61,7 +65,7 @@ impl Token {
 
 /// Whether a request reads or changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Intent {
+pub(crate) enum Intent {
     Read,
     Change,
 }
@@ -126,6 +130,8 @@ struct Rules {
     refused: Family<ByReason, Counter>,
     tokens_refused: LogLimit,
     files_unreadable: LogLimit,
+    /// Seals the forms of pages where there is no token.
+    form_key: uuid::Uuid,
 }
 
 impl Access {
@@ -155,6 +161,7 @@ impl Access {
             refused,
             tokens_refused: LogLimit::default(),
             files_unreadable: LogLimit::default(),
+            form_key: session::form_key(),
         }));
         for (flag, secret) in [
             ("--admin-token-file", &access.0.operate),
@@ -171,7 +178,7 @@ impl Access {
     }
 
     /// Whether the request is for a name of this listener.
-    pub(super) fn check_host<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+    pub(crate) fn check_host<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
         let host =
             dataplane::server::requested_host(request).map_err(|fault| Refusal::bad_request(fault.to_string()))?;
         let host = host.unwrap_or_default();
@@ -186,8 +193,18 @@ impl Access {
 
     /// Whether the caller may do this, and which token it has sent.
     pub(super) fn check(&self, intent: Intent, headers: &HeaderMap, remote: SocketAddr) -> Result<Token, Refusal> {
+        let token = self.0.token(headers);
+        self.permit(intent, token).inspect_err(|refusal| {
+            if refusal.reason == Reason::Unauthorized && headers.contains_key(header::AUTHORIZATION) {
+                self.0.warn_of_token(remote);
+            }
+        })?;
+        Ok(token)
+    }
+
+    /// Whether a caller with this token would be permitted; nothing is counted.
+    pub(crate) fn allows(&self, intent: Intent, token: Token) -> bool {
         let rules = &*self.0;
-        let token = rules.token(headers);
         let may_read = match token {
             Token::Operate | Token::Read => true,
             Token::None => rules.is_loopback && rules.read.is_none(),
@@ -197,13 +214,18 @@ impl Access {
                 Token::Operate => true,
                 Token::Read | Token::None => rules.is_loopback && rules.operate.is_none(),
             };
-        let is_allowed = match intent {
+        match intent {
             Intent::Read => may_read,
             Intent::Change => may_change,
-        };
-        if is_allowed {
-            return Ok(token);
         }
+    }
+
+    /// Whether a caller with this token may do this.
+    pub(crate) fn permit(&self, intent: Intent, token: Token) -> Result<(), Refusal> {
+        if self.allows(intent, token) {
+            return Ok(());
+        }
+        let rules = &*self.0;
         let is_impossible = match intent {
             Intent::Read => rules.operate.is_none() && rules.read.is_none(),
             Intent::Change => rules.operate.is_none() && !rules.is_loopback,
@@ -217,9 +239,6 @@ impl Access {
                 "this changes state, for which the read token is not enough: send the operate token (--admin-token)";
             self.refuse(StatusCode::FORBIDDEN, Reason::ReadOnlyToken, message)
         } else {
-            if headers.contains_key(header::AUTHORIZATION) {
-                rules.warn_of_token(remote);
-            }
             let message = match intent {
                 Intent::Read => "send `Authorization: Bearer TOKEN` with the read or the operate token (--admin-token)",
                 Intent::Change => {
@@ -230,7 +249,8 @@ impl Access {
         })
     }
 
-    fn refuse(&self, status: StatusCode, reason: Reason, message: impl Into<String>) -> Refusal {
+    /// Counts a refusal.
+    pub(crate) fn refuse(&self, status: StatusCode, reason: Reason, message: impl Into<String>) -> Refusal {
         self.0.refused.get_or_create(&ByReason { reason }).inc();
         Refusal::new(status, reason, message)
     }
@@ -247,9 +267,13 @@ impl Rules {
     }
 
     fn token(&self, headers: &HeaderMap) -> Token {
-        let Some(sent) = headers.get(header::AUTHORIZATION).and_then(bearer) else {
-            return Token::None;
-        };
+        headers
+            .get(header::AUTHORIZATION)
+            .and_then(bearer)
+            .map_or(Token::None, |sent| self.token_of(sent))
+    }
+
+    fn token_of(&self, sent: &[u8]) -> Token {
         let is = |secret: &Option<Secret>| match secret.as_ref().map(Secret::read) {
             None => false,
             Some(Ok(token)) => is_same(sent, token.as_bytes()),

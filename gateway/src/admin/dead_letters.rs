@@ -45,6 +45,13 @@ pub(super) const LISTINGS_MAX: usize = 16;
 /// Seconds after which a refused listing may find a place.
 const RETRY_AFTER: u64 = 5;
 
+/// As many listings are read as there may be.
+pub(super) fn too_many() -> Refusal {
+    let message =
+        format!("{LISTINGS_MAX} listings of dead letters are being read, as many as this gateway serves at once");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TooManyListings, message).retry_after(RETRY_AFTER)
+}
+
 type DeadLetterLog = Pin<Box<dyn Stream<Item = Result<ListedDeadLetter, DeadLetterError>> + Send>>;
 
 /// `GET /api/v1/deadletters`: an array, newest first, written as it is read.
@@ -54,12 +61,9 @@ pub(super) async fn list(Extract(state): Extract<State>, Query(which): Query<Whi
         Ok(subscription) => subscription,
         Err(refusal) => return refusal.into_response(),
     };
-    let Ok(permit) = state.0.listings.clone().try_acquire_owned() else {
-        let message =
-            format!("{LISTINGS_MAX} listings of dead letters are being read, as many as this gateway serves at once");
-        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TooManyListings, message)
-            .retry_after(RETRY_AFTER)
-            .into_response();
+    let permit = match state.listing() {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal.into_response(),
     };
     let max = which.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
     let total = state.plane().count_dead_letters(subscription.as_ref());
@@ -113,7 +117,7 @@ async fn whole(listed: &ListedDeadLetter) -> Result<Option<String>, DeadLetterEr
 }
 
 /// A letter without what may be large.
-pub(super) fn shown(dead_letter: &DeadLetter) -> api::DeadLetter {
+pub(crate) fn shown(dead_letter: &DeadLetter) -> api::DeadLetter {
     api::DeadLetter {
         attempts: dead_letter.attempts,
         code: dead_letter.code,

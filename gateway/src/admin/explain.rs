@@ -14,9 +14,9 @@ use super::{Refusal, State, cloudevent, dead_letters, object};
 use crate::api;
 
 /// How many events of a channel are searched by default: a second of a busy channel's disk.
-const LAST: u64 = 10_000;
+pub(crate) const LAST: u64 = 10_000;
 /// A channel of small events keeps about so many for replay.
-const LAST_MAX: u64 = 1_000_000;
+pub(crate) const LAST_MAX: u64 = 1_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

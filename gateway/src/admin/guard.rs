@@ -54,21 +54,21 @@ pub(super) async fn guard(
     }
     let answer = next.run(request).await;
     if let Some(changed) = answer.extensions().get::<Changed>() {
-        log_change(&path, changed.count, token, remote);
+        let (object, what) = match path
+            .trim_start_matches("/api/v1/subscriptions/")
+            .split('/')
+            .collect::<Vec<_>>()[..]
+        {
+            [namespace, name, .., what] => (format!("{namespace}/{name}"), what),
+            _ => (path.clone(), "change"),
+        };
+        log_change(what, &object, changed.count, token, remote);
     }
     answer
 }
 
 /// One line for each change.
-fn log_change(path: &str, count: usize, token: Token, remote: SocketAddr) {
-    let (object, what) = match path
-        .trim_start_matches("/api/v1/subscriptions/")
-        .split('/')
-        .collect::<Vec<_>>()[..]
-    {
-        [namespace, name, .., what] => (format!("{namespace}/{name}"), what),
-        _ => (path.to_owned(), "change"),
-    };
+pub(crate) fn log_change(what: &str, object: &str, count: usize, token: Token, remote: SocketAddr) {
     tracing::info!(
         what, subscription = object, count, token = token.as_str(), %remote,
         "changed over the admin API"

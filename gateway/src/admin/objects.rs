@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use dataplane::Plane;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::{Kind, Reason, model::Object};
@@ -54,7 +55,16 @@ pub(super) async fn list(Extract(state): Extract<State>, Query(which): Query<Whi
     Json(json!({ "apiVersion": "v1", "kind": "List", "items": items })).into_response()
 }
 
-const ALL: [Kind; 9] = [
+/// Every object of ours with its status.
+pub(crate) fn all(plane: &Plane) -> Vec<Value> {
+    let (spec, observed) = (plane.spec(), plane.observe());
+    let ours = spec.objects.iter().filter(|(key, _)| key.kind.is_ours());
+    ours.map(|(key, object)| shown(object, observed.objects.get(key)))
+        .collect()
+}
+
+/// Every kind that can be asked for.
+pub(crate) const ALL: [Kind; 9] = [
     Kind::ClusterChannelProvisioner,
     Kind::Channel,
     Kind::Subscription,
@@ -105,7 +115,8 @@ fn hide(value: &mut Value) {
     }
 }
 
-fn shown(object: &Object, status: Option<&spec::Status>) -> Value {
+/// A document as it was written, with its status and without secrets.
+pub(crate) fn shown(object: &Object, status: Option<&spec::Status>) -> Value {
     let mut document = object.document.clone();
     document["apiVersion"] = json!(object.api_version);
     document["kind"] = json!(object.key.kind.as_str());

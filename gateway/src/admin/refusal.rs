@@ -5,23 +5,23 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use dataplane::DeadLetterError;
+use dataplane::{DeadLetterError, SwitchError};
 use serde_json::json;
 use spec::Reason;
 
 use super::BODY_MAX_BYTES;
 
 /// An error as JSON: `{"reason": ..., "message": ...}`.
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    reason: Reason,
-    message: String,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
     /// Seconds after which asking again may help.
     retry_after: Option<u64>,
 }
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             status,
             reason,
@@ -31,17 +31,17 @@ impl Refusal {
     }
 
     /// The request lacks something, or contradicts itself.
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Reason::BadRequest, message)
     }
 
     /// The request names something that does not exist.
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, Reason::NotFound, message)
     }
 
     /// A channel cannot be read now.
-    pub(super) fn unavailable(error: &dyn std::error::Error) -> Self {
+    pub(crate) fn unavailable(error: &dyn std::error::Error) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             Reason::Unavailable,
@@ -49,7 +49,7 @@ impl Refusal {
         )
     }
 
-    pub(super) fn retry_after(self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self {
             retry_after: Some(seconds),
             ..self
@@ -78,6 +78,19 @@ impl From<DeadLetterError> for Refusal {
             DeadLetterError::Read(_) => (StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable),
         };
         Self::new(status, reason, dataplane::chain(&error))
+    }
+}
+
+impl From<SwitchError> for Refusal {
+    fn from(error: SwitchError) -> Self {
+        match &error {
+            SwitchError::NotFound(_) => Self::not_found(error.to_string()),
+            SwitchError::NotPersisted(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                Reason::NotPersisted,
+                dataplane::chain(&error),
+            ),
+        }
     }
 }
 

@@ -30,10 +30,10 @@ const PAGE: usize = 256;
 const FAILURES_SHOWN: usize = 10;
 
 /// Steps of all events together: about a second of one core. Usual filters take a ten-thousandth of it for 10 000 events.
-const STEPS_TOTAL_MAX: usize = 512 * STEPS_MAX;
+pub(crate) const STEPS_TOTAL_MAX: usize = 512 * STEPS_MAX;
 
 /// From so many steps on, a tenth of a millisecond, other tasks get their turn first.
-const STEPS_PER_TURN: usize = STEPS_MAX / 16;
+pub(crate) const STEPS_PER_TURN: usize = STEPS_MAX / 16;
 
 /// Trials evaluate one after another: no number of callers takes more than one of the runtime's threads.
 static TURN: Semaphore = Semaphore::const_new(1);
@@ -45,8 +45,16 @@ pub(super) struct TrialQuery {
     last: Option<u64>,
 }
 
+/// How one event did.
+pub(crate) struct Counted {
+    pub(crate) is_match: bool,
+    /// Steps that it took.
+    pub(crate) steps: usize,
+}
+
+/// How many events an expression matched, and which clauses left the others out.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     events: u64,
     matched: u64,
     failed: u64,
@@ -101,7 +109,7 @@ async fn tally(channel: &dyn Channel, filter: &Filter, last: u64) -> Result<Tall
                 tally.is_cut = true;
                 return Ok(tally);
             }
-            turn += tally.count(filter, &record.event);
+            turn += tally.count(filter, &record.event).steps;
             if turn >= STEPS_PER_TURN {
                 tokio::task::yield_now().await;
                 turn = 0;
@@ -112,8 +120,17 @@ async fn tally(channel: &dyn Channel, filter: &Filter, last: u64) -> Result<Tall
 }
 
 impl Tally {
-    /// Returns the steps that it took.
-    fn count(&mut self, filter: &Filter, event: &Event) -> usize {
+    /// Steps taken so far.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// No further event is evaluated: the expression is too costly.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    pub(crate) fn count(&mut self, filter: &Filter, event: &Event) -> Counted {
         self.events += 1;
         let Explanation {
             evaluation,
@@ -121,6 +138,7 @@ impl Tally {
             steps,
         } = explain(filter.expression(), event);
         self.steps += steps;
+        let is_match = evaluation.error.is_none() && matches!(evaluation.value, Value::Boolean(true));
         match (evaluation.error, evaluation.value) {
             (Some(error), _) => {
                 self.failed += 1;
@@ -134,10 +152,10 @@ impl Tally {
             (None, Value::Boolean(true)) => self.matched += 1,
             (None, _) => *self.left_out.entry(clause.to_string()).or_default() += 1,
         }
-        steps
+        Counted { is_match, steps }
     }
 
-    fn shown(self) -> Trial {
+    pub(crate) fn shown(self) -> Trial {
         let mut left_out: Vec<LeftOut> = self
             .left_out
             .into_iter()
@@ -170,7 +188,8 @@ mod tests {
         let costly = format!("big LIKE '%{}b%'", "_".repeat(250));
         let filter = Filter::cesql(vec![costly; 10].join(" OR ").parse().unwrap()).unwrap();
         let mut tally = Tally::default();
-        let steps = tally.count(&filter, &event);
+        let Counted { is_match, steps } = tally.count(&filter, &event);
+        assert!(!is_match);
         assert!((STEPS_PER_TURN..=2 * STEPS_MAX).contains(&steps), "{steps}");
         assert_eq!((tally.failed, tally.steps), (1, steps));
         assert!(tally.shown().complete);

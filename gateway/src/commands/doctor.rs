@@ -51,7 +51,7 @@ impl Status {
 
 /// The result of one check of one object.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(crate) struct Finding {
     check: &'static str,
     object: String,
     status: Status,
@@ -61,6 +61,27 @@ struct Finding {
 }
 
 impl Finding {
+    pub(crate) fn check(&self) -> &'static str {
+        self.check
+    }
+
+    pub(crate) fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// `failed`, `warning`, `skipped` or `ok`.
+    pub(crate) fn status_word(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn fix(&self) -> &str {
+        &self.fix
+    }
+
     fn ok(check: &'static str, object: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(check, object, Status::Ok, message, "")
     }
@@ -80,6 +101,13 @@ impl Finding {
             fix: fix.into(),
         }
     }
+}
+
+/// The findings of a gateway about itself, worst first: those that need no other machine.
+pub(crate) fn of_process(info: &crate::api::Info, objects: &serde_json::Value, metrics: &str) -> Vec<Finding> {
+    let mut findings = running::findings(info, objects, metrics);
+    findings.sort_by_key(|finding| finding.status);
+    findings
 }
 
 pub(super) async fn doctor(gateway: impl FnOnce() -> Result<Gateway, Failure>, args: Doctor) -> Result<(), Failure> {

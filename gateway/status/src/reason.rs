@@ -35,6 +35,13 @@ macro_rules! reasons {
                     $(Self::$name => word!($name $($word)?),)+
                 }
             }
+
+            /// Returns its page of docs/reasons, in Markdown.
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Self::$name => include_str!(concat!("../../../docs/reasons/", word!($name $($word)?), ".md")),)+
+                }
+            }
         }
     };
 }
@@ -142,6 +149,8 @@ reasons! {
     FinalizerRefused,
     /// The API server does not let us read or write something.
     Forbidden,
+    /// A change does not come from a page of this gateway.
+    ForeignForm,
     /// The request is for a host that is not the admin listener's.
     ForeignHost,
     /// A memory channel holds as much as it may.
@@ -316,6 +325,8 @@ reasons! {
     TokenUnavailable,
     /// Larger than a limit.
     TooLarge,
+    /// As many redrives and replays run as the console starts.
+    TooManyJobs,
     /// As many listings of letters are read as a gateway serves at once.
     TooManyListings,
     /// As many tails are open as a gateway serves at once.
@@ -416,6 +427,7 @@ mod tests {
     fn a_reason_is_found_by_its_word() {
         for reason in Reason::ALL {
             assert_eq!(Reason::find(reason.as_str()), Some(*reason));
+            assert!(reason.page().starts_with(&format!("# {reason}\n")), "{reason}");
         }
         assert_eq!(Reason::find("Nonsense"), None);
         assert_eq!(Reason::EmptyHostname.as_str(), "emptyHostname");

@@ -27,22 +27,28 @@ pub(super) async fn check(gateway: &Gateway) -> Result<Vec<Finding>, Failure> {
         .headers
         .get(http::header::DATE)
         .and_then(|date| date.to_str().ok());
-    let mut findings = vec![version(&info), clock(date, Timestamp::now())];
-    findings.extend(readiness(&info));
-    findings.extend(info.tls.iter().map(|found| certificate(found, Timestamp::now())));
     let objects: Value = gateway.get("/api/v1/objects", &[("kind", "all")]).await?;
-    findings.push(exposure(&info.ingress, &open_channels(&objects)));
+    let metrics = gateway.get_text("/metrics", &[]).await?.text;
+    let mut all = vec![version(&info), clock(date, Timestamp::now())];
+    all.extend(findings(&info, &objects, &metrics));
+    Ok(all)
+}
+
+/// The findings that a gateway's own answers lead to.
+pub(super) fn findings(info: &api::Info, objects: &Value, metrics: &str) -> Vec<Finding> {
+    let mut findings = vec![exposure(&info.ingress, &open_channels(objects))];
+    findings.extend(readiness(info));
+    findings.extend(info.tls.iter().map(|found| certificate(found, Timestamp::now())));
     for object in objects["items"].as_array().into_iter().flatten() {
         findings.extend(conditions(object));
         findings.extend(dead_letters(object));
     }
-    let metrics = gateway.get_text("/metrics", &[]).await?.text;
-    findings.push(sync(&info.data, &metrics));
-    let value = |name| sample(&metrics, name).next().map(|(_, value)| value);
+    findings.push(sync(&info.data, metrics));
+    let value = |name| sample(metrics, name).next().map(|(_, value)| value);
     if let (Some(free), Some(total)) = (value("headgate_data_free_bytes"), value("headgate_data_disk_bytes")) {
         findings.push(space(&format!("data folder {}", info.data), bytes(free), bytes(total)));
     }
-    Ok(findings)
+    findings
 }
 
 /// Metrics are floating-point numbers; sizes of disks are whole and positive.
