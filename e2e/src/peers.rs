@@ -135,7 +135,7 @@ fn packages(recipe: &Path) -> PathBuf {
 /// The advice for a peer that cannot be installed.
 fn missing(peer: Peer) -> String {
     let package = match peer {
-        Peer::Node => "nodejs and npm",
+        Peer::Node => "nodejs and npm (and chromium, for the console)",
         Peer::Python => "python3 and python3-pip",
     };
     format!(

@@ -9,6 +9,7 @@ mod backoff;
 mod brokers;
 mod command_line;
 mod completion;
+mod console;
 mod containers;
 mod crash;
 mod dead_letters;
