@@ -29,8 +29,12 @@ use crate::gcp_pubsub::Emulator;
 
 const SECRET: &str = "It's a Secret to Everybody";
 
-/// Metrics that only a gateway in a cluster or a container engine has; other tests look at them.
-const NOT_IN_THE_INCIDENT: &[&str] = &["headgate_kubernetes_requests_total"];
+/// Metrics that only a gateway in a cluster, or one with TLS, has; other tests look at them.
+const NOT_IN_THE_INCIDENT: &[&str] = &[
+    "headgate_kubernetes_requests_total",
+    "headgate_tls_certificate_expiry_timestamp_seconds",
+    "headgate_tls_reload_failures_total",
+];
 
 fn path(relative: &str) -> PathBuf {
     workspace().join("deploy/monitoring").join(relative)

@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "headgate validate --strict --listen 0.0.0.0:8080 ./documents",
         ],
     ),
+    ("top", &["headgate top", "headgate top -n shop --interval 5s"]),
     (
         "get",
         &[

@@ -65,7 +65,7 @@ pub(super) fn in_force(model: &Subscription, spec: &Spec) -> Vec<Setting> {
 
 fn shown(target: &Target) -> String {
     match target {
-        Target::Uri(url) => spec::without_userinfo(url.as_str()).into_owned(),
+        Target::Uri { url, .. } => spec::without_userinfo(url.as_str()).into_owned(),
         Target::Channel(name) | Target::Elsewhere { channel: name, .. } => format!("channel {name}"),
         Target::Unresolved(cause) => cause.message.clone(),
     }
