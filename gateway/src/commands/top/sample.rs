@@ -31,7 +31,7 @@ pub(super) struct Sample {
     memory: Option<u64>,
 }
 
-/// What the whole gateway does.
+/// The flow through the whole gateway.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Totals {
     pub(super) accepted: Option<f64>,
@@ -60,7 +60,7 @@ impl Sample {
             let Some(known) = COUNTERS.into_iter().chain(GAUGES).find(|known| *known == metric) else {
                 continue;
             };
-            // What a source received is stored, refused or left out: only one of them is its rate.
+            // Each result is a series of its own; the rate shown is that of stored events.
             if known == "headgate_source_events_total" && label(labels, "result") != Some("stored") {
                 continue;
             }
@@ -105,7 +105,7 @@ impl Sample {
     }
 }
 
-/// How fast a counter rose; `None` before the second look, and when the gateway began anew in between.
+/// How fast a counter rose; `None` before the second look, and when the gateway was restarted in between.
 pub(super) fn per_second(now: f64, before: Option<(Duration, f64)>) -> Option<f64> {
     let (time, before) = before?;
     (now >= before && !time.is_zero()).then(|| (now - before) / time.as_secs_f64())
