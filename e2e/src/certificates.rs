@@ -3,10 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 
 /// An authority that no machine trusts by itself.
 pub struct Authority {
@@ -64,6 +70,37 @@ impl Authority {
             key: key.serialize_pem(),
         }
     }
+
+    /// The TLS of a server with this name. With `clients` it takes connections of those alone that have a certificate of that authority.
+    ///
+    /// # Panics
+    /// When a certificate cannot be used.
+    pub fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them");
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificate(&clients.pem)).expect("an authority");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let issued = self.issue(&[name]);
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+        let mut config = builder
+            .with_single_cert(vec![certificate(&issued.certificate)], key)
+            .expect("its own key");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config
+    }
+}
+
+fn certificate(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
 }
 
 /// A folder with `tls.crt` and `tls.key`, replaced together as a Secret of Kubernetes is: by the swap of one link.

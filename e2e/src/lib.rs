@@ -7,7 +7,6 @@
 //!
 //! Functions of the kit panic when they cannot do what they say: a test has nothing better to do with an error.
 
-pub mod authority;
 pub mod binary;
 pub mod certificates;
 pub mod cli;

@@ -2,7 +2,7 @@
 
 use e2e::{
     Gateway, Sink,
-    authority::Authority,
+    certificates::Authority,
     documents::{bare_subscription, channel, secret},
     eventually,
     gateway::condition,
@@ -95,7 +95,7 @@ async fn a_sink_that_asks_for_a_certificate_gets_the_gateways() {
     );
     let sink = Sink::start_tls_with(servers.server("127.0.0.1", Some(&clients)), servers.pem()).await;
     let certificate = |of: &Authority| {
-        let issued = of.issue("headgate");
+        let issued = of.issue(&["headgate"]);
         json!({ "tls.crt": issued.certificate, "tls.key": issued.key })
     };
     let tls = |secret: Option<&str>| {
@@ -135,7 +135,7 @@ async fn a_sink_that_asks_for_a_certificate_gets_the_gateways() {
 async fn a_certificate_that_cannot_be_used_is_a_condition_and_nothing_is_sent() {
     let own = Authority::new("own");
     let sink = Sink::start_tls_with(own.server("127.0.0.1", None), own.pem()).await;
-    let (one, another) = (own.issue("headgate"), own.issue("headgate"));
+    let (one, another) = (own.issue(&["headgate"]), own.issue(&["headgate"]));
     let client = |name: &str| json!({ "clientCertificateSecretRef": { "name": name } });
     let mut gateway = Gateway::set_up()
         .documents([
